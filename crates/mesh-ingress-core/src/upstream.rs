@@ -1,0 +1,94 @@
+//! Where to connect.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The protocol spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    Http1,
+    /// HTTP/2 over cleartext with prior knowledge (RFC 9113 §3.3), what gRPC wants.
+    H2c,
+}
+
+impl Protocol {
+    /// `http1` or `h2c`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2c => "h2c",
+        }
+    }
+}
+
+/// Where a request is to be sent: a request extension, set by the resolver's layer and read by the
+/// forwarder.
+///
+/// Holds the addresses of one Service in the order to try them (several only for a dual-stack
+/// ClusterIP) behind one reference count, so that a DNS snapshot hands it out without allocating.
+/// Two upstreams are equal when they have the same addresses and protocol: then they share
+/// connections.
+///
+/// ```
+/// use mesh_ingress_core::{Protocol, Upstream};
+///
+/// let web = Upstream::new("10.96.0.7:80".parse()?).protocol(Protocol::H2c);
+/// assert_eq!(web.addr().port(), 80);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    addresses: Arc<[SocketAddr]>,
+    protocol: Protocol,
+}
+
+impl Upstream {
+    /// One address.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            addresses: Arc::from([address]),
+            protocol: Protocol::default(),
+        }
+    }
+
+    /// Several addresses of one upstream, in the order to try them; `None` if there are none.
+    #[must_use]
+    pub fn from_addresses(addresses: impl Into<Arc<[SocketAddr]>>) -> Option<Self> {
+        let addresses = addresses.into();
+        (!addresses.is_empty()).then_some(Self {
+            addresses,
+            protocol: Protocol::default(),
+        })
+    }
+
+    /// Sets the protocol to speak; HTTP/1.1 unless set.
+    #[must_use]
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The address to try first.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        // Both constructors see to it that there is one.
+        self.addresses[0]
+    }
+
+    /// All addresses, in the order to try them; never empty.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The protocol to speak.
+    #[must_use]
+    pub fn http_protocol(&self) -> Protocol {
+        self.protocol
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing to see here: the programs of this package are its targets.
