@@ -1,1 +1,31 @@
-//! mesh-ingress-testkit
+//! In-process fakes of what a mesh-aware gateway talks to, so that a test can prove mesh behaviour
+//! with nothing but cargo.
+//!
+//! | fake | stands for |
+//! |---|---|
+//! | [`DnsServer`] | cluster DNS (CoreDNS): real UDP and TCP, faults on demand, a log of queries |
+//!
+//! Every fake is a real server on a real socket, runs in tasks of the current tokio runtime, and
+//! stops when dropped: its port is free as soon as `drop` returns. What happened is *waited for*,
+//! never slept for: each log has a `wait_for_…` beside it.
+//!
+//! ```
+//! use mesh_ingress_core::{ClusterDomain, ServiceRef};
+//! use mesh_ingress_testkit::DnsServer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let web: ServiceRef = "web.default:80".parse()?;
+//! let dns = DnsServer::start().await?;
+//! dns.add_service(&web, &ClusterDomain::default(), "10.96.0.7".parse()?);
+//! // … point the gateway at dns.addr(), send it a request, then:
+//! assert!(dns.queries().is_empty());
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod dns;
+mod socket;
+
+pub use self::dns::{DnsQuery, DnsServer, Fault, Transport};
