@@ -69,7 +69,9 @@ impl fmt::Display for ClusterDomain {
 
 impl fmt::Debug for ClusterDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClusterDomain").field(&self.as_str()).finish()
+        f.debug_tuple("ClusterDomain")
+            .field(&self.as_str())
+            .finish()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 use crate::BoxError;
 
 /// Who is to look at a failure.
@@ -170,6 +172,7 @@ struct Inner {
     kind: ErrorKind,
     origin: ErrorOrigin,
     retry: bool,
+    status: Option<StatusCode>,
     source: BoxError,
 }
 
@@ -180,6 +183,7 @@ impl Error {
             kind,
             origin: kind.origin(),
             retry: false,
+            status: None,
             source: source.into(),
         }))
     }
@@ -197,6 +201,20 @@ impl Error {
     pub fn retryable(mut self) -> Self {
         self.0.retry = true;
         self
+    }
+
+    /// Sets the status code to answer with, where the kind does not decide it: there are several
+    /// for a request that cannot be served (RFC 9209 §2.3.16 has it as a parameter, too).
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// The status code to answer with, where the kind does not decide it.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
     }
 
     /// The RFC 9209 error type.

@@ -1,1 +1,50 @@
-//! mesh-ingress-vhost
+//! **upstream-vhost**: say the `Host` a service mesh routes by.
+//!
+//! # Why
+//!
+//! An Istio sidecar picks the destination of HTTP traffic by service port and `Host`, and ignores
+//! the address it was sent to. A gateway that passes the public `Host` on
+//! (`shop.example.com`) names no service the mesh knows: the request goes to the
+//! `PassthroughCluster` in plaintext, without mTLS, routing or telemetry, and nobody is told.
+//!
+//! [`UpstreamVhostLayer`] sets HTTP/1 `Host` and the URI's authority (which is where HTTP/2 takes
+//! `:authority` from) together, always, to the name of the service. ingress-nginx did this with
+//! the annotation `nginx.ingress.kubernetes.io/upstream-vhost`, one value an Ingress; here it is
+//! one value a backend.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response, header::HOST};
+//! use mesh_ingress_core::{ClusterDomain, ServiceRef};
+//! use mesh_ingress_vhost::UpstreamVhostLayer;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let web: ServiceRef = "web.default:80".parse()?;
+//! let upstream = service_fn(|request: Request<()>| async move {
+//!     assert_eq!(request.headers()[HOST], "web.default.svc.cluster.local");
+//!     assert_eq!(request.uri(), "http://web.default.svc.cluster.local/cart?id=7");
+//!     Ok::<_, std::convert::Infallible>(Response::new(()))
+//! });
+//! let service = UpstreamVhostLayer::new(web.vhost(&ClusterDomain::default())).layer(upstream);
+//!
+//! let request = Request::get("/cart?id=7").header(HOST, "shop.example.com").body(())?;
+//! service.oneshot(request).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When to keep the public name
+//!
+//! [`UpstreamVhostLayer::preserve`] leaves both alone. That is safe where the mesh routes by
+//! ClusterIP (Istio ambient, unnamed ports, Linkerd's transparent proxying of a ClusterIP, no mesh
+//! at all) and needed by applications that build links from `Host`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod layer;
+mod rewrite;
+
+pub use self::layer::{UpstreamVhost, UpstreamVhostLayer};
+pub use self::rewrite::set_vhost;

@@ -1,1 +1,76 @@
-//! mesh-ingress
+//! Embeddable, mesh-aware reverse proxying: reach each Kubernetes Service *as the mesh expects*.
+//!
+//! # Why
+//!
+//! A gateway at the edge of a service mesh that dials pods, or that passes the public `Host` on,
+//! takes its traffic out of the mesh: no mTLS, no routing, no telemetry, and no error either.
+//! ingress-nginx had two annotations against that, `service-upstream` (connect to the ClusterIP
+//! and the service port) and `upstream-vhost` (say the service's own name). This crate is both of
+//! them, with a connection pool made for ClusterIPs, as one [`tower_service::Service`] that other
+//! gateways embed.
+//!
+//! # How
+//!
+//! ```no_run
+//! use mesh_ingress::{MeshIngress, Route};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mesh = MeshIngress::builder()
+//!     .route(Route::host("shop.example.com").path_prefix("/").to("web.default:80".parse()?))
+//!     .build()?;                                   // cluster DNS from the system
+//! let app = axum::Router::new().fallback_service(mesh);
+//! # let _: axum::Router = app;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The parts are tower layers of their own, for those who compose by hand:
+//! [`UpstreamVhostLayer`], [`ServiceUpstreamLayer`], [`Forwarder`].
+//!
+//! # What a request goes through
+//!
+//! client identity ([`Downstream`]) → framing and `Host` checks → hop-by-hop fields off → route →
+//! forwarded headers → upstream-vhost → service-upstream → [`Forwarder`] → response. What fails on
+//! the way becomes an HTTP (or gRPC) answer with a `Proxy-Status` field (RFC 9209).
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory-resolver. Without it, pass a [`Resolve`] of your own |
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod connection;
+mod error;
+mod future;
+mod mesh;
+mod request;
+mod respond;
+mod table;
+
+pub use self::builder::MeshIngressBuilder;
+pub use self::connection::MeshConnection;
+pub use self::error::BuildError;
+pub use self::future::ResponseFuture;
+pub use self::mesh::MeshIngress;
+
+pub use mesh_ingress_core::{
+    Body, BoxError, ClusterDomain, Downstream, Error, ErrorKind, ErrorOrigin, ParseError, Protocol,
+    Scheme, ServicePort, ServiceRef, Upstream, Vhost, VhostPolicy,
+};
+pub use mesh_ingress_forward::{Forwarder, ForwarderBuilder, ResponseBody};
+pub use mesh_ingress_headers as headers;
+#[cfg(feature = "hickory")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hickory")))]
+pub use mesh_ingress_resolve::ClusterDns;
+pub use mesh_ingress_resolve as resolve;
+pub use mesh_ingress_resolve::{AddressPolicy, Resolve, ServiceUpstreamLayer, Watch};
+pub use mesh_ingress_route as route;
+pub use mesh_ingress_route::{Backend, Route};
+pub use mesh_ingress_vhost::UpstreamVhostLayer;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

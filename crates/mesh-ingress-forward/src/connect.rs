@@ -1,0 +1,78 @@
+//! Opening TCP connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use mesh_ingress_core::{Error, Upstream};
+use tokio::net::TcpStream;
+
+use crate::error::Failure;
+
+/// How long one address may take before the next is tried beside it (RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Runs `connecting` within the connect timeout.
+pub(crate) async fn within<T>(
+    timeout: Option<Duration>,
+    addr: SocketAddr,
+    connecting: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(timeout) = timeout else {
+        return connecting.await;
+    };
+    match tokio::time::timeout(timeout, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(Failure::ConnectTimeout { addr, timeout }.into_error()),
+    }
+}
+
+/// Connects to the first of the upstream's addresses that answers.
+pub(crate) async fn tcp(upstream: &Upstream) -> Result<TcpStream, Error> {
+    let stream = match upstream.addresses() {
+        [only] => dial(*only).await,
+        several => race(several).await,
+    }?;
+    Ok(stream)
+}
+
+async fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {
+    let connected = async {
+        let stream = TcpStream::connect(addr).await?;
+        // A head and a small body are one write each; Nagle would hold the second back.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    connected
+        .await
+        .map_err(|source: io::Error| Failure::Connect { addr, source }.into_error())
+}
+
+/// "Happy eyeballs": the addresses in order, each given a head start over the next (RFC 8305).
+async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+    let mut waiting = addresses.iter().copied();
+    let mut dialing = FuturesUnordered::new();
+    dialing.extend(waiting.next().map(dial));
+    let mut failed = None;
+    loop {
+        let more = waiting.len() > 0;
+        tokio::select! {
+            biased;
+            done = dialing.next() => match done {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => {
+                    // The first failure is of the preferred address: the one worth reporting.
+                    failed.get_or_insert(error);
+                    dialing.extend(waiting.next().map(dial));
+                }
+                None => break,
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY), if more => {
+                dialing.extend(waiting.next().map(dial));
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| Failure::NoUpstream.into_error()))
+}

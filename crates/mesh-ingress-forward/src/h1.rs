@@ -1,0 +1,297 @@
+//! One HTTP/1.1 connection to an upstream, driven by whoever uses it.
+//!
+//! hyper gives a connection as two halves: a handle to send requests, and a future that does the
+//! I/O. The usual way is to spawn the future; then each request costs two wake-ups across tasks.
+//! Here both halves stay together, and the task of the request drives the I/O: while it waits for
+//! the response's head, and while its body is read. An idle connection is driven by nobody; it is
+//! looked at when it is about to be used, and now and then by the maintenance task.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use mesh_ingress_core::{BoxError, Error};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::ReusableBoxFuture;
+
+use crate::body::RequestBody;
+use crate::connect;
+use crate::error;
+use crate::pool::Pool;
+
+type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// A connection, idle or in use.
+pub(crate) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    /// `None` once it has ended without anything left to say.
+    driver: Option<Driver>,
+    /// The driver has ended.
+    closed: bool,
+    /// hyper's future of the response. Its type has no name; its box is kept with the connection.
+    reply: ReusableBoxFuture<'static, Reply>,
+    replay: Replay,
+    retire_at: Option<Instant>,
+    requests_left: Option<u64>,
+    reused: bool,
+    idle_since: Instant,
+}
+
+/// What is needed to send a request without a body once more. Kept with the connection, so that
+/// remembering costs reference counts and no allocation.
+#[derive(Default)]
+struct Replay {
+    target: Option<(Method, Uri)>,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Opens a connection.
+pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
+    let upstream = &pool.upstream;
+    let settings = &pool.settings;
+    let handshake = async {
+        let stream = connect::tcp(upstream).await?;
+        http1::Builder::new()
+            .max_header_size(settings.max_header_size)
+            .max_headers(settings.max_headers)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error::exchange(upstream.addr(), error))
+    };
+    let (sender, driver) =
+        connect::within(settings.connect_timeout, upstream.addr(), handshake).await?;
+    let now = Instant::now();
+    Ok(Box::new(Connection {
+        sender,
+        driver: Some(driver),
+        closed: false,
+        reply: ReusableBoxFuture::new(std::future::pending()),
+        replay: Replay::default(),
+        retire_at: settings.max_lifetime.map(|life| now + jittered(life)),
+        requests_left: settings.max_requests.map(jittered_count),
+        reused: false,
+        idle_since: now,
+    }))
+}
+
+/// Up to a tenth less, so that connections opened together do not all end together.
+pub(crate) fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(1.0 - 0.1 * fastrand::f64())
+}
+
+fn jittered_count(count: u64) -> u64 {
+    count - fastrand::u64(0..=count / 10)
+}
+
+impl Connection {
+    /// Queues a request; [`poll_reply`](Self::poll_reply) sends it.
+    pub(crate) fn send(&mut self, request: Request<RequestBody>) {
+        self.replay.remember(self.reused, &request);
+        if let Some(left) = &mut self.requests_left {
+            *left = left.saturating_sub(1);
+        }
+        // Without a budget, because it is polled with a waker that does nothing: see below.
+        let reply = tokio::task::unconstrained(self.sender.try_send_request(request));
+        self.reply.set(reply);
+    }
+
+    /// Drives the connection until the head of the response is there.
+    pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        self.drive(cx);
+        // All progress of the reply is made by the driver, which has just been driven with the
+        // task's own waker. Registering that waker here, too, would wake the task by itself.
+        let noop = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(reply) = self.reply.poll(noop) {
+            return Poll::Ready(reply);
+        }
+        if self.closed && self.driver.take().is_some() {
+            // It ended without looking at the request, and gives it back when it is dropped.
+            return self.reply.poll(noop);
+        }
+        Poll::Pending
+    }
+
+    /// Does what I/O can be done.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if self.closed {
+            return;
+        }
+        if let Some(driver) = &mut self.driver {
+            // What it ends with is also said to the reply or the body that waits for it.
+            self.closed = driver.poll_without_shutdown(cx).is_ready();
+        }
+    }
+
+    /// Whether it could carry another request now. Reads what the upstream may have sent
+    /// meanwhile: its end, or bytes that belong to nothing.
+    pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.closed
+            && self.sender.is_ready()
+            && self.requests_left != Some(0)
+            && self.retire_at.is_none_or(|at| now < at)
+    }
+
+    /// Whether it has served a request before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// How long it has been idle.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.idle_since)
+    }
+
+    /// Marks the begin of a pause.
+    pub(crate) fn park(&mut self, now: Instant) {
+        self.reused = true;
+        self.idle_since = now;
+    }
+
+    /// The request that was sent last, if it may be sent again: it was sent on a reused connection
+    /// that the upstream may have been closing, is safe, and had no body (RFC 9110 §9.2.2).
+    pub(crate) fn take_replay(&mut self) -> Option<Request<RequestBody>> {
+        self.replay.take()
+    }
+
+    /// The socket of a connection that has been switched to another protocol, and what was read
+    /// of that already.
+    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+        // The end of the HTTP part may not have been seen yet.
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        if !self.closed {
+            return None;
+        }
+        let parts = self.driver.take()?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+impl Replay {
+    fn remember(&mut self, reused: bool, request: &Request<RequestBody>) {
+        self.fields.clear();
+        self.target = None;
+        // A new connection does not die of having been idle: what fails there failed for a reason.
+        if !reused || !request.method().is_safe() || !request.body().is_end_stream() {
+            return;
+        }
+        self.target = Some((request.method().clone(), request.uri().clone()));
+        self.fields.extend(
+            request
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+    }
+
+    fn take(&mut self) -> Option<Request<RequestBody>> {
+        let (method, uri) = self.target.take()?;
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        for (name, value) in self.fields.drain(..) {
+            request.headers_mut().append(name, value);
+        }
+        Some(request)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("reused", &self.reused)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A response body, and the connection that it drives to get it.
+pub(crate) struct ResponseStream {
+    incoming: Incoming,
+    /// `None` when the body is complete, or has failed.
+    connection: Option<Box<Connection>>,
+    pool: Arc<Pool>,
+}
+
+impl ResponseStream {
+    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, pool: Arc<Pool>) -> Self {
+        let mut stream = Self {
+            incoming,
+            connection: Some(connection),
+            pool,
+        };
+        if stream.incoming.is_end_stream() {
+            stream.finish();
+        }
+        stream
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+        // As with the reply: the driver above makes all progress and holds the task's waker.
+        let noop = &mut Context::from_waker(Waker::noop());
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(noop);
+        if polled.is_pending() && self.connection.as_ref().is_none_or(|c| c.closed) {
+            // The driver ended and said nothing to the body; dropped, it does.
+            self.connection = None;
+            polled = Pin::new(&mut self.incoming).poll_frame(noop);
+        }
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.connection = None;
+                let addr = self.pool.upstream.addr();
+                Poll::Ready(Some(Err(error::exchange(addr, error).into())))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    /// The body is complete: the connection may be used again if the request is complete, too.
+    fn finish(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.release(connection);
+        }
+    }
+}
+
+/// The error of a reply that will not come.
+pub(crate) fn failed(pool: &Pool, error: hyper::Error) -> Error {
+    let addr = pool.upstream.addr();
+    // hyper calls it canceled when not a byte of the request was sent.
+    let unsent = error.is_canceled();
+    let error = error::exchange(addr, error);
+    if unsent { error.retryable() } else { error }
+}

@@ -1,0 +1,122 @@
+//! The last touch on a message: the form each protocol wants it in.
+//!
+//! Everything here is decided by the protocol towards the upstream (and, for responses, towards
+//! the client), not by the route: it is the only place that knows both.
+
+use http::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http_body::Body as _;
+use mesh_ingress_core::Error;
+use mesh_ingress_headers::cookies;
+use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
+
+use crate::body::RequestBody;
+use crate::error::Failure;
+
+/// What gRPC sends after a body, for clients that must be told beforehand (RFC 9110 §6.6.2).
+const GRPC_TRAILERS: HeaderValue =
+    HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const CONNECTION_TE: HeaderValue = HeaderValue::from_static("te");
+const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
+/// Makes an HTTP/1.1 request of it: origin-form, with a `Host`.
+pub(crate) fn http1(request: &mut Request<RequestBody>, options: &ConnectionOptions) {
+    *request.version_mut() = Version::HTTP_11;
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    let headers = request.headers_mut();
+    if let Some(authority) = uri.authority.take() {
+        set_host(headers, &authority);
+    }
+    // `OPTIONS *` keeps its asterisk: that is its path, too.
+    *request.uri_mut() = uri
+        .path_and_query
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+        .into();
+
+    let headers = request.headers_mut();
+    // The 100 comes from us: hyper's server sends it as soon as the body is asked for.
+    headers.remove(EXPECT);
+    cookies::join(headers);
+    if options.te_trailers {
+        headers.insert(TE, TRAILERS);
+        headers.insert(CONNECTION, CONNECTION_TE);
+    }
+    let unframed = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    if unframed && matches!(*request.method(), Method::GET | Method::HEAD) {
+        // hyper drops a body of unknown length of these methods unless told to frame it.
+        request.headers_mut().insert(TRANSFER_ENCODING, CHUNKED);
+    }
+}
+
+/// Asks the upstream to switch protocols.
+pub(crate) fn ask_upgrade(headers: &mut HeaderMap, token: &HeaderValue) {
+    headers.insert(CONNECTION, CONNECTION_UPGRADE);
+    headers.insert(UPGRADE, token.clone());
+}
+
+/// Makes an HTTP/2 request of it: `:authority` comes from the URI, and `Host` goes away, because
+/// h2 sends both and servers refuse two that differ (RFC 9113 §8.3.1).
+pub(crate) fn http2(
+    request: &mut Request<RequestBody>,
+    options: &ConnectionOptions,
+) -> Result<(), Error> {
+    *request.version_mut() = Version::HTTP_2;
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    let host = request.headers_mut().remove(HOST);
+    if uri.authority.is_none() {
+        let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        uri.authority = Some(authority.ok_or_else(|| Failure::NoAuthority.into_error())?);
+    }
+    uri.scheme.get_or_insert(Scheme::HTTP);
+    uri.path_and_query
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Failure::NoAuthority.into_error())?;
+
+    let headers = request.headers_mut();
+    headers.remove(EXPECT);
+    if options.te_trailers {
+        headers.insert(TE, TRAILERS);
+    }
+    Ok(())
+}
+
+fn set_host(headers: &mut HeaderMap, authority: &Authority) {
+    let said = headers.get(HOST).map(HeaderValue::as_bytes);
+    if said == Some(authority.as_str().as_bytes()) {
+        return;
+    }
+    // The target wins over `Host` (RFC 9112 §3.2.2), without user information (RFC 9110 §4.2.4).
+    let host = authority.as_str();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    if let Ok(value) = HeaderValue::from_str(host) {
+        headers.insert(HOST, value);
+    }
+}
+
+/// Cleans a response of what concerned the connection it came on.
+pub(crate) fn response(headers: &mut HeaderMap) -> ConnectionOptions {
+    hop_by_hop::strip(headers)
+}
+
+/// Names the trailers of a gRPC response to an HTTP/1.1 client that takes trailers: HTTP/2 does
+/// not announce them, and hyper's HTTP/1.1 server sends only announced ones.
+pub(crate) fn announce_grpc_trailers(headers: &mut HeaderMap) {
+    let grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !headers.contains_key(TRAILER) {
+        headers.insert(TRAILER, GRPC_TRAILERS);
+    }
+}
+
+/// Says `101` the way HTTP/1.1 does.
+pub(crate) fn switching(headers: &mut HeaderMap, token: HeaderValue) {
+    headers.insert(CONNECTION, CONNECTION_UPGRADE);
+    headers.insert(UPGRADE, token);
+}
+

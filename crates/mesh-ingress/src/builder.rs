@@ -1,0 +1,142 @@
+//! Putting a gateway together.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use mesh_ingress_core::ClusterDomain;
+use mesh_ingress_forward::Forwarder;
+use mesh_ingress_headers::ForwardedPolicy;
+use mesh_ingress_resolve::Resolve;
+use mesh_ingress_route::Route;
+
+use crate::mesh::Settings;
+use crate::respond::Responder;
+use crate::{BuildError, MeshIngress};
+
+/// Builds a [`MeshIngress`]. Everything but the routes has a default.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct MeshIngressBuilder {
+    routes: Vec<Route>,
+    domain: ClusterDomain,
+    resolver: Option<Arc<dyn Resolve>>,
+    forwarder: Forwarder,
+    forwarded: ForwardedPolicy,
+    name: String,
+    details: bool,
+}
+
+impl Default for MeshIngressBuilder {
+    fn default() -> Self {
+        Self {
+            routes: Vec::new(),
+            domain: ClusterDomain::default(),
+            resolver: None,
+            forwarder: Forwarder::default(),
+            forwarded: ForwardedPolicy::default(),
+            name: "mesh-ingress".to_owned(),
+            details: false,
+        }
+    }
+}
+
+impl MeshIngressBuilder {
+    /// Adds a route. Their order does not matter but for ties: see [`crate::route`].
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.push(route);
+        self
+    }
+
+    /// Adds routes, such as those of a translated Ingress manifest.
+    pub fn routes(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
+        self.routes.extend(routes);
+        self
+    }
+
+    /// The cluster's DNS zone. Default: `cluster.local`.
+    pub fn domain(mut self, domain: ClusterDomain) -> Self {
+        self.domain = domain;
+        self
+    }
+
+    /// What finds services. Default, with the feature `hickory`: cluster DNS as
+    /// `/etc/resolv.conf` names it.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// The forwarder, with time-outs and pool limits of your choice. Default:
+    /// [`Forwarder::default`]. One forwarder may serve several gateways, which then share
+    /// connections.
+    pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
+        self.forwarder = forwarder;
+        self
+    }
+
+    /// Who is believed about the client, and what upstreams are told of it. Default: nobody is,
+    /// and `X-Forwarded-{For,Host,Proto,Port}` and `X-Real-IP` say what this gateway saw.
+    pub fn forwarded(mut self, policy: ForwardedPolicy) -> Self {
+        self.forwarded = policy;
+        self
+    }
+
+    /// The name of this gateway in `Proxy-Status` (RFC 9209). Default: `mesh-ingress`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Whether `Proxy-Status` carries the whole error text as `details`. Off by default, because
+    /// it names services and addresses: for operators, not for the public.
+    pub fn expose_details(mut self, expose: bool) -> Self {
+        self.details = expose;
+        self
+    }
+
+    /// The gateway. Within a Tokio runtime the names of all services are looked up at once;
+    /// without one, on first use.
+    ///
+    /// # Errors
+    ///
+    /// When a route is wrong or contradicts another, or the system's name servers cannot be read.
+    /// A service that does not resolve (yet) is no error: its requests are answered with 503 until
+    /// it does.
+    pub fn build(self) -> Result<MeshIngress, BuildError> {
+        let resolver = match self.resolver {
+            Some(resolver) => resolver,
+            None => system_resolver(&self.domain)?,
+        };
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.*".contains(&b);
+        // An sf-token begins with a letter (RFC 8941 §3.3.4).
+        let named = self.name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && self.name.bytes().all(is_token);
+        if !named || HeaderValue::from_str(&self.name).is_err() {
+            return Err(BuildError::Name(self.name));
+        }
+        MeshIngress::new(
+            self.routes,
+            Settings {
+                domain: self.domain,
+                resolver,
+                forwarder: self.forwarder,
+                forwarded: self.forwarded,
+                responder: Responder::new(&self.name, self.details),
+            },
+        )
+    }
+}
+
+#[cfg(feature = "hickory")]
+fn system_resolver(domain: &ClusterDomain) -> Result<Arc<dyn Resolve>, BuildError> {
+    let dns = mesh_ingress_resolve::ClusterDns::builder()
+        .domain(domain.clone())
+        .build()
+        .map_err(|error| BuildError::Resolver(error.into()))?;
+    Ok(Arc::new(dns))
+}
+
+#[cfg(not(feature = "hickory"))]
+fn system_resolver(_: &ClusterDomain) -> Result<Arc<dyn Resolve>, BuildError> {
+    Err(BuildError::NoResolver)
+}

@@ -1,0 +1,22 @@
+//! Why a gateway could not be built.
+
+use mesh_ingress_core::BoxError;
+use mesh_ingress_route::RouteError;
+
+/// Why a [`MeshIngress`](crate::MeshIngress) could not be built, or a route table not be swapped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A route is wrong, or two of them contradict each other.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The resolver cannot be set up.
+    #[error("cannot set up cluster DNS")]
+    Resolver(#[source] BoxError),
+    /// There is nothing to resolve services with.
+    #[error("no resolver: pass one to MeshIngressBuilder::resolver, or enable the feature \"hickory\"")]
+    NoResolver,
+    /// The name for `Proxy-Status` and `Via` is no token.
+    #[error("{0:?} is no name for Proxy-Status: expected a token such as mesh-ingress")]
+    Name(String),
+}

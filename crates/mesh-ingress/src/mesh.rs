@@ -1,0 +1,133 @@
+//! The gateway as one service.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use mesh_ingress_core::{BoxError, ClusterDomain, Downstream};
+use mesh_ingress_forward::{Forwarder, ResponseBody};
+use mesh_ingress_headers::{Client, ForwardedPolicy};
+use mesh_ingress_resolve::Resolve;
+use mesh_ingress_route::Route;
+use tower_service::Service;
+
+use crate::respond::Responder;
+use crate::table::{self, Table};
+use crate::{BuildError, MeshConnection, MeshIngressBuilder, ResponseFuture, request};
+
+/// A mesh-aware gateway: routes requests to Kubernetes Services and reaches them as the mesh
+/// expects.
+///
+/// One [`Arc`] to clone, and `Send + Sync`; it answers errors as responses, so that
+/// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
+/// any type. See the [crate documentation](crate) for the way of a request.
+///
+/// The client's address comes from a [`Downstream`] request extension, or, formatted once a
+/// connection, from [`for_connection`](Self::for_connection). Without either nothing is claimed
+/// about the client, and what it claims itself is removed.
+#[derive(Clone)]
+pub struct MeshIngress {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) settings: Settings,
+}
+
+pub(crate) struct Settings {
+    pub(crate) domain: ClusterDomain,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) forwarded: ForwardedPolicy,
+    pub(crate) responder: Responder,
+}
+
+impl MeshIngress {
+    /// A builder without routes.
+    pub fn builder() -> MeshIngressBuilder {
+        MeshIngressBuilder::default()
+    }
+
+    pub(crate) fn new(routes: Vec<Route>, settings: Settings) -> Result<Self, BuildError> {
+        let table = table::prepare(routes, &settings.domain, &*settings.resolver)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                table: ArcSwap::from_pointee(table),
+                settings,
+            }),
+        })
+    }
+
+    /// Replaces all routes at once. Requests under way, WebSockets included, go on as they were
+    /// routed; services that stay keep their addresses and connections.
+    ///
+    /// # Errors
+    /// When a route is wrong or contradicts another; then the routes stay as they are.
+    pub fn set_routes(&self, routes: impl IntoIterator<Item = Route>) -> Result<(), BuildError> {
+        let settings = &self.inner.settings;
+        let routes = routes.into_iter().collect();
+        let table = table::prepare(routes, &settings.domain, &*settings.resolver)?;
+        self.inner.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// The gateway for one client connection: what upstreams are told of the client is formatted
+    /// once, not once a request.
+    #[must_use]
+    pub fn for_connection(&self, downstream: &Downstream) -> MeshConnection {
+        MeshConnection::new(self.clone(), Client::new(downstream))
+    }
+
+    /// Serves one request. The same as calling the service, without `&mut` and without a clone.
+    pub fn handle<B>(&self, request: Request<B>) -> ResponseFuture<B>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let client = request.extensions().get::<Downstream>().map(Client::new);
+        request::dispatch(&self.inner, client.as_ref(), request)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// The forwarder, for its counters and for closing tunnels on shutdown.
+    #[must_use]
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.inner.settings.forwarder
+    }
+}
+
+impl<B> Service<Request<B>> for MeshIngress
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = ResponseFuture<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<B> {
+        self.handle(request)
+    }
+}
+
+impl fmt::Debug for MeshIngress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshIngress")
+            .field("domain", &self.inner.settings.domain)
+            .field("resolver", &self.inner.settings.resolver)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,160 @@
+//! The one place where an error becomes an answer.
+
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use mesh_ingress_core::{Body, Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_forward::ResponseBody;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
+
+/// How the client wants to hear of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// As a status code.
+    Http,
+    /// As `grpc-status` in a response that is `200` for HTTP (gRPC over HTTP/2, "Responses").
+    Grpc,
+}
+
+impl Dialect {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            let kind = kind.as_bytes();
+            kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web")
+        });
+        if grpc { Self::Grpc } else { Self::Http }
+    }
+}
+
+/// Makes the answers. What they say of the inside of the gateway is its RFC 9209 error type,
+/// unless details are switched on.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    name: String,
+    details: bool,
+}
+
+impl Responder {
+    pub(crate) fn new(name: &str, details: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            details,
+        }
+    }
+
+    /// The answer to a request that failed with `error`, which is logged here, once.
+    pub(crate) fn respond(&self, dialect: Dialect, error: &Error) -> Response<ResponseBody> {
+        log(error);
+        let status = status(error);
+        let mut response = match dialect {
+            Dialect::Http => http_answer(status, error),
+            Dialect::Grpc => grpc_answer(status, error),
+        };
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        if let Ok(value) = HeaderValue::from_str(&self.proxy_status(error)) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        if error.kind() == ErrorKind::ConnectionLimitReached {
+            headers.insert(RETRY_AFTER, RETRY_SOON);
+        }
+        // Where a message begins and ends is in doubt after a malformed one (RFC 9112 §9.6).
+        let malformed = error.kind() == ErrorKind::HttpRequestError;
+        if dialect == Dialect::Http && malformed {
+            headers.insert(CONNECTION, CLOSE);
+        }
+        response
+    }
+
+    /// The `Proxy-Status` member of this gateway (RFC 9209 §2).
+    fn proxy_status(&self, error: &Error) -> String {
+        let mut value = format!("{}; error={}", self.name, error.kind());
+        if self.details {
+            // An sf-string is visible ASCII with `"` and `\` escaped (RFC 8941 §3.3.3).
+            value.push_str("; details=\"");
+            for c in error.report().to_string().chars() {
+                match c {
+                    '"' | '\\' => value.extend(['\\', c]),
+                    ' '..='~' => value.push(c),
+                    _ => value.push('?'),
+                }
+            }
+            value.push('"');
+        }
+        value
+    }
+}
+
+/// The status code of an error. RFC 9209 §2.3 recommends one for each type; where a client is
+/// better off to come back, ours is 503.
+fn status(error: &Error) -> StatusCode {
+    if let Some(status) = error.status() {
+        return status;
+    }
+    match error.kind() {
+        ErrorKind::HttpRequestError => StatusCode::BAD_REQUEST,
+        ErrorKind::HttpRequestDenied => StatusCode::FORBIDDEN,
+        ErrorKind::DestinationNotFound => StatusCode::NOT_FOUND,
+        // A Service that is not there yet, and a DNS that is down, both pass.
+        ErrorKind::DnsError
+        | ErrorKind::DnsTimeout
+        | ErrorKind::DestinationUnavailable
+        | ErrorKind::ConnectionLimitReached => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::ConnectionTimeout
+        | ErrorKind::ConnectionReadTimeout
+        | ErrorKind::ConnectionWriteTimeout
+        | ErrorKind::HttpResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::ProxyInternalError | ErrorKind::ProxyConfigurationError => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn http_answer(status: StatusCode, error: &Error) -> Response<ResponseBody> {
+    let text = format!("{status} ({})\n", error.kind());
+    let mut response = Response::new(ResponseBody::from(Body::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+/// A gRPC "trailers-only" response.
+fn grpc_answer(status: StatusCode, error: &Error) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(grpc_code(status)));
+    // Percent-encoded by the gRPC protocol; the tokens of RFC 9209 need none.
+    let message = HeaderValue::from_static(error.kind().as_str());
+    headers.insert(GRPC_MESSAGE, message);
+    response
+}
+
+/// The mapping of gRPC's "HTTP to gRPC Status Code Mapping", with time-outs told apart.
+fn grpc_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 431 => "13",       // INTERNAL
+        401 => "16",             // UNAUTHENTICATED
+        403 => "7",              // PERMISSION_DENIED
+        404 => "12",             // UNIMPLEMENTED
+        408 | 504 => "4",        // DEADLINE_EXCEEDED
+        429 | 502 | 503 => "14", // UNAVAILABLE
+        _ => "2",                // UNKNOWN
+    }
+}
+
+fn log(error: &Error) {
+    let kind = error.kind().as_str();
+    let origin = error.origin().as_str();
+    match error.origin() {
+        ErrorOrigin::Client => tracing::debug!(kind, origin, "{}", error.report()),
+        _ => tracing::warn!(kind, origin, "{}", error.report()),
+    }
+}
