@@ -1,1 +1,88 @@
-//! mesh-ingress-route
+//! The route table of [mesh-ingress](https://docs.rs/mesh-ingress): which Service a request is
+//! meant for. Pure data and pure functions: no runtime, no sockets, no clock.
+//!
+//! Kubernetes has two models of HTTP routing with the same words and different rules. This table
+//! serves both:
+//!
+//! | | Ingress (`networking.k8s.io/v1`) | Gateway API (`HTTPRoute`) |
+//! |---|---|---|
+//! | host `*.example.com` | covers one label ([`WildcardScope::OneLabel`], the default) | covers one or more ([`WildcardScope::ManyLabels`]) |
+//! | path | Exact, Prefix, ImplementationSpecific | Exact, PathPrefix, RegularExpression |
+//! | conditions | none (ingress-nginx canaries have headers) | method, headers, query parameters |
+//!
+//! # Precedence
+//!
+//! Of all routes that match a request, the first in this order wins:
+//!
+//! 1. host: exact, then the longest wildcard, then any host;
+//! 2. path: [exact](Route::path_exact), then the longest [prefix](Route::path_prefix), then regular
+//!    expressions in the order they were given;
+//! 3. a route that asks for a method before one that does not;
+//! 4. the larger number of header conditions;
+//! 5. the larger number of query conditions;
+//! 6. the route given first.
+//!
+//! That is the order of the
+//! [Gateway API](https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule), which contains the
+//! one of [Ingress](https://kubernetes.io/docs/concepts/services-networking/ingress/#multiple-matches).
+//! A host without a route for the path does not end the search: the wildcard and then the routes
+//! for any host are asked, which is how an Ingress's `defaultBackend` works. (ingress-nginx differs:
+//! there a host that has rules of its own never reaches the rules of a wildcard.)
+//!
+//! # Matching
+//!
+//! ```
+//! use http::{HeaderMap, Method};
+//! use mesh_ingress_route::{Route, RouteQuery, RouteTable};
+//!
+//! let table = RouteTable::new([
+//!     (Route::host("shop.example.com").path_prefix("/").to("web.default:80".parse()?), "web"),
+//!     (Route::host("shop.example.com").path_prefix("/api").to("api.default:80".parse()?), "api"),
+//! ])?;
+//!
+//! let headers = HeaderMap::new();
+//! let mut query = RouteQuery {
+//!     host: "Shop.Example.com:8443",
+//!     path: "/api/v1",
+//!     query: None,
+//!     method: &Method::GET,
+//!     headers: &headers,
+//! };
+//! assert_eq!(table.find(&query), Some(&"api"));
+//! // Prefixes match whole elements.
+//! query.path = "/apiary";
+//! assert_eq!(table.find(&query), Some(&"web"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Cost
+//!
+//! [`RouteTable::find`] does not allocate. Hosts are found by hash; the paths of a host lie in one
+//! sorted list that is searched by halves, each entry linked to the next shorter one that is a
+//! prefix of it. The cost of a request grows with the logarithm of the number of paths and with how
+//! deep prefixes are nested in the table, not with how many slashes a client sends.
+//!
+//! # Features
+//!
+//! * `regex` (off): [`Route::path_regex`](Route) and regular expressions on header values.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod action;
+mod backend;
+mod condition;
+mod error;
+mod host;
+pub mod path;
+mod paths;
+mod route;
+mod table;
+mod text;
+
+pub use self::action::{Action, Redirect};
+pub use self::backend::Backend;
+pub use self::condition::{HeaderMatch, QueryMatch, ValueMatch};
+pub use self::error::{Miss, RouteError};
+pub use self::host::WildcardScope;
+pub use self::path::PathMatch;
+pub use self::route::Route;
+pub use self::table::{DotSegments, RouteQuery, RouteTable};

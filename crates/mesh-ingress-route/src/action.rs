@@ -1,0 +1,166 @@
+//! What a route does with a request.
+
+use http::StatusCode;
+use mesh_ingress_core::Scheme;
+
+/// What is done with a request that a route matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// It is sent to one of the route's backends.
+    #[default]
+    Forward,
+    /// It is answered with a redirect; the route needs no backend.
+    Redirect(Redirect),
+}
+
+/// An answer that sends the client elsewhere: what ingress-nginx's `ssl-redirect`,
+/// `permanent-redirect` and the Gateway API's `RequestRedirect` filter do.
+///
+/// What is not set stays as the client asked for it.
+///
+/// ```
+/// use http::StatusCode;
+/// use mesh_ingress_core::Scheme;
+/// use mesh_ingress_route::Redirect;
+///
+/// // As ingress-nginx does it: 308 keeps the method and the body of the request.
+/// let to_https = Redirect::new(StatusCode::PERMANENT_REDIRECT).scheme(Scheme::Https);
+/// assert_eq!(
+///     to_https.location(Scheme::Http, "shop.example.com:80", "/cart?id=7"),
+///     "https://shop.example.com/cart?id=7",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redirect {
+    /// The status to answer with; 3xx.
+    pub status: StatusCode,
+    /// The scheme of the new location.
+    pub scheme: Option<Scheme>,
+    /// The host of the new location, without port.
+    pub host: Option<Box<str>>,
+    /// The port of the new location. Unset, it is the client's if scheme and host stay, and else
+    /// the one that goes without saying for the scheme.
+    pub port: Option<u16>,
+    /// The path of the new location, in place of the whole path. The query stays, unless the text
+    /// has one of its own.
+    pub path: Option<Box<str>>,
+}
+
+impl Redirect {
+    /// A redirect to where the client already is: set at least one of the parts.
+    #[must_use]
+    pub fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            scheme: None,
+            host: None,
+            port: None,
+            path: None,
+        }
+    }
+
+    /// Sets the scheme.
+    #[must_use]
+    pub fn scheme(mut self, scheme: Scheme) -> Self {
+        self.scheme = Some(scheme);
+        self
+    }
+
+    /// Sets the host, without port.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<Box<str>>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// Sets the port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Sets the path.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<Box<str>>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The value of `Location` for a request: an absolute URI (RFC 9110 §10.2.2).
+    ///
+    /// `authority` is the client's `Host`, `path_and_query` the target as it was sent.
+    #[must_use]
+    pub fn location(&self, scheme: Scheme, authority: &str, path_and_query: &str) -> String {
+        let (client_host, client_port) = split_port(authority);
+        let to_scheme = self.scheme.unwrap_or(scheme);
+        let host = self.host.as_deref().unwrap_or(client_host);
+        let stays = to_scheme == scheme && self.host.is_none();
+        let port = match self.port {
+            Some(port) => Some(port),
+            None if stays => client_port,
+            None => None,
+        };
+        let port = match port {
+            Some(port) if port != to_scheme.default_port() => format!(":{port}"),
+            _ => String::new(),
+        };
+        let (client_path, client_query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        };
+        let path = self.path.as_deref().unwrap_or(client_path);
+        let (mark, query) = match client_query {
+            Some(query) if !path.contains('?') => ("?", query),
+            _ => ("", ""),
+        };
+        format!("{}://{host}{port}{path}{mark}{query}", to_scheme.as_str())
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        // A colon before the bracket belongs to an IPv6 literal.
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_not_set_stay_the_clients() {
+        let see = |redirect: &Redirect, authority: &str, target: &str| {
+            redirect.location(Scheme::Http, authority, target)
+        };
+        let plain = Redirect::new(StatusCode::FOUND);
+        assert_eq!(
+            see(&plain.clone().path("/new"), "a.example:8080", "/old?x=1"),
+            "http://a.example:8080/new?x=1"
+        );
+        assert_eq!(
+            see(&plain.clone().path("/new?y=2"), "a.example", "/old?x=1"),
+            "http://a.example/new?y=2"
+        );
+        assert_eq!(
+            see(&plain.clone().host("b.example"), "a.example:8080", "/%2F?"),
+            "http://b.example/%2F?"
+        );
+        assert_eq!(
+            see(&plain.clone().scheme(Scheme::Https), "[::1]:8080", "/"),
+            "https://[::1]/"
+        );
+        assert_eq!(
+            see(&plain.clone().port(443).scheme(Scheme::Https), "[::1]", "/"),
+            "https://[::1]/"
+        );
+        assert_eq!(
+            see(&plain.port(8443).scheme(Scheme::Https), "a.example", "/"),
+            "https://a.example:8443/"
+        );
+    }
+}

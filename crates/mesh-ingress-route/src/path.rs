@@ -1,0 +1,279 @@
+//! Path rules, and what is to be refused in the path of a request.
+
+use std::fmt;
+
+use mesh_ingress_core::ParseError;
+
+/// How a route matches the path of a request.
+///
+/// Paths are compared as they were sent, octet by octet and case-sensitive: `%2F` is not a slash
+/// and `%61` is not an `a`. The same octets that were matched are forwarded, so that no two
+/// decoders can disagree about what was allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PathMatch {
+    /// The whole path, trailing slash included (Ingress and Gateway API `Exact`).
+    Exact(Box<str>),
+    /// Whole elements from the beginning (Ingress `Prefix`, Gateway API `PathPrefix`): `/foo`
+    /// matches `/foo`, `/foo/` and `/foo/bar`, not `/foobar`. A slash at the end of the rule does
+    /// not count.
+    Prefix(Box<str>),
+    /// A plain prefix of the text, as nginx's `location /foo` is: `/foo` matches `/foobar`, too
+    /// (what ingress-nginx makes of `ImplementationSpecific`).
+    StringPrefix(Box<str>),
+    /// A regular expression, matched from the beginning of the path and without regard to case,
+    /// as ingress-nginx does it (`location ~* "^…"`). Not anchored at the end.
+    #[cfg(feature = "regex")]
+    Regex(Box<str>),
+}
+
+/// The place of a path rule in a table, with the spelling that does not matter taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum PathRule {
+    Exact(Box<str>),
+    /// Without slash at the end: the root is the empty text.
+    Prefix(Box<str>),
+    StringPrefix(Box<str>),
+    #[cfg(feature = "regex")]
+    Regex(Box<str>),
+}
+
+impl PathMatch {
+    /// The path or pattern as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::StringPrefix(text) => text,
+            #[cfg(feature = "regex")]
+            Self::Regex(text) => text,
+        }
+    }
+
+    pub(crate) fn compile(&self) -> Result<PathRule, ParseError> {
+        Ok(match self {
+            Self::Exact(text) => PathRule::Exact(checked(text)?.into()),
+            Self::Prefix(text) => {
+                let text = checked(text)?;
+                PathRule::Prefix(text.strip_suffix('/').unwrap_or(text).into())
+            }
+            Self::StringPrefix(text) => PathRule::StringPrefix(checked(text)?.into()),
+            #[cfg(feature = "regex")]
+            Self::Regex(text) => PathRule::Regex(text.clone()),
+        })
+    }
+}
+
+impl Default for PathMatch {
+    fn default() -> Self {
+        Self::Prefix("/".into())
+    }
+}
+
+/// As in a [route's text form](crate::Route#text-form): `/foo`, `=/foo`, `/foo*`.
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => write!(f, "={text}"),
+            Self::Prefix(text) => f.write_str(text),
+            Self::StringPrefix(text) => write!(f, "{text}*"),
+            #[cfg(feature = "regex")]
+            Self::Regex(text) => write!(f, "~{text}"),
+        }
+    }
+}
+
+/// A rule that no path on the wire could match is a mistake, not a rule.
+fn checked(text: &str) -> Result<&str, ParseError> {
+    let error = |reason: String| Err(ParseError::new("path", text, reason));
+    if !text.starts_with('/') {
+        return error(match text {
+            "" => "it is empty, expected / for every path".into(),
+            _ => "it does not begin with '/'".into(),
+        });
+    }
+    // RFC 3986 §3.3: a path ends at '?' or '#', and is ASCII without controls and spaces.
+    if let Some((at, c)) = text
+        .char_indices()
+        .find(|(_, c)| !c.is_ascii_graphic() || matches!(c, '?' | '#'))
+    {
+        return error(match c {
+            '?' => format!("'?' at position {}: match the query with .query(…)", at + 1),
+            '#' => format!("'#' at position {}: clients do not send fragments", at + 1),
+            _ => format!(
+                "{c:?} at position {} must be percent-encoded, as clients send it",
+                at + 1
+            ),
+        });
+    }
+    if has_dot_segments(text) {
+        return error(
+            "it has dot segments, which no request path has by the time it is matched".into(),
+        );
+    }
+    Ok(text)
+}
+
+/// Whether a path has an element that means "here" or "one up", in any spelling a server behind us
+/// may understand.
+///
+/// A gateway and the server behind it must not disagree about which path a request names: else
+/// `/public/..%2Fadmin` passes as `/public` here and is served as `/admin` there. RFC 3986 §3.3 has
+/// two dot segments, `.` and `..`; this finds them also
+///
+/// * with dots spelled `%2e` (RFC 3986 §6.2.2.2: equivalent),
+/// * between `%2F`, `\` or `%5C`, which many servers take for slashes,
+/// * with parameters (`..;x`), which servlet containers cut off before they resolve.
+///
+/// Such paths are not seen in honest traffic: clients resolve dot segments before they send
+/// (RFC 3986 §5.2.4). Dots within an element (`/a..b`, `/.well-known`) are fine.
+///
+/// ```
+/// use mesh_ingress_route::path::has_dot_segments;
+///
+/// assert!(has_dot_segments("/public/../admin"));
+/// assert!(has_dot_segments("/public/%2E%2e%2fadmin"));
+/// assert!(!has_dot_segments("/.well-known/acme-challenge/..x"));
+/// ```
+#[must_use]
+pub fn has_dot_segments(path: &str) -> bool {
+    let mut rest = path.as_bytes();
+    // Where in an element we are: how many dots it has so far, if it has nothing else.
+    let mut dots = Some(0_u8);
+    let mut found = false;
+    while let Some((octet, after)) = next_octet(rest) {
+        rest = after;
+        match octet {
+            b'/' | b'\\' => {
+                if found || is_dot_segment(dots) {
+                    return true;
+                }
+                dots = Some(0);
+            }
+            b';' => {
+                found = found || is_dot_segment(dots);
+                dots = None;
+            }
+            b'.' => dots = dots.and_then(|n| (n < 2).then_some(n + 1)),
+            _ => dots = None,
+        }
+    }
+    found || is_dot_segment(dots)
+}
+
+fn is_dot_segment(dots: Option<u8>) -> bool {
+    matches!(dots, Some(1 | 2))
+}
+
+/// The first octet, decoded if it is percent-encoded, and what follows it.
+fn next_octet(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    match bytes {
+        [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
+            (Some(high), Some(low)) => Some((high << 4 | low, rest)),
+            _ => Some((b'%', bytes.get(1..)?)),
+        },
+        [octet, rest @ ..] => Some((*octet, rest)),
+        [] => None,
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_segments_in_every_spelling() {
+        for path in [
+            "/.",
+            "/..",
+            "/./",
+            "/../",
+            "/a/.",
+            "/a/..",
+            "/a/./b",
+            "/a/../b",
+            "/%2e",
+            "/%2E%2e",
+            "/.%2e/",
+            "/%2e./x",
+            "/a%2f..%2fb",
+            "/a\\..\\b",
+            "/a%5c..",
+            "/..;/x",
+            "/..;a=b",
+            "/.;",
+            "/%2e%2e%3b/x",
+            "/a%2F..",
+            "//..",
+            "/..//",
+        ] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in [
+            "/",
+            "",
+            "*",
+            "/a",
+            "/...",
+            "/a.",
+            "/.a",
+            "/..a",
+            "/a..b",
+            "/.well-known/x",
+            "/%2f",
+            "/%2",
+            "/%",
+            "/%zz..",
+            "/a;..",
+            "/a;v=1.2/b",
+            "/%252e%252e/",
+            "/%2e%2e%2e",
+            "//",
+            "/a/..%00",
+        ] {
+            assert!(!has_dot_segments(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn rules_that_no_request_could_match_are_refused() {
+        for (text, reason) in [
+            ("", "expected / for every path"),
+            ("foo", "does not begin with '/'"),
+            ("*", "does not begin with '/'"),
+            ("/a b", "' ' at position 3 must be percent-encoded"),
+            ("/é", "'é' at position 2 must be percent-encoded"),
+            ("/a?b=c", "'?' at position 3: match the query"),
+            ("/a#b", "'#' at position 3"),
+            ("/a/../b", "dot segments"),
+            ("/a\n", "position 3"),
+        ] {
+            for rule in [
+                PathMatch::Exact(text.into()),
+                PathMatch::Prefix(text.into()),
+                PathMatch::StringPrefix(text.into()),
+            ] {
+                let error = rule.compile().unwrap_err().to_string();
+                assert!(error.contains(reason), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_counts_only_where_it_means_something() {
+        let compile = |rule: PathMatch| rule.compile().unwrap();
+        assert_eq!(
+            compile(PathMatch::Prefix("/a/".into())),
+            compile(PathMatch::Prefix("/a".into()))
+        );
+        assert_ne!(
+            compile(PathMatch::Exact("/a/".into())),
+            compile(PathMatch::Exact("/a".into()))
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! The paths of one host.
+
+use crate::condition::Conditions;
+use crate::path::PathRule;
+use crate::table::RouteQuery;
+
+/// The paths of one host, in a form that is searched without walking all of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paths {
+    /// Sorted by text.
+    exact: Vec<Exact>,
+    /// Sorted by text.
+    prefixes: Vec<Prefix>,
+    #[cfg(feature = "regex")]
+    regexes: Vec<(regex::Regex, Candidates)>,
+}
+
+#[derive(Clone, Debug)]
+struct Exact {
+    text: Box<str>,
+    candidates: Candidates,
+}
+
+#[derive(Clone, Debug)]
+struct Prefix {
+    text: Box<str>,
+    /// The longest other entry that is a prefix of this one.
+    parent: Option<usize>,
+    /// Element by element.
+    elements: Candidates,
+    /// As plain text.
+    string: Candidates,
+}
+
+/// Routes of one host and path, in the order they are to be asked.
+#[derive(Clone, Debug, Default)]
+struct Candidates(Vec<Candidate>);
+
+/// The conditions of a route, and its place in the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) conditions: Conditions,
+    pub(crate) route: usize,
+}
+
+impl Paths {
+    /// Adds a route; [`finish`](Self::finish) before the first search.
+    pub(crate) fn add(
+        &mut self,
+        rule: &PathRule,
+        candidate: Candidate,
+    ) -> Result<(), mesh_ingress_core::ParseError> {
+        match rule {
+            PathRule::Exact(text) => {
+                let at = self.exact.binary_search_by(|entry| entry.text.cmp(text));
+                let at = at.unwrap_or_else(|at| {
+                    let entry = Exact {
+                        text: text.clone(),
+                        candidates: Candidates::default(),
+                    };
+                    self.exact.insert(at, entry);
+                    at
+                });
+                if let Some(entry) = self.exact.get_mut(at) {
+                    entry.candidates.0.push(candidate);
+                }
+            }
+            PathRule::Prefix(text) => {
+                if let Some(entry) = self.prefix_entry(text) {
+                    entry.elements.0.push(candidate);
+                }
+            }
+            PathRule::StringPrefix(text) => {
+                if let Some(entry) = self.prefix_entry(text) {
+                    entry.string.0.push(candidate);
+                }
+            }
+            #[cfg(feature = "regex")]
+            PathRule::Regex(pattern) => {
+                let regex = compile_regex(pattern)?;
+                let same = |(known, _): &&mut (regex::Regex, _)| known.as_str() == regex.as_str();
+                match self.regexes.iter_mut().find(same) {
+                    Some((_, candidates)) => candidates.0.push(candidate),
+                    None => self.regexes.push((regex, Candidates(vec![candidate]))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn prefix_entry(&mut self, text: &str) -> Option<&mut Prefix> {
+        let at = self
+            .prefixes
+            .binary_search_by(|entry| (*entry.text).cmp(text));
+        let at = at.unwrap_or_else(|at| {
+            let entry = Prefix {
+                text: text.into(),
+                parent: None,
+                elements: Candidates::default(),
+                string: Candidates::default(),
+            };
+            self.prefixes.insert(at, entry);
+            at
+        });
+        self.prefixes.get_mut(at)
+    }
+
+    /// Puts candidates in order and links prefixes.
+    pub(crate) fn finish(&mut self) {
+        for entry in &mut self.exact {
+            entry.candidates.sort();
+        }
+        #[cfg(feature = "regex")]
+        for (_, candidates) in &mut self.regexes {
+            candidates.sort();
+        }
+        // In a sorted list the prefixes of an entry are the entries still open when it comes.
+        let mut open: Vec<(usize, Box<str>)> = Vec::new();
+        for (at, entry) in self.prefixes.iter_mut().enumerate() {
+            entry.elements.sort();
+            entry.string.sort();
+            while open
+                .last()
+                .is_some_and(|(_, text)| !entry.text.starts_with(&**text))
+            {
+                open.pop();
+            }
+            entry.parent = open.last().map(|(at, _)| *at);
+            open.push((at, entry.text.clone()));
+        }
+    }
+
+    /// The place of the first route that matches.
+    pub(crate) fn find(&self, request: &RouteQuery<'_>) -> Option<usize> {
+        self.find_exact(request)
+            .or_else(|| self.find_prefix(request))
+            .or_else(|| self.find_regex(request))
+    }
+
+    fn find_exact(&self, request: &RouteQuery<'_>) -> Option<usize> {
+        let at = self
+            .exact
+            .binary_search_by(|entry| (*entry.text).cmp(request.path))
+            .ok()?;
+        self.exact.get(at)?.candidates.find(request)
+    }
+
+    /// Every entry that is a prefix of the path sorts at or before it, and so does every text
+    /// between the two begin with that entry: all are on the chain of parents of the last entry
+    /// that does not sort after the path.
+    fn find_prefix(&self, request: &RouteQuery<'_>) -> Option<usize> {
+        let path = request.path;
+        let after = self.prefixes.partition_point(|entry| *entry.text <= *path);
+        let mut at = after.checked_sub(1)?;
+        let shared = self
+            .prefixes
+            .get(at)
+            .map(|last| common_prefix(&last.text, path))?;
+        loop {
+            let entry = self.prefixes.get(at)?;
+            let len = entry.text.len();
+            if len <= shared {
+                let whole_elements = matches!(path.as_bytes().get(len), None | Some(b'/'));
+                let found = whole_elements
+                    .then(|| entry.elements.find(request))
+                    .flatten()
+                    .or_else(|| entry.string.find(request));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            at = entry.parent?;
+        }
+    }
+
+    #[cfg(feature = "regex")]
+    fn find_regex(&self, request: &RouteQuery<'_>) -> Option<usize> {
+        self.regexes
+            .iter()
+            .filter(|(regex, _)| regex.is_match(request.path))
+            .find_map(|(_, candidates)| candidates.find(request))
+    }
+
+    #[cfg(not(feature = "regex"))]
+    #[allow(clippy::unused_self)]
+    fn find_regex(&self, _: &RouteQuery<'_>) -> Option<usize> {
+        None
+    }
+}
+
+impl Candidates {
+    /// Stable: routes of equal rank stay in the order they were given.
+    fn sort(&mut self) {
+        self.0.sort_by_key(|candidate| candidate.conditions.rank());
+    }
+
+    fn find(&self, request: &RouteQuery<'_>) -> Option<usize> {
+        self.0
+            .iter()
+            .find(|candidate| candidate.conditions.match_request(request))
+            .map(|candidate| candidate.route)
+    }
+}
+
+fn common_prefix(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// As ingress-nginx writes it: `location ~* "^<pattern>"`.
+#[cfg(feature = "regex")]
+pub(crate) fn compile_regex(pattern: &str) -> Result<regex::Regex, mesh_ingress_core::ParseError> {
+    regex::RegexBuilder::new(&format!("^(?:{pattern})"))
+        .case_insensitive(true)
+        .build()
+        .map_err(|error| mesh_ingress_core::ParseError::new("regular expression", pattern, error))
+}

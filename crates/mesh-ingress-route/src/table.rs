@@ -1,0 +1,256 @@
+//! All routes, and the search for the one that matches.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use http::{HeaderMap, Method};
+
+use crate::action::Action;
+use crate::condition::Conditions;
+use crate::error::{Miss, RouteError};
+use crate::host::{HostKey, HostRule, WildcardScope};
+use crate::path::has_dot_segments;
+use crate::paths::{Candidate, Paths};
+use crate::route::Route;
+
+/// What of a request a route may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuery<'a> {
+    /// The public authority: what the client said in `Host`, `:authority` or the absolute target.
+    /// A port is ignored.
+    pub host: &'a str,
+    /// The path as it was sent, not decoded.
+    pub path: &'a str,
+    /// The query as it was sent, without the `?`.
+    pub query: Option<&'a str>,
+    /// The method.
+    pub method: &'a Method,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> RouteQuery<'a> {
+    /// The query for a request, given its public authority.
+    #[must_use]
+    pub fn new(
+        host: &'a str,
+        method: &'a Method,
+        uri: &'a http::Uri,
+        headers: &'a HeaderMap,
+    ) -> Self {
+        Self {
+            host,
+            path: uri.path(),
+            query: uri.query(),
+            method,
+            headers,
+        }
+    }
+}
+
+/// What a table does with a path that has [dot segments](crate::path::has_dot_segments).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DotSegments {
+    /// It matches no route: [`Miss::DotSegments`].
+    #[default]
+    Reject,
+    /// It is matched as it was sent, dots and all. For embedders that have resolved them already,
+    /// and forward what they resolved.
+    AsSent,
+}
+
+/// Routes, each with a value of the caller's: a prebuilt stack, a name, an index.
+///
+/// See the [crate documentation](crate) for the order in which routes are asked. A table does not
+/// change; to change routes, build another and swap it in as a whole.
+#[derive(Clone)]
+pub struct RouteTable<T> {
+    entries: Vec<(Route, T)>,
+    exact: HashMap<Box<[u8]>, Paths>,
+    one_label: HashMap<Box<[u8]>, Paths>,
+    many_labels: HashMap<Box<[u8]>, Paths>,
+    any: Option<Paths>,
+    dot_segments: DotSegments,
+}
+
+impl<T> RouteTable<T> {
+    /// Checks routes and builds their table. A table without routes is fine: it finds nothing.
+    ///
+    /// # Errors
+    /// When a host, path or condition could match no request; when a route has no backend, or
+    /// only such with weight 0; when two routes match the same requests.
+    pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Result<Self, RouteError> {
+        let mut table = Self {
+            entries: Vec::new(),
+            exact: HashMap::new(),
+            one_label: HashMap::new(),
+            many_labels: HashMap::new(),
+            any: None,
+            dot_segments: DotSegments::default(),
+        };
+        let mut seen = HashMap::new();
+        for (mut route, value) in routes {
+            route.write_name_down();
+            let index = table.entries.len();
+            let position = index + 1;
+            check_backends(position, &route)?;
+            let invalid = |source| RouteError::Invalid {
+                position,
+                name: route.get_name().into_owned(),
+                source,
+            };
+            let host = HostRule::parse(route.get_host(), route.get_wildcard()).map_err(invalid)?;
+            let path = route.get_path().compile().map_err(invalid)?;
+            let (conditions, key) =
+                Conditions::compile(route.get_method(), route.get_headers(), route.get_query())
+                    .map_err(invalid)?;
+            if let Some(first) = seen.insert((host.clone(), path.clone(), key), index) {
+                return Err(RouteError::Duplicate {
+                    first_position: first + 1,
+                    first: table.name_of(first),
+                    second_position: position,
+                    second: route.get_name().into_owned(),
+                });
+            }
+            let candidate = Candidate {
+                conditions,
+                route: index,
+            };
+            table
+                .paths_of(host)
+                .add(&path, candidate)
+                .map_err(invalid)?;
+            table.entries.push((route, value));
+        }
+        let hosts = table.exact.values_mut();
+        let hosts = hosts.chain(table.one_label.values_mut());
+        let hosts = hosts.chain(table.many_labels.values_mut());
+        hosts.chain(&mut table.any).for_each(Paths::finish);
+        Ok(table)
+    }
+
+    /// Sets what is done with paths that have dot segments. Default: they match nothing.
+    #[must_use]
+    pub fn dot_segments(mut self, policy: DotSegments) -> Self {
+        self.dot_segments = policy;
+        self
+    }
+
+    /// The value of the route that matches, if one does. Does not allocate.
+    #[must_use]
+    pub fn find(&self, query: &RouteQuery<'_>) -> Option<&T> {
+        self.lookup(query).ok().map(|(_, value)| value)
+    }
+
+    /// The route that matches and its value. Does not allocate.
+    ///
+    /// # Errors
+    /// Why there is none, which decides the status to answer with.
+    pub fn lookup(&self, query: &RouteQuery<'_>) -> Result<(&Route, &T), Miss> {
+        if self.dot_segments == DotSegments::Reject && has_dot_segments(query.path) {
+            return Err(Miss::DotSegments);
+        }
+        let mut known_host = false;
+        let index = self.search(query, &mut known_host);
+        let entry = index.and_then(|index| self.entries.get(index));
+        match entry {
+            Some((route, value)) => Ok((route, value)),
+            None if known_host => Err(Miss::NoRoute),
+            None => Err(Miss::UnknownHost),
+        }
+    }
+
+    /// All routes and their values, in the order they were given.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Route, &T)> {
+        self.entries.iter().map(|(route, value)| (route, value))
+    }
+
+    /// How many routes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no routes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn search(&self, query: &RouteQuery<'_>, known_host: &mut bool) -> Option<usize> {
+        // The targets of CONNECT and `OPTIONS *` have no path (RFC 9112 §3.2).
+        let has_path = query.path.starts_with('/');
+        let mut ask = |paths: Option<&Paths>| {
+            *known_host |= paths.is_some();
+            paths.filter(|_| has_path)?.find(query)
+        };
+        if let Some(host) = HostKey::of(query.host) {
+            if let Some(found) = ask(self.exact.get(host.as_bytes())) {
+                return Some(found);
+            }
+            for (depth, parent) in host.parents().enumerate() {
+                // The narrower of two wildcards for the same parent is asked first.
+                let one_label = (depth == 0).then(|| self.one_label.get(parent)).flatten();
+                if let Some(found) = ask(one_label) {
+                    return Some(found);
+                }
+                if self.many_labels.is_empty() {
+                    break;
+                }
+                if let Some(found) = ask(self.many_labels.get(parent)) {
+                    return Some(found);
+                }
+            }
+        }
+        ask(self.any.as_ref())
+    }
+
+    fn paths_of(&mut self, host: HostRule) -> &mut Paths {
+        match host {
+            HostRule::Any => self.any.get_or_insert_default(),
+            HostRule::Exact(name) => self.exact.entry(name).or_default(),
+            HostRule::Wildcard(parent, WildcardScope::OneLabel) => {
+                self.one_label.entry(parent).or_default()
+            }
+            HostRule::Wildcard(parent, WildcardScope::ManyLabels) => {
+                self.many_labels.entry(parent).or_default()
+            }
+        }
+    }
+
+    fn name_of(&self, index: usize) -> String {
+        let entry = self.entries.get(index);
+        entry.map_or_else(String::new, |(route, _)| route.get_name().into_owned())
+    }
+}
+
+fn check_backends(position: usize, route: &Route) -> Result<(), RouteError> {
+    if *route.action() != Action::Forward {
+        return Ok(());
+    }
+    let name = || route.get_name().into_owned();
+    let backends = route.backends();
+    if backends.is_empty() {
+        return Err(RouteError::NoBackend {
+            position,
+            name: name(),
+        });
+    }
+    if backends.iter().all(|backend| backend.get_weight() == 0) {
+        return Err(RouteError::NoWeight {
+            position,
+            name: name(),
+            backends: backends.len(),
+        });
+    }
+    Ok(())
+}
+
+impl<T> fmt::Debug for RouteTable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.entries.iter().map(|(route, _)| route.to_string()))
+            .finish()
+    }
+}
