@@ -1,0 +1,50 @@
+//! The binary under test.
+
+use std::net::TcpStream;
+use std::process::{Command, ExitStatus};
+
+use super::{Process, SOON, poll};
+
+/// A running `mesh-ingress serve`.
+pub(crate) struct Gateway {
+    process: Process,
+}
+
+impl Gateway {
+    /// Where it listens, on the test's own host.
+    pub(crate) const ADDR: &'static str = "127.0.0.1:8080";
+    /// The same as the start of a URL.
+    pub(crate) const URL: &'static str = "http://127.0.0.1:8080";
+
+    /// Starts it and waits until it accepts connections.
+    pub(crate) fn serve(args: &[&str]) -> Self {
+        let mut process = Process::start("mesh-ingress", &Self::command(args));
+        poll(SOON, "the gateway listens", || {
+            assert!(
+                process.is_running(),
+                "the gateway ended: {:#?}",
+                process.lines()
+            );
+            TcpStream::connect(Self::ADDR).ok()
+        });
+        Self { process }
+    }
+
+    /// Its command line, for runs that are to fail.
+    pub(crate) fn command(args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-ingress"));
+        command.args(["serve", "--listen", Self::ADDR]).args(args);
+        // Log lines without colours are the same for people and for tests.
+        command.env("NO_COLOR", "1");
+        command
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Asks it to stop and waits for the end.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.process.stop()
+    }
+}

@@ -1,0 +1,96 @@
+//! A host: a named network namespace.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::tool;
+
+/// Where `ip netns` keeps the names.
+const NAMES: &str = "/run/netns";
+
+/// A network namespace with its loopback up; gone when dropped.
+pub(crate) struct Host {
+    name: String,
+}
+
+impl Host {
+    pub(crate) fn create(name: &str) -> Self {
+        ip(&["netns", "add", name]);
+        let host = Self {
+            name: name.to_owned(),
+        };
+        host.ip(&["link", "set", "lo", "up"]);
+        host
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Moves the calling thread in, and with it all threads and programs it starts from now on.
+    pub(crate) fn enter(&self) {
+        let file = File::open(self.path()).expect("the namespace's file");
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("entering a namespace");
+    }
+
+    /// A program on this host, wherever the calling thread is.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(tool("ip"));
+        command
+            .args(["netns", "exec", &self.name])
+            .arg(tool(program));
+        command
+    }
+
+    /// `ip` on this host.
+    pub(crate) fn ip(&self, args: &[&str]) {
+        ip(&[&["-n", &self.name], args].concat());
+    }
+
+    /// Names of all hosts of this machine, of this suite or not.
+    pub(crate) fn all() -> Vec<String> {
+        let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
+    }
+
+    /// Removes a host by its name, if it is there.
+    pub(crate) fn remove(name: &str) {
+        drop(
+            Command::new(tool("ip"))
+                .args(["netns", "del", name])
+                .output(),
+        );
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(NAMES).join(&self.name)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        Self::remove(&self.name);
+    }
+}
+
+fn ip(args: &[&str]) {
+    succeed(Command::new(tool("ip")).args(args));
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn succeed(command: &mut Command) {
+    let output = command.output().expect("starting a program");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
