@@ -1,0 +1,234 @@
+//! What clients from outside must not tell the inside.
+
+mod request_id;
+
+use http::header::{HeaderMap, HeaderName};
+
+pub use self::request_id::RequestIdPolicy;
+use crate::names::{Group, has_underscore, remove_matching};
+use crate::{InvalidRequest, InvalidSetting, RequestRule};
+
+/// From whom something is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peers {
+    /// From nobody: it passes.
+    None,
+    /// From all that are not trusted.
+    Untrusted,
+    /// From everybody.
+    All,
+}
+
+impl Peers {
+    fn includes(self, trusted: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Untrusted => !trusted,
+            Self::All => true,
+        }
+    }
+}
+
+/// What is done with a field name that has a `_`.
+///
+/// CGI, WSGI, PHP and their like turn `-` into `_`, so that `X_Forwarded_For` becomes what
+/// `X-Forwarded-For` should be; nginx and Envoy at the edge refuse or drop such names, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnderscorePolicy {
+    /// Drop the field, whoever sent it: proxies in front seldom look at such names.
+    #[default]
+    Drop,
+    /// Keep it, unless with `-` in place of `_` it would be a field that this peer may not send,
+    /// or one that frames or routes the message.
+    Keep,
+    /// Refuse the request with 400.
+    Reject,
+}
+
+/// Removes from a request what would steer the mesh, or pretend to be somebody.
+///
+/// A sidecar trusts its own gateway: `X-Envoy-Upstream-Rq-Timeout-Ms`, `X-Envoy-Retry-On` or
+/// `L5d-Dst-Override` from a client would be obeyed, and `X-Forwarded-Client-Cert` or
+/// `Remote-User` be believed by applications. Neither ingress-nginx nor a plain reverse proxy
+/// removes them.
+///
+/// | what | from whom it is not taken by default |
+/// |---|---|
+/// | [`Group::Forwarding`] | untrusted peers |
+/// | [`Group::Identity`] | untrusted peers |
+/// | [`Group::Mesh`] | untrusted peers |
+/// | [`Group::Proxy`] | everybody |
+/// | [`Group::MethodOverride`] | nobody |
+/// | names with `_` | everybody: [dropped](UnderscorePolicy::Drop) |
+///
+/// **A peer trusted for `X-Forwarded-For` need not be one to trust with the rest.** A cloud load
+/// balancer adds its own fields and passes all others along. Behind one, set
+/// [`refuse(Group::Mesh, Peers::All)`](EdgeHygieneBuilder::refuse) and the same for
+/// [`Group::Identity`].
+///
+/// `X-Request-ID` follows its [`RequestIdPolicy`]; afterwards there is one, unless that is
+/// [`Ignore`](RequestIdPolicy::Ignore). `traceparent`, `tracestate`, `baggage`, `b3` and `X-B3-*`
+/// pass: they tell who calls whom, and grant nothing.
+///
+/// One pass over the names; memory is allocated only if something is removed, and for a new
+/// request id.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use mesh_ingress_headers::EdgeHygiene;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("x-envoy-max-retries", HeaderValue::from_static("99"));
+/// headers.insert("x_forwarded_for", HeaderValue::from_static("127.0.0.1"));
+/// headers.insert("traceparent", HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+/// EdgeHygiene::default().apply(&mut headers, false)?;
+/// assert_eq!(headers.len(), 2);
+/// assert!(headers.contains_key("traceparent"));
+/// assert_eq!(headers["x-request-id"].len(), 36);
+/// # Ok::<(), mesh_ingress_headers::InvalidRequest>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EdgeHygiene {
+    forwarding: Peers,
+    identity: Peers,
+    mesh: Peers,
+    method_override: Peers,
+    proxy: Peers,
+    underscores: UnderscorePolicy,
+    request_id: RequestIdPolicy,
+    /// Lower-case; a last `*` stands for any rest.
+    own: Vec<String>,
+}
+
+impl EdgeHygiene {
+    /// Begins with the defaults.
+    #[must_use]
+    pub fn builder() -> EdgeHygieneBuilder {
+        EdgeHygieneBuilder(Self::default())
+    }
+
+    /// Cleans the fields of a request from a peer that is `trusted` or not.
+    ///
+    /// # Errors
+    /// When a name has a `_` and the policy is [`UnderscorePolicy::Reject`].
+    pub fn apply(&self, headers: &mut HeaderMap, trusted: bool) -> Result<(), InvalidRequest> {
+        if self.underscores == UnderscorePolicy::Reject && headers.keys().any(has_underscore) {
+            return Err(RequestRule::Underscore.into());
+        }
+        remove_matching(headers, |name| self.refuses(name, trusted));
+        self.request_id.apply(headers, trusted);
+        Ok(())
+    }
+
+    fn refuses(&self, name: &HeaderName, trusted: bool) -> bool {
+        if has_underscore(name) {
+            return match self.underscores {
+                UnderscorePolicy::Keep => self.refuses_look_alike(name, trusted),
+                UnderscorePolicy::Drop | UnderscorePolicy::Reject => true,
+            };
+        }
+        self.refuses_text(name.as_str().as_bytes(), trusted)
+    }
+
+    fn refuses_text(&self, name: &[u8], trusted: bool) -> bool {
+        let peers = match Group::of(name) {
+            Some(Group::Forwarding) => self.forwarding,
+            Some(Group::Identity) => self.identity,
+            Some(Group::Mesh) => self.mesh,
+            Some(Group::MethodOverride) => self.method_override,
+            Some(Group::Proxy) => self.proxy,
+            None => Peers::None,
+        };
+        peers.includes(trusted) || (!trusted && self.is_own(name))
+    }
+
+    fn refuses_look_alike(&self, name: &HeaderName, trusted: bool) -> bool {
+        let dashed = name.as_str().replace('_', "-");
+        self.refuses_text(dashed.as_bytes(), trusted)
+            || HeaderName::from_bytes(dashed.as_bytes())
+                .is_ok_and(|dashed| crate::names::is_structural(&dashed))
+    }
+
+    fn is_own(&self, name: &[u8]) -> bool {
+        self.own.iter().any(|own| match own.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix.as_bytes()),
+            None => name == own.as_bytes(),
+        })
+    }
+}
+
+impl Default for EdgeHygiene {
+    fn default() -> Self {
+        Self {
+            forwarding: Peers::Untrusted,
+            identity: Peers::Untrusted,
+            mesh: Peers::Untrusted,
+            method_override: Peers::None,
+            proxy: Peers::All,
+            underscores: UnderscorePolicy::default(),
+            request_id: RequestIdPolicy::default(),
+            own: Vec::new(),
+        }
+    }
+}
+
+/// Settings of [`EdgeHygiene`].
+#[derive(Clone, Debug)]
+pub struct EdgeHygieneBuilder(EdgeHygiene);
+
+impl EdgeHygieneBuilder {
+    /// From whom the fields of a group are not taken. Defaults: see [`EdgeHygiene`].
+    #[must_use]
+    pub fn refuse(mut self, group: Group, from: Peers) -> Self {
+        let setting = match group {
+            Group::Forwarding => &mut self.0.forwarding,
+            Group::Identity => &mut self.0.identity,
+            Group::Mesh => &mut self.0.mesh,
+            Group::MethodOverride => &mut self.0.method_override,
+            Group::Proxy => &mut self.0.proxy,
+        };
+        *setting = from;
+        self
+    }
+
+    /// A field of your own that only trusted peers may send; a `*` at the end stands for any rest,
+    /// as in `x-acme-internal-*`. Any case. May be called several times.
+    #[must_use]
+    pub fn refuse_untrusted(mut self, name: &str) -> Self {
+        self.0.own.push(name.to_ascii_lowercase());
+        self
+    }
+
+    /// What is done with names that have a `_`. Default [`UnderscorePolicy::Drop`].
+    #[must_use]
+    pub fn underscores(mut self, policy: UnderscorePolicy) -> Self {
+        self.0.underscores = policy;
+        self
+    }
+
+    /// What is done with `X-Request-ID`. Default [`RequestIdPolicy::KeepUuid`].
+    #[must_use]
+    pub fn request_id(mut self, policy: RequestIdPolicy) -> Self {
+        self.0.request_id = policy;
+        self
+    }
+
+    /// The rules.
+    ///
+    /// # Errors
+    /// When a field of your own is no field name, or nothing but `*`.
+    pub fn build(self) -> Result<EdgeHygiene, InvalidSetting> {
+        for own in &self.0.own {
+            let name = own.strip_suffix('*').unwrap_or(own);
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(InvalidSetting::new(
+                    "refuse_untrusted",
+                    format!("{own:?} is no field name"),
+                ));
+            }
+        }
+        Ok(self.0)
+    }
+}

@@ -1,0 +1,133 @@
+//! `X-Request-ID`, as a mesh wants it.
+
+use http::header::{HeaderMap, HeaderValue};
+
+use crate::names::X_REQUEST_ID;
+
+/// What becomes of `X-Request-ID`.
+///
+/// Envoy, and so Istio, reads it as a UUID and keeps its sampling decision in it: the first digit
+/// of the third group is `4` in a fresh one, and `9`, `a` or `b` in one whose request is traced.
+/// ingress-nginx sent 32 digits without dashes there, and traces were never sampled.
+///
+/// From a trusted peer, whatever is there is kept, and only what is missing is made up; the
+/// policies differ in what they do with an untrusted peer's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestIdPolicy {
+    /// Kept if it is one UUID of version 4, so that a client can find its request again; replaced
+    /// otherwise. A version-4 UUID carries no sampling decision: a client cannot have itself
+    /// traced.
+    #[default]
+    KeepUuid,
+    /// Replaced, always.
+    Fresh,
+    /// Kept, whatever it is.
+    Keep,
+    /// Left alone, whoever the peer is; none is made up either.
+    Ignore,
+}
+
+impl RequestIdPolicy {
+    pub(super) fn apply(self, headers: &mut HeaderMap, trusted: bool) {
+        let mut lines = headers.get_all(&X_REQUEST_ID).iter();
+        let kept = match (lines.next(), self) {
+            (_, Self::Ignore) => true,
+            (None, _) => false,
+            (Some(_), Self::Keep) => true,
+            (Some(_), _) if trusted => true,
+            (Some(id), Self::KeepUuid) => lines.next().is_none() && is_uuid_v4(id.as_bytes()),
+            (Some(_), Self::Fresh) => false,
+        };
+        if kept {
+            return;
+        }
+        // 36 digits and dashes are always a value.
+        if let Ok(id) = HeaderValue::from_bytes(&uuid_v4(fastrand::u128(..))) {
+            headers.insert(&X_REQUEST_ID, id);
+        }
+    }
+}
+
+/// Where a dash is not, in groups of 8, 4, 4, 4 and 12.
+const DASHES: [usize; 4] = [8, 13, 18, 23];
+
+/// RFC 9562 §5.4. The random number need not be unpredictable: an id is no secret.
+fn uuid_v4(random: u128) -> [u8; 36] {
+    const VERSION: u128 = 0xf << 76;
+    const VARIANT: u128 = 0b11 << 62;
+    let bits = random & !VERSION & !VARIANT | 4 << 76 | 0b10 << 62;
+    let mut text = [b'-'; 36];
+    let mut shift = 128;
+    for (position, octet) in text.iter_mut().enumerate() {
+        if !DASHES.contains(&position) {
+            shift -= 4;
+            *octet = hex_digit((bits >> shift) as u8 & 0xf);
+        }
+    }
+    text
+}
+
+fn hex_digit(value: u8) -> u8 {
+    match value {
+        0..=9 => b'0' + value,
+        _ => b'a' + value - 10,
+    }
+}
+
+/// A UUID of version 4 in its canonical form, in any case.
+fn is_uuid_v4(text: &[u8]) -> bool {
+    text.len() == 36
+        && text
+            .iter()
+            .enumerate()
+            .all(|(position, octet)| match position {
+                14 => *octet == b'4',
+                19 => matches!(octet, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
+                _ if DASHES.contains(&position) => *octet == b'-',
+                _ => octet.is_ascii_hexdigit(),
+            })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9562_5_4_layout() {
+        assert_eq!(&uuid_v4(0), b"00000000-0000-4000-8000-000000000000");
+        assert_eq!(&uuid_v4(u128::MAX), b"ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(
+            &uuid_v4(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+            b"01234567-89ab-4def-8123-456789abcdef"
+        );
+        assert_ne!(uuid_v4(fastrand::u128(..)), uuid_v4(fastrand::u128(..)));
+    }
+
+    #[test]
+    fn only_version_4_is_taken_from_strangers() {
+        for good in [
+            "01234567-89ab-4def-8123-456789abcdef",
+            "01234567-89AB-4DEF-B123-456789ABCDEF",
+        ] {
+            assert!(is_uuid_v4(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "1",
+            "0123456789ab4def8123456789abcdef",
+            // Envoy's marks for "traced", forced by a client, by a server, by sampling.
+            "01234567-89ab-bdef-8123-456789abcdef",
+            "01234567-89ab-adef-8123-456789abcdef",
+            "01234567-89ab-9def-8123-456789abcdef",
+            "01234567-89ab-1def-8123-456789abcdef",
+            "01234567-89ab-4def-7123-456789abcdef",
+            "01234567-89ab-4def-8123-456789abcdeg",
+            "01234567-89ab-4def-8123-456789abcdef0",
+            "01234567_89ab_4def_8123_456789abcdef",
+            "{1234567-89ab-4def-8123-456789abcde}",
+        ] {
+            assert!(!is_uuid_v4(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Which field is written, which is believed.
+
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use mesh_ingress_core::Scheme;
+
+use super::ForwardedField::{self, For, Forwarded, Host, Port, Proto, RealIp};
+use super::{Fields, element};
+use crate::client::Known;
+use crate::names::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_FORWARDED_SERVER,
+    X_REAL_IP,
+};
+use crate::{Client, InvalidSetting, RequestHost, TrustedPeers, Via, list};
+
+/// What the upstream is told about the client, and whose word is taken for it.
+///
+/// Any client can write `X-Forwarded-For: 127.0.0.1`. So by default nobody is believed: what came
+/// in is replaced by what this gateway knows. Behind a load balancer, list its addresses with
+/// [`trusted`](ForwardedPolicyBuilder::trusted): from there, the address is *appended* to
+/// `X-Forwarded-For`, and host, scheme and port are kept as the load balancer said them.
+///
+/// | field | written | believed of a trusted peer |
+/// |---|---|---|
+/// | `X-Forwarded-For` | yes | yes: appended to |
+/// | `X-Forwarded-Host`, `-Proto`, `-Port` | yes | yes: kept |
+/// | `X-Real-IP` | yes, [`real_client`](Self::real_client) | no |
+/// | `Forwarded` (RFC 7239) | no | no |
+/// | `X-Forwarded-Server` | never | always kept |
+/// | `Via` (RFC 9110 §7.6.3) | yes, by [`Via`] | it grants nothing, and is always kept |
+///
+/// Each can be [written](ForwardedPolicyBuilder::emit) and [believed](ForwardedPolicyBuilder::believe)
+/// or not. A field that is neither is removed. Believe only fields that your load balancer itself
+/// sets: what it passes along untouched is the word of its client. (`Forwarded` is off for that
+/// reason: most load balancers do not touch it.) Other `X-Forwarded-*` fields are the business of
+/// [`EdgeHygiene`](crate::EdgeHygiene), so that a layer in between may set `X-Forwarded-Prefix`.
+///
+/// Header maps are edited in place; memory is allocated only where a chain is appended to, or
+/// `Forwarded` written.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, Uri, Version, header::HOST};
+/// use mesh_ingress_core::Downstream;
+/// use mesh_ingress_headers::{Client, ForwardedPolicy, RequestHost, TrustedPeers};
+///
+/// let policy = ForwardedPolicy::builder()
+///     .trusted(TrustedPeers::parse(["10.0.0.0/8"])?)
+///     .build()?;
+/// let mut headers = HeaderMap::new();
+/// headers.insert(HOST, HeaderValue::from_static("shop.example.com"));
+/// headers.insert("x-forwarded-for", HeaderValue::from_static("1.2.3.4, 203.0.113.7"));
+/// let host = RequestHost::of(&Uri::from_static("/"), &headers, Version::HTTP_11)?;
+/// let load_balancer = Client::new(&Downstream::new("10.0.0.9:40000".parse()?));
+///
+/// // 1.2.3.4 is what the client said of itself: only the load balancer's own entry counts.
+/// assert_eq!(policy.real_client(&headers, &load_balancer), Some("203.0.113.7".parse()?));
+/// policy.apply(&mut headers, &load_balancer, &host);
+/// assert_eq!(headers["x-forwarded-for"], "1.2.3.4, 203.0.113.7, 10.0.0.9");
+/// assert_eq!(headers["x-real-ip"], "203.0.113.7");
+/// assert_eq!(headers["x-forwarded-host"], "shop.example.com");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ForwardedPolicy {
+    trusted: TrustedPeers,
+    emit: Fields,
+    believe: Fields,
+    via: Option<Via>,
+}
+
+impl ForwardedPolicy {
+    /// Begins with the defaults: nobody is trusted; `X-Forwarded-{For,Host,Proto,Port}`,
+    /// `X-Real-IP` and `Via` are written.
+    #[must_use]
+    pub fn builder() -> ForwardedPolicyBuilder {
+        ForwardedPolicyBuilder {
+            policy: Self::default(),
+            via: None,
+        }
+    }
+
+    /// Whether the peer of this client's connection is believed.
+    #[must_use]
+    pub fn is_trusted(&self, client: &Client) -> bool {
+        client.ip().is_some_and(|ip| self.trusted.contains(ip))
+    }
+
+    /// Who is trusted.
+    #[must_use]
+    pub fn trusted(&self) -> &TrustedPeers {
+        &self.trusted
+    }
+
+    /// What to write into `Via` and to look for in it; `None` if that is off. Apart from
+    /// [`apply`](Self::apply), because it needs the version and can find a loop.
+    #[must_use]
+    pub fn via(&self) -> Option<&Via> {
+        self.via.as_ref()
+    }
+
+    /// The address of the client: that of the peer, unless the peer is trusted; then the last
+    /// address in `X-Forwarded-For` (or in `Forwarded`, if only that is believed) that is not a
+    /// trusted peer's itself. An entry that is no address ends the search at the one after it.
+    /// `None` if the peer is not known.
+    #[must_use]
+    pub fn real_client(&self, headers: &HeaderMap, client: &Client) -> Option<IpAddr> {
+        let peer = client.ip()?;
+        if !self.trusted.contains(peer) {
+            return Some(peer);
+        }
+        if self.believe.has(For) {
+            let lines = headers.get_all(&X_FORWARDED_FOR).iter().rev();
+            let chain = lines.flat_map(|line| list::members(line.as_bytes()).rev());
+            return Some(self.first_untrusted(peer, chain.map(element::address)));
+        }
+        if self.believe.has(Forwarded) {
+            let lines = headers.get_all(FORWARDED).iter();
+            let elements = lines.flat_map(|line| element::elements(line.as_bytes()));
+            let chain: Vec<_> = elements.map(element::for_address).collect();
+            return Some(self.first_untrusted(peer, chain.into_iter().rev()));
+        }
+        Some(peer)
+    }
+
+    /// The scheme the client used: the peer's, or what a trusted peer says in `X-Forwarded-Proto`.
+    /// `None` if the peer is not known.
+    #[must_use]
+    pub fn real_scheme(&self, headers: &HeaderMap, client: &Client) -> Option<Scheme> {
+        let scheme = client.scheme()?;
+        if !self.believe.has(Proto) || !self.is_trusted(client) {
+            return Some(scheme);
+        }
+        // The last one is the word of the peer itself.
+        let said = headers.get_all(&X_FORWARDED_PROTO).iter().next_back();
+        match said.and_then(|line| list::members(line.as_bytes()).next_back()) {
+            Some(said) if said.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+            Some(said) if said.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+            _ => Some(scheme),
+        }
+    }
+
+    /// Writes the fields of a request that came from `client` for `host`.
+    pub fn apply(&self, headers: &mut HeaderMap, client: &Client, host: &RequestHost) {
+        let trusted = self.is_trusted(client);
+        let known = client.known();
+        // Before the chain it is read from is edited.
+        let real_ip = self.real_ip_value(headers, client);
+        let mut keep_or_set = |field, name: &'static HeaderName, value: Option<&HeaderValue>| {
+            if trusted && self.believe.has(field) && headers.contains_key(name) {
+                return;
+            }
+            match value {
+                Some(value) if self.emit.has(field) => {
+                    headers.insert(name, value.clone());
+                }
+                _ => {
+                    headers.remove(name);
+                }
+            }
+        };
+        keep_or_set(Host, &X_FORWARDED_HOST, Some(host.value()));
+        keep_or_set(Proto, &X_FORWARDED_PROTO, known.map(|client| &client.proto));
+        keep_or_set(Port, &X_FORWARDED_PORT, known.map(|client| &client.port));
+        keep_or_set(RealIp, &X_REAL_IP, real_ip.as_ref());
+        self.apply_for(headers, known, trusted);
+        self.apply_forwarded(headers, known, trusted, host);
+        if !trusted {
+            headers.remove(&X_FORWARDED_SERVER);
+        }
+    }
+
+    fn real_ip_value(&self, headers: &HeaderMap, client: &Client) -> Option<HeaderValue> {
+        if !self.emit.has(RealIp) {
+            return None;
+        }
+        let known = client.known()?;
+        let ip = self.real_client(headers, client)?;
+        if ip == known.ip {
+            return Some(known.address.clone());
+        }
+        HeaderValue::try_from(ip.to_string()).ok()
+    }
+
+    fn apply_for(&self, headers: &mut HeaderMap, known: Option<&Known>, trusted: bool) {
+        let believed = trusted && self.believe.has(For);
+        if !believed {
+            headers.remove(&X_FORWARDED_FOR);
+        }
+        if let Some(known) = known.filter(|_| self.emit.has(For)) {
+            extend(headers, &X_FORWARDED_FOR, &known.address);
+        }
+    }
+
+    fn apply_forwarded(
+        &self,
+        headers: &mut HeaderMap,
+        known: Option<&Known>,
+        trusted: bool,
+        host: &RequestHost,
+    ) {
+        if !(trusted && self.believe.has(Forwarded)) {
+            headers.remove(FORWARDED);
+        }
+        if self.emit.has(Forwarded)
+            && let Some(element) = element::write(known, host)
+        {
+            extend(headers, &FORWARDED, &element);
+        }
+    }
+
+    /// Walks a chain from the nearest on, for as long as it leads from one trusted peer to the next.
+    fn first_untrusted(&self, peer: IpAddr, chain: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+        let mut last = peer;
+        for address in chain {
+            let Some(address) = address else { break };
+            last = address;
+            if !self.trusted.contains(address) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// Makes all lines of a list field one, with `member` at its end.
+fn extend(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
+    let mut chain = Vec::new();
+    for line in headers.get_all(name) {
+        if !list::trim(line.as_bytes()).is_empty() {
+            chain.reserve(line.len() + member.len() + 4);
+            chain.extend_from_slice(line.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+    }
+    if chain.is_empty() {
+        headers.insert(name, member.clone());
+        return;
+    }
+    chain.extend_from_slice(member.as_bytes());
+    // Made of values and a comma, it is a value.
+    let value = HeaderValue::try_from(chain).unwrap_or_else(|_| member.clone());
+    headers.insert(name, value);
+}
+
+impl Default for ForwardedPolicy {
+    fn default() -> Self {
+        Self {
+            trusted: TrustedPeers::none(),
+            emit: Fields::of(&[For, Host, Proto, Port, RealIp]),
+            believe: Fields::of(&[For, Host, Proto, Port]),
+            via: Some(Via::default()),
+        }
+    }
+}
+
+/// Settings of [`ForwardedPolicy`].
+#[derive(Clone, Debug)]
+pub struct ForwardedPolicyBuilder {
+    policy: ForwardedPolicy,
+    via: Option<String>,
+}
+
+impl ForwardedPolicyBuilder {
+    /// Whom to believe. Default: [nobody](TrustedPeers::none).
+    #[must_use]
+    pub fn trusted(mut self, peers: TrustedPeers) -> Self {
+        self.policy.trusted = peers;
+        self
+    }
+
+    /// Whether to write a field. Default: all but [`ForwardedField::Forwarded`].
+    #[must_use]
+    pub fn emit(mut self, field: ForwardedField, on: bool) -> Self {
+        self.policy.emit.set(field, on);
+        self
+    }
+
+    /// Whether to believe a field of a trusted peer. Default: all but
+    /// [`ForwardedField::RealIp`] and [`ForwardedField::Forwarded`].
+    #[must_use]
+    pub fn believe(mut self, field: ForwardedField, on: bool) -> Self {
+        self.policy.believe.set(field, on);
+        self
+    }
+
+    /// The name of this gateway in `Via`; the same for all its replicas, and no other gateway's.
+    /// Default: [one made up for this process](Via::default).
+    #[must_use]
+    pub fn via(mut self, pseudonym: impl Into<String>) -> Self {
+        self.via = Some(pseudonym.into());
+        self
+    }
+
+    /// Leaves `Via` alone, and loops undetected.
+    #[must_use]
+    pub fn without_via(mut self) -> Self {
+        self.via = None;
+        self.policy.via = None;
+        self
+    }
+
+    /// The policy.
+    ///
+    /// # Errors
+    /// When the name for `Via` is not a token (RFC 9110 §5.6.2) or host with port.
+    pub fn build(mut self) -> Result<ForwardedPolicy, InvalidSetting> {
+        if let Some(pseudonym) = self.via {
+            self.policy.via = Some(Via::new(&pseudonym)?);
+        }
+        Ok(self.policy)
+    }
+}

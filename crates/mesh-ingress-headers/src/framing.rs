@@ -1,0 +1,142 @@
+//! Where a message ends, and whether it is one at all.
+//!
+//! hyper and h2 refuse much, but not all that two parties could read in two ways:
+//! `Transfer-Encoding: gzip, chunked` and `chunked, chunked` pass the server side, a response with
+//! both `Transfer-Encoding` and `Content-Length` passes the client side, and the form of the
+//! request target is not looked at. [`check_request`] and [`check_response`] refuse those; they
+//! never repair. Neither of them allocates.
+//!
+//! Not checked here, because types and parsers below have seen to it: control octets, CR, LF and
+//! NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
+//! `Uri` is parsed; obsolete line folding and whitespace before a colon are refused by hyper's parser.
+//! Octets above 0x7F in a path are passed on as they are.
+
+mod request;
+mod response;
+
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+
+pub use self::request::{RequestRules, RequestRulesBuilder, content_length};
+pub use self::response::{ResponseRules, ResponseRulesBuilder};
+use crate::{InvalidRequest, InvalidResponse};
+
+/// Fields of a message section, unless set otherwise: what hyper takes.
+const MAX_FIELDS: usize = 100;
+
+/// Octets of a message section, unless set otherwise: near Envoy's 60 KiB.
+const MAX_SECTION: usize = 64 * 1024;
+
+/// Checks a request with the default [`RequestRules`].
+///
+/// # Errors
+/// When the request must be refused; see [`RequestRules::check`].
+pub fn check_request(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(), InvalidRequest> {
+    RequestRules::DEFAULT.check(method, uri, version, headers)
+}
+
+/// Checks a response with the default [`ResponseRules`].
+///
+/// # Errors
+/// When the response must not be relayed and its connection not be used again; see
+/// [`ResponseRules::check`].
+pub fn check_response(
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<(), InvalidResponse> {
+    ResponseRules::DEFAULT.check(status, version, headers)
+}
+
+/// HTTP/1.0 and 1.1 have connections of their own; from HTTP/2 on a message has none.
+fn is_http1(version: Version) -> bool {
+    version <= Version::HTTP_11
+}
+
+/// The octets a section takes in HTTP/1, name, value, colon, space and line end, and its fields;
+/// stops counting where either is over its limit.
+fn section(headers: &HeaderMap, max_fields: usize, max_section: usize) -> Result<(), TooMuch> {
+    if headers.len() > max_fields {
+        return Err(TooMuch::Fields);
+    }
+    let mut octets = 0_usize;
+    for (name, value) in headers {
+        octets = octets.saturating_add(name.as_str().len() + value.len() + 4);
+        if octets > max_section {
+            return Err(TooMuch::Octets);
+        }
+    }
+    Ok(())
+}
+
+enum TooMuch {
+    Fields,
+    Octets,
+}
+
+/// `1*DIGIT` in the one spelling a number has: `0`, or digits that do not begin with `0`.
+///
+/// RFC 9110 §8.6 allows leading zeros, nobody sends them, and some would read them as octal.
+fn number(value: &[u8]) -> Option<u64> {
+    match value {
+        [b'0'] => Some(0),
+        [b'1'..=b'9', ..] => value.iter().try_fold(0_u64, |number, &digit| {
+            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        }),
+        _ => None,
+    }
+}
+
+/// Fields that HTTP/2 has no place for (RFC 9113 §8.2.2), but for `TE`, which has a rule of its own.
+fn has_connection_specific(headers: &HeaderMap) -> bool {
+    use crate::names::{KEEP_ALIVE, PROXY_CONNECTION};
+    use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
+
+    [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+    ]
+    .iter()
+    .any(|name| headers.contains_key(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9110_8_6_a_number_has_one_spelling() {
+        for (text, expected) in [
+            (&b"0"[..], Some(0)),
+            (b"5", Some(5)),
+            (b"18446744073709551615", Some(u64::MAX)),
+            (b"18446744073709551616", None),
+            (b"99999999999999999999999999", None),
+            (b"", None),
+            (b"00", None),
+            (b"05", None),
+            (b"+5", None),
+            (b"-5", None),
+            (b"0x5", None),
+            (b"5 ", None),
+            (b" 5", None),
+            (b"5,5", None),
+            (b"5, 5", None),
+            (b"5.0", None),
+            (b"1e3", None),
+            (b"5\t", None),
+            (b"\xff", None),
+            ("٥".as_bytes(), None),
+        ] {
+            assert_eq!(number(text), expected, "{text:?}");
+        }
+    }
+}

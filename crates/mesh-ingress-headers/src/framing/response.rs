@@ -1,0 +1,120 @@
+//! The response's half.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode, Version};
+
+use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
+use crate::{InvalidResponse, InvalidSetting};
+
+/// What an upstream's response must keep to, and how much of it there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseRules {
+    max_fields: usize,
+    max_section: usize,
+}
+
+impl ResponseRules {
+    pub(super) const DEFAULT: Self = Self {
+        max_fields: MAX_FIELDS,
+        max_section: MAX_SECTION,
+    };
+
+    /// Begins with the defaults.
+    #[must_use]
+    pub fn builder() -> ResponseRulesBuilder {
+        ResponseRulesBuilder(Self::DEFAULT)
+    }
+
+    /// Checks the head of a response:
+    ///
+    /// * `Transfer-Encoding`: in HTTP/1.1 only, not in 1xx or 204, exactly `chunked`, once, and no
+    ///   `Content-Length` beside it;
+    /// * `Content-Length`: one line, one plain number (repetition is refused even if both say the
+    ///   same, as nginx does), and in 1xx or 204 none but 0, which many servers send although
+    ///   RFC 9110 §8.6 says not to;
+    /// * in HTTP/2: no connection-specific fields;
+    /// * the limits on the header section.
+    ///
+    /// # Errors
+    /// When the response breaks one of them: it is not relayed, and its connection not used again.
+    pub fn check(
+        &self,
+        status: StatusCode,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Result<(), InvalidResponse> {
+        section(headers, self.max_fields, self.max_section).map_err(|error| match error {
+            TooMuch::Fields => InvalidResponse::TooManyFields,
+            TooMuch::Octets => InvalidResponse::SectionTooLarge,
+        })?;
+        let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
+        if !is_http1(version) && has_connection_specific(headers) {
+            return Err(InvalidResponse::ConnectionSpecific);
+        }
+        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+        if let Some(encoding) = encodings.next() {
+            if version < Version::HTTP_11 || bodiless {
+                return Err(InvalidResponse::TransferEncodingNotAllowed);
+            }
+            if headers.contains_key(CONTENT_LENGTH) {
+                return Err(InvalidResponse::TransferEncodingAndContentLength);
+            }
+            if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(InvalidResponse::TransferEncoding);
+            }
+        }
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        if let Some(length) = lengths.next() {
+            let length = number(length.as_bytes()).ok_or(InvalidResponse::ContentLength)?;
+            if lengths.next().is_some() {
+                return Err(InvalidResponse::ContentLengthRepeated);
+            }
+            if bodiless && length != 0 {
+                return Err(InvalidResponse::ContentNotAllowed);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for ResponseRules {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Settings of [`ResponseRules`].
+#[derive(Clone, Debug)]
+pub struct ResponseRulesBuilder(ResponseRules);
+
+impl ResponseRulesBuilder {
+    /// The most header fields, repeated ones counted each. Default 100.
+    #[must_use]
+    pub fn max_fields(mut self, fields: usize) -> Self {
+        self.0.max_fields = fields;
+        self
+    }
+
+    /// The most octets of the header section, as HTTP/1 writes it. Default 64 KiB.
+    #[must_use]
+    pub fn max_section(mut self, octets: usize) -> Self {
+        self.0.max_section = octets;
+        self
+    }
+
+    /// The rules.
+    ///
+    /// # Errors
+    /// When a limit is 0: then nothing at all could pass.
+    pub fn build(self) -> Result<ResponseRules, InvalidSetting> {
+        for (setting, value) in [
+            ("max_fields", self.0.max_fields),
+            ("max_section", self.0.max_section),
+        ] {
+            if value == 0 {
+                return Err(InvalidSetting::new(setting, "0 lets no response pass"));
+            }
+        }
+        Ok(self.0)
+    }
+}

@@ -1,0 +1,313 @@
+//! Fields that end at this hop (RFC 9110 §7.6.1).
+//!
+//! A proxy that forwards what belongs to one connection lets a client talk to the next connection:
+//! that is how requests are smuggled, and how `Connection: X-Forwarded-For` once deleted the field
+//! a proxy had just added (CVE-2024-45410). [`strip`] removes, in a request or a response:
+//!
+//! * every field that any `Connection` line names — except those meant for all recipients, see
+//!   below;
+//! * `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`,
+//!   `HTTP2-Settings`, `Proxy-Authenticate`, `Proxy-Authorization` and
+//!   `Proxy-Authentication-Info`, named or not.
+//!
+//! `Trailer` stays: it speaks of the message, and without it no trailers are sent on.
+//!
+//! # Protected fields
+//!
+//! RFC 9110 §7.6.1 forbids naming a field in `Connection` that is meant for all recipients of the
+//! content. Such a nomination is ignored, so that a client cannot hide a field from the upstream's
+//! rules: `Host`, `Authorization`, `Cookie`, `Set-Cookie`, `WWW-Authenticate`, `Content-*`,
+//! `Access-Control-*`, `Sec-*`, `If-*`, `Via`, `Date`, `Age`, `Expires`, `Cache-Control`, `Pragma`,
+//! `ETag`, `Last-Modified`, `Vary`, `Location`, `Origin`, `Referer`, `Range`, `Expect`,
+//! `Max-Forwards`, `Trailer`, `X-Request-ID`, `traceparent`, `tracestate`, `b3`, `X-B3-*`,
+//! `Strict-Transport-Security`, `X-Frame-Options`, `X-Content-Type-Options`, and all that the
+//! [edge rules](crate::EdgeHygiene) know: `Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `X-Envoy-*`,
+//! `L5d-*` and so on. Those are removed by trust, never by nomination.
+
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
+
+use crate::list;
+use crate::names::{HOP_BY_HOP, is_protected};
+
+/// What a message said about its connection before [`strip`] took it away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionOptions {
+    /// The protocols of `Upgrade`, if `Connection` named it; several lines are joined. Only
+    /// HTTP/1.1 has upgrades: ignore it for HTTP/1.0 (RFC 9110 §7.8).
+    pub upgrade: Option<HeaderValue>,
+    /// Whether `TE` listed `trailers` with a weight other than 0: the sender can take trailers, as
+    /// gRPC demands.
+    pub te_trailers: bool,
+    /// Whether `Connection` listed `close`.
+    pub close: bool,
+}
+
+/// Removes what belongs to one connection, and returns what the next one may want to say again.
+///
+/// Reads every `Connection` line and all its members, in any case, in values that are not UTF-8
+/// too. Doing it twice changes nothing. Allocates only if `Connection` names a field that is there
+/// and is not on the fixed list.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use mesh_ingress_headers::hop_by_hop;
+///
+/// let mut headers = HeaderMap::new();
+/// for (name, value) in [
+///     ("connection", "close"),
+///     ("connection", "X-Internal, ,Authorization"),
+///     ("x-internal", "1"),
+///     ("authorization", "Bearer t"),
+///     ("te", "trailers, deflate;q=0.5"),
+/// ] {
+///     headers.append(name, HeaderValue::from_static(value));
+/// }
+/// let options = hop_by_hop::strip(&mut headers);
+/// assert!(options.close && options.te_trailers);
+/// assert_eq!(headers.len(), 1);
+/// assert!(headers.contains_key("authorization"), "cannot be nominated away");
+/// ```
+pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
+    let mut options = ConnectionOptions {
+        te_trailers: accepts_trailers(headers),
+        ..ConnectionOptions::default()
+    };
+    let mut nominated = Vec::new();
+    let mut upgrade = false;
+    // All lines, before any is removed: `HeaderMap::remove` returns the first one only.
+    for value in headers.get_all(CONNECTION) {
+        for option in list::members(value.as_bytes()) {
+            if option.eq_ignore_ascii_case(b"close") {
+                options.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                upgrade = true;
+            } else if !option.eq_ignore_ascii_case(b"keep-alive")
+                && let Some(name) = present(headers, option)
+                && !HOP_BY_HOP.contains(&&name)
+                && !is_protected(&name)
+            {
+                nominated.push(name);
+            }
+        }
+    }
+    if upgrade {
+        options.upgrade = joined(headers, &UPGRADE);
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    options
+}
+
+/// The field called `option`, if the message has it. What is no field name names no field.
+fn present(headers: &HeaderMap, option: &[u8]) -> Option<HeaderName> {
+    let option = std::str::from_utf8(option).ok()?;
+    // Looking up by text does not allocate; a name is made only for what is there.
+    headers
+        .contains_key(option)
+        .then(|| HeaderName::from_bytes(option.as_bytes()).ok())?
+}
+
+/// RFC 9110 §10.1.4.
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|value| list::members(value.as_bytes()))
+        .any(|member| {
+            let mut parts = member.split(|&b| b == b';').map(list::trim);
+            parts
+                .next()
+                .is_some_and(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+                && !parts.any(is_zero_weight)
+        })
+}
+
+/// `q=0`, `q=0.`, `q=0.000`: "not acceptable" (RFC 9110 §12.4.2).
+fn is_zero_weight(parameter: &[u8]) -> bool {
+    match parameter {
+        [b'q' | b'Q', b'=', weight @ ..] => {
+            !weight.is_empty() && weight.iter().all(|b| matches!(b, b'0' | b'.'))
+        }
+        _ => false,
+    }
+}
+
+/// All lines of a list field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    let mut rest = values.peekable();
+    if rest.peek().is_none() {
+        return Some(first.clone());
+    }
+    let mut all = first.as_bytes().to_vec();
+    for value in rest {
+        all.extend_from_slice(b", ");
+        all.extend_from_slice(value.as_bytes());
+    }
+    HeaderValue::try_from(all).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &[u8])]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn left(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    #[test]
+    fn rfc9110_7_6_1_every_connection_line_counts() {
+        // The second line is the one that many proxies miss.
+        let mut headers = map(&[
+            ("connection", b"close"),
+            ("connection", b"x-a"),
+            ("connection", b""),
+            ("connection", b" , ,X-B\t,,x-c , keep-alive,"),
+            ("x-a", b"1"),
+            ("x-b", b"1"),
+            ("x-b", b"2"),
+            ("x-c", b"1"),
+            ("x-d", b"1"),
+        ]);
+        assert!(strip(&mut headers).close);
+        assert_eq!(left(&headers), ["x-d"]);
+    }
+
+    #[test]
+    fn rfc9110_7_6_1_a_value_that_is_not_utf8_is_read_all_the_same() {
+        let mut headers = map(&[("connection", b"\xff\xfe, x-a"), ("x-a", b"1")]);
+        strip(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn the_fixed_list_goes_without_being_named() {
+        let mut headers = map(&[
+            ("keep-alive", b"timeout=5"),
+            ("proxy-connection", b"keep-alive"),
+            ("te", b"gzip"),
+            ("transfer-encoding", b"chunked"),
+            ("upgrade", b"h2c"),
+            ("http2-settings", b"AAMAAABkAAQCAAAAAAIAAAAA"),
+            ("proxy-authenticate", b"Basic"),
+            ("proxy-authorization", b"Basic eA=="),
+            ("proxy-authentication-info", b"x"),
+            ("trailer", b"grpc-status"),
+        ]);
+        let options = strip(&mut headers);
+        assert_eq!(options, ConnectionOptions::default());
+        assert_eq!(left(&headers), ["trailer"]);
+    }
+
+    #[test]
+    fn protected_fields_cannot_be_nominated_away() {
+        for name in [
+            "host",
+            "content-length",
+            "content-type",
+            "authorization",
+            "cookie",
+            "set-cookie",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "via",
+            "date",
+            "cache-control",
+            "trailer",
+            "origin",
+            "sec-websocket-key",
+            "access-control-allow-origin",
+            "traceparent",
+            "x-request-id",
+            "x-envoy-external-address",
+            "l5d-client-id",
+        ] {
+            let mut headers = map(&[("connection", name.as_bytes()), (name, b"v")]);
+            strip(&mut headers);
+            assert_eq!(left(&headers), [name]);
+        }
+    }
+
+    #[test]
+    fn rfc9110_7_8_upgrade_counts_only_if_connection_names_it() {
+        let mut headers = map(&[("upgrade", b"websocket")]);
+        assert_eq!(strip(&mut headers).upgrade, None);
+        let mut headers = map(&[
+            ("connection", b"keep-alive, Upgrade"),
+            ("upgrade", b"websocket"),
+        ]);
+        assert_eq!(strip(&mut headers).upgrade.unwrap(), "websocket");
+        assert!(headers.is_empty());
+        let mut headers = map(&[
+            ("connection", b"upgrade"),
+            ("upgrade", b"h2c"),
+            ("upgrade", b"websocket"),
+        ]);
+        assert_eq!(strip(&mut headers).upgrade.unwrap(), "h2c, websocket");
+        let mut headers = map(&[("connection", b"upgrade")]);
+        assert_eq!(strip(&mut headers).upgrade, None);
+    }
+
+    #[test]
+    fn rfc9110_10_1_4_te_trailers() {
+        for (te, expected) in [
+            (&b"trailers"[..], true),
+            (b"Trailers", true),
+            (b"gzip, trailers", true),
+            (b"trailers;q=1", true),
+            (b"trailers ; q=0.5", true),
+            (b"trailers;q=0", false),
+            (b"trailers;q=0.000", false),
+            (b"trailers; Q=0.0", false),
+            (b"trailersx", false),
+            (b"gzip", false),
+            (b"", false),
+            (b"\xff, trailers", true),
+        ] {
+            let mut headers = map(&[("te", te)]);
+            assert_eq!(strip(&mut headers).te_trailers, expected, "{te:?}");
+        }
+        let mut headers = map(&[("te", b"gzip"), ("te", b"trailers")]);
+        assert!(strip(&mut headers).te_trailers);
+    }
+
+    #[test]
+    fn options_that_are_no_field_names_are_passed_over() {
+        let long = vec![b'a'; 70_000];
+        for option in [&b":authority"[..], b"x a", b"\"x-a\"", b"(", &long] {
+            let mut headers = map(&[("connection", option), ("x-a", b"1")]);
+            strip(&mut headers);
+            assert_eq!(left(&headers), ["x-a"]);
+        }
+    }
+
+    #[test]
+    fn repeated_fields_stay_repeated() {
+        let mut headers = map(&[
+            ("set-cookie", b"a=1"),
+            ("connection", b"close"),
+            ("set-cookie", b"b=2"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(headers.get_all("set-cookie").iter().count(), 2);
+    }
+}

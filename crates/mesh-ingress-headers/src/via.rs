@@ -1,0 +1,145 @@
+//! The trace a message leaves (RFC 9110 §7.6.3), and loops found by it.
+
+use std::sync::{Arc, OnceLock};
+
+use http::Version;
+use http::header::{HeaderMap, HeaderValue, VIA};
+
+use crate::{InvalidSetting, LoopDetected, list};
+
+/// This gateway's entry in `Via`.
+///
+/// RFC 9110 §7.6.3 has a gateway add itself to `Via` in each request; that is on by default,
+/// because it is also how a request that comes back is recognised: a route that leads to the
+/// gateway's own address would otherwise go round until something breaks. nginx as an *origin*
+/// takes `Via` for the mark of a proxy and stops compressing, unless told `gzip_proxied any`.
+///
+/// The default name is `mesh-ingress-` and a random number, made up once a process: gateways in a
+/// row do not take each other for themselves, and a request that goes round among replicas is
+/// found when it meets one of them for the second time. Give replicas one name
+/// ([`Via::new`]) to find it at once.
+///
+/// ```
+/// use http::{HeaderMap, Version};
+/// use mesh_ingress_headers::Via;
+///
+/// let edge = Via::new("edge")?;
+/// let mut headers = HeaderMap::new();
+/// edge.pass(&mut headers, Version::HTTP_2)?;
+/// assert_eq!(headers["via"], "2.0 edge");
+/// assert!(edge.pass(&mut headers, Version::HTTP_11).is_err(), "it came back");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Via(Arc<Entries>);
+
+#[derive(Debug)]
+struct Entries {
+    pseudonym: String,
+    http10: HeaderValue,
+    http11: HeaderValue,
+    http2: HeaderValue,
+    http3: HeaderValue,
+}
+
+impl Via {
+    /// An entry under this name.
+    ///
+    /// # Errors
+    /// When the name is neither a token (RFC 9110 §5.6.2) nor a host with a port.
+    pub fn new(pseudonym: &str) -> Result<Self, InvalidSetting> {
+        let error = || InvalidSetting::new("via", format!("{pseudonym:?} is no token"));
+        if pseudonym.is_empty() || !pseudonym.bytes().all(is_name) {
+            return Err(error());
+        }
+        let entry = |version: &str| {
+            HeaderValue::try_from(format!("{version} {pseudonym}")).map_err(|_| error())
+        };
+        Ok(Self(Arc::new(Entries {
+            pseudonym: pseudonym.to_owned(),
+            http10: entry("1.0")?,
+            http11: entry("1.1")?,
+            http2: entry("2.0")?,
+            http3: entry("3.0")?,
+        })))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn pseudonym(&self) -> &str {
+        &self.0.pseudonym
+    }
+
+    /// Adds the entry for a message that came in this version, as a line of its own.
+    pub fn append(&self, headers: &mut HeaderMap, version: Version) {
+        let entry = match version {
+            Version::HTTP_09 | Version::HTTP_10 => &self.0.http10,
+            Version::HTTP_11 => &self.0.http11,
+            Version::HTTP_2 => &self.0.http2,
+            _ => &self.0.http3,
+        };
+        headers.append(VIA, entry.clone());
+    }
+
+    /// [`check_loop`], then [`append`](Self::append).
+    ///
+    /// # Errors
+    /// When the request has been here before.
+    pub fn pass(&self, headers: &mut HeaderMap, version: Version) -> Result<(), LoopDetected> {
+        check_loop(headers, self.pseudonym())?;
+        self.append(headers, version);
+        Ok(())
+    }
+}
+
+impl Default for Via {
+    fn default() -> Self {
+        static PROCESS: OnceLock<Via> = OnceLock::new();
+        PROCESS
+            .get_or_init(|| {
+                let name = format!("mesh-ingress-{:016x}", fastrand::u64(..));
+                // A token by construction; were it not, loops would go undetected, no more.
+                Self::new(&name).unwrap_or_else(|_| Self(Arc::new(Entries::anonymous())))
+            })
+            .clone()
+    }
+}
+
+impl Entries {
+    fn anonymous() -> Self {
+        Self {
+            pseudonym: "mesh-ingress".to_owned(),
+            http10: HeaderValue::from_static("1.0 mesh-ingress"),
+            http11: HeaderValue::from_static("1.1 mesh-ingress"),
+            http2: HeaderValue::from_static("2.0 mesh-ingress"),
+            http3: HeaderValue::from_static("3.0 mesh-ingress"),
+        }
+    }
+}
+
+/// Looks for `pseudonym` among those that a message has passed, in any case.
+///
+/// # Errors
+/// When it is there.
+pub fn check_loop(headers: &HeaderMap, pseudonym: &str) -> Result<(), LoopDetected> {
+    let seen = headers
+        .get_all(VIA)
+        .iter()
+        // A comma inside of a comment splits, too: a client that opens a comment and does not close
+        // it must not hide the entries after it.
+        .flat_map(|line| list::members(line.as_bytes()))
+        .any(|entry| {
+            // received-protocol RWS received-by [ RWS comment ]
+            let received_by = entry
+                .split(|b| matches!(b, b' ' | b'\t'))
+                .filter(|word| !word.is_empty())
+                .nth(1);
+            received_by.is_some_and(|by| by.eq_ignore_ascii_case(pseudonym.as_bytes()))
+        });
+    if seen { Err(LoopDetected) } else { Ok(()) }
+}
+
+/// `tchar` of RFC 9110 §5.6.2, and what a host with a port adds to it.
+fn is_name(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&b)
+}
