@@ -12,11 +12,10 @@ use mesh_ingress_core::{BoxError, Error, ErrorKind, ErrorOrigin};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("connect to {addr}{}", hint(.source))]
-    Connect {
-        addr: SocketAddr,
-        source: io::Error,
-    },
-    #[error("no connection to {addr} within {timeout:?}: is a NetworkPolicy dropping the packets, or is the ClusterIP stale?")]
+    Connect { addr: SocketAddr, source: io::Error },
+    #[error(
+        "no connection to {addr} within {timeout:?}: is a NetworkPolicy dropping the packets, or is the ClusterIP stale?"
+    )]
     ConnectTimeout { addr: SocketAddr, timeout: Duration },
     #[error("the HTTP/2 preface was not accepted by {addr}: does this port speak h2c?")]
     Handshake { addr: SocketAddr, source: BoxError },
@@ -36,7 +35,9 @@ pub(crate) enum Failure {
     },
     #[error("{addr} answered 101 and closed the connection")]
     UpgradeLost { addr: SocketAddr },
-    #[error("the request carries no Upstream extension: is a ServiceUpstreamLayer above the Forwarder?")]
+    #[error(
+        "the request carries no Upstream extension: is a ServiceUpstreamLayer above the Forwarder?"
+    )]
     NoUpstream,
     #[error("the request says neither Host nor an authority, HTTP/2 needs one")]
     NoAuthority,

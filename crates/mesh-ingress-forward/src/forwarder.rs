@@ -211,4 +211,3 @@ impl UpstreamPool {
         self.pool.idle_len()
     }
 }
-

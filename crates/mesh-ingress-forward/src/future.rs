@@ -133,10 +133,8 @@ struct Http1 {
 }
 
 enum Step {
-    Connecting {
-        connecting: BoxFuture<Box<h1::Connection>>,
-        request: Option<Request<RequestBody>>,
-    },
+    /// Opening a connection; the request goes out as soon as it is there.
+    Connecting(BoxFuture<Box<h1::Connection>>),
     Waiting(Box<h1::Connection>),
     Done,
 }
@@ -172,14 +170,8 @@ impl Http1 {
     ) -> Poll<Result<Response<ResponseBody>, Error>> {
         loop {
             match &mut self.step {
-                Step::Connecting {
-                    connecting,
-                    request,
-                } => {
-                    let mut connection = ready!(connecting.as_mut().poll(cx))?;
-                    if let Some(request) = request.take() {
-                        connection.send(request);
-                    }
+                Step::Connecting(connecting) => {
+                    let connection = ready!(connecting.as_mut().poll(cx))?;
                     self.step = Step::Waiting(connection);
                 }
                 Step::Waiting(connection) => {
@@ -290,13 +282,15 @@ impl Http1 {
 
 impl Step {
     fn connect(pool: &Arc<Pool>, request: Request<RequestBody>) -> Self {
-        Self::Connecting {
-            connecting: Box::pin(h1::connect(Arc::clone(pool))),
-            request: Some(request),
-        }
+        let pool = Arc::clone(pool);
+        Self::Connecting(Box::pin(async move {
+            let mut connection = h1::connect(pool).await?;
+            connection.send(request);
+            Ok(connection)
+        }))
     }
 }
 
 fn is_io(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }

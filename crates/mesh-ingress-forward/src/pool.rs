@@ -11,12 +11,15 @@ use crate::h1;
 use crate::h2;
 use crate::settings::Settings;
 
+/// Boxed: a connection is large, and moves from owner to owner.
+type Idle = Vec<Box<h1::Connection>>;
+
 /// The connections to one upstream. Upstreams share nothing, no lock either.
 pub(crate) struct Pool {
     pub(crate) upstream: Upstream,
     pub(crate) settings: Arc<Settings>,
     /// The connection used last is on top and used next, so that the others can grow old.
-    idle: Mutex<Vec<Box<h1::Connection>>>,
+    idle: Mutex<Idle>,
     pub(crate) http2: h2::Connections,
     draining: AtomicBool,
 }
@@ -77,9 +80,7 @@ impl Pool {
     pub(crate) fn sweep(&self, now: Instant) {
         // Looked at outside the lock; requests that come meanwhile find the pool empty at worst.
         let mut swept = std::mem::take(&mut *self.idle());
-        swept.retain_mut(|connection| {
-            !self.is_stale(connection, now) && connection.is_usable(now)
-        });
+        swept.retain_mut(|connection| !self.is_stale(connection, now) && connection.is_usable(now));
         let mut idle = self.idle();
         // Those given back meanwhile are younger: they stay on top.
         swept.append(&mut idle);
@@ -113,7 +114,7 @@ impl Pool {
             .is_some_and(|timeout| connection.idle_for(now) >= timeout)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<h1::Connection>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         // The list is consistent at every point where a panic could strike.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

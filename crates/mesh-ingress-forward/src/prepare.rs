@@ -119,4 +119,3 @@ pub(crate) fn switching(headers: &mut HeaderMap, token: HeaderValue) {
     headers.insert(CONNECTION, CONNECTION_UPGRADE);
     headers.insert(UPGRADE, token);
 }
-

@@ -66,9 +66,10 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether the comma-separated list has the protocol in it, in any case.
 fn names(list: &HeaderValue, protocol: &[u8]) -> bool {
-    list.as_bytes()
-        .split(|&b| b == b',')
-        .any(|item| item.trim_ascii().eq_ignore_ascii_case(protocol.trim_ascii()))
+    list.as_bytes().split(|&b| b == b',').any(|item| {
+        item.trim_ascii()
+            .eq_ignore_ascii_case(protocol.trim_ascii())
+    })
 }
 
 fn text(value: &HeaderValue) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use mesh_ingress_core::ClusterDomain;
 use mesh_ingress_forward::Forwarder;
-use mesh_ingress_headers::ForwardedPolicy;
+use mesh_ingress_headers::{EdgeHygiene, ForwardedPolicy};
 use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 
@@ -22,6 +22,7 @@ pub struct MeshIngressBuilder {
     resolver: Option<Arc<dyn Resolve>>,
     forwarder: Forwarder,
     forwarded: ForwardedPolicy,
+    hygiene: EdgeHygiene,
     name: String,
     details: bool,
 }
@@ -34,6 +35,7 @@ impl Default for MeshIngressBuilder {
             resolver: None,
             forwarder: Forwarder::default(),
             forwarded: ForwardedPolicy::default(),
+            hygiene: EdgeHygiene::default(),
             name: "mesh-ingress".to_owned(),
             details: false,
         }
@@ -81,6 +83,14 @@ impl MeshIngressBuilder {
         self
     }
 
+    /// What is taken off requests of peers that are not trusted: see [`EdgeHygiene`]. Default:
+    /// mesh control fields, client certificates, identities and names with `_`; a request id that
+    /// is no UUID is replaced.
+    pub fn hygiene(mut self, hygiene: EdgeHygiene) -> Self {
+        self.hygiene = hygiene;
+        self
+    }
+
     /// The name of this gateway in `Proxy-Status` (RFC 9209). Default: `mesh-ingress`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -121,6 +131,7 @@ impl MeshIngressBuilder {
                 resolver,
                 forwarder: self.forwarder,
                 forwarded: self.forwarded,
+                hygiene: self.hygiene,
                 responder: Responder::new(&self.name, self.details),
             },
         )

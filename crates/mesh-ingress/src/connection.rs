@@ -31,7 +31,7 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        request::dispatch(self.mesh.inner(), Some(&self.client), request)
+        request::dispatch(self.mesh.inner(), &self.client, request)
     }
 }
 

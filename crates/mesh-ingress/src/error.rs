@@ -14,7 +14,9 @@ pub enum BuildError {
     #[error("cannot set up cluster DNS")]
     Resolver(#[source] BoxError),
     /// There is nothing to resolve services with.
-    #[error("no resolver: pass one to MeshIngressBuilder::resolver, or enable the feature \"hickory\"")]
+    #[error(
+        "no resolver: pass one to MeshIngressBuilder::resolver, or enable the feature \"hickory\""
+    )]
     NoResolver,
     /// The name for `Proxy-Status` and `Via` is no token.
     #[error("{0:?} is no name for Proxy-Status: expected a token such as mesh-ingress")]

@@ -52,8 +52,11 @@ pin_project! {
 }
 
 impl<B> ResponseFuture<B> {
-    pub(crate) fn answered(inner: &Inner, dialect: Dialect, error: &Error) -> Self {
-        let response = inner.settings.responder.respond(dialect, error);
+    pub(crate) fn failed(inner: &Inner, dialect: Dialect, error: &Error) -> Self {
+        Self::made(inner.settings.responder.respond(dialect, error))
+    }
+
+    pub(crate) fn made(response: Response<ResponseBody>) -> Self {
         Self {
             state: State::Answered {
                 response: Some(response),
@@ -77,11 +80,7 @@ impl<B> ResponseFuture<B> {
         }
     }
 
-    pub(crate) fn forwarding(
-        inner: &Arc<Inner>,
-        dialect: Dialect,
-        forwarding: Forwarding,
-    ) -> Self {
+    pub(crate) fn forwarding(inner: &Arc<Inner>, dialect: Dialect, forwarding: Forwarding) -> Self {
         Self {
             state: State::Forwarding {
                 forwarding,
@@ -117,7 +116,7 @@ where
                         let forwarding = addressed.forward(inner, upstream);
                         Self::forwarding(inner, *dialect, forwarding).state
                     }
-                    (Err(error), _) => Self::answered(inner, *dialect, &error).state,
+                    (Err(error), _) => Self::failed(inner, *dialect, &error).state,
                     (Ok(_), None) => return Poll::Pending,
                 },
                 StateProj::Forwarding {

@@ -62,10 +62,10 @@ pub use mesh_ingress_core::{
 };
 pub use mesh_ingress_forward::{Forwarder, ForwarderBuilder, ResponseBody};
 pub use mesh_ingress_headers as headers;
+pub use mesh_ingress_resolve as resolve;
 #[cfg(feature = "hickory")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hickory")))]
 pub use mesh_ingress_resolve::ClusterDns;
-pub use mesh_ingress_resolve as resolve;
 pub use mesh_ingress_resolve::{AddressPolicy, Resolve, ServiceUpstreamLayer, Watch};
 pub use mesh_ingress_route as route;
 pub use mesh_ingress_route::{Backend, Route};

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, ClusterDomain, Downstream};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
-use mesh_ingress_headers::{Client, ForwardedPolicy};
+use mesh_ingress_headers::{Client, EdgeHygiene, ForwardedPolicy};
 use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 use tower_service::Service;
@@ -45,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) forwarder: Forwarder,
     pub(crate) forwarded: ForwardedPolicy,
+    pub(crate) hygiene: EdgeHygiene,
     pub(crate) responder: Responder,
 }
 
@@ -90,8 +91,9 @@ impl MeshIngress {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let client = request.extensions().get::<Downstream>().map(Client::new);
-        request::dispatch(&self.inner, client.as_ref(), request)
+        let client = request.extensions().get::<Downstream>();
+        let client = client.map_or_else(Client::unknown, Client::new);
+        request::dispatch(&self.inner, &client, request)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
-use mesh_ingress_forward::ResponseFuture as Forwarding;
+use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::{Client, RequestHost, framing};
-use mesh_ingress_route::RouteQuery;
+use mesh_ingress_route::{Action, Miss, RouteQuery};
 use mesh_ingress_vhost::set_vhost;
 
 use crate::ResponseFuture;
 use crate::mesh::Inner;
-use crate::respond::Dialect;
+use crate::respond::{self, Dialect};
 use crate::table::Target;
 
 /// A request that only waits to be told where to go.
@@ -24,21 +24,29 @@ pub(crate) struct Addressed<B> {
     target: Target,
 }
 
-/// Why no route was taken.
+/// Why no backend was taken.
 #[derive(Debug, thiserror::Error)]
 enum Unrouted {
-    #[error("no route matches host {host:?} and path {path:?}")]
-    NoRoute { host: String, path: String },
-    #[error("the path has dot segments, which servers resolve in different ways")]
-    DotSegments,
+    #[error("{miss}: host {host:?}, path {path:?}")]
+    Miss {
+        miss: Miss,
+        host: String,
+        path: String,
+    },
     #[error("route {route:?} has no backend with a weight above zero")]
     NoBackend { route: String },
+}
+
+/// What is to be done with a request.
+enum Decision<B> {
+    Forward(Addressed<B>),
+    Redirect(Response<ResponseBody>),
 }
 
 /// Takes a request to its backend.
 pub(crate) fn dispatch<B>(
     inner: &Arc<Inner>,
-    client: Option<&Client>,
+    client: &Client,
     request: Request<B>,
 ) -> ResponseFuture<B>
 where
@@ -46,16 +54,17 @@ where
     B::Error: Into<BoxError>,
 {
     let dialect = Dialect::of(request.headers());
-    let addressed = match address(inner, client, request) {
-        Ok(addressed) => addressed,
-        Err(error) => return ResponseFuture::answered(inner, dialect, &error),
+    let addressed = match decide(inner, client, request) {
+        Ok(Decision::Forward(addressed)) => addressed,
+        Ok(Decision::Redirect(response)) => return ResponseFuture::made(response),
+        Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
     match addressed.target.watch.get() {
         Some(Ok(upstream)) => {
             let forwarding = addressed.forward(inner, upstream);
             ResponseFuture::forwarding(inner, dialect, forwarding)
         }
-        Some(Err(error)) => ResponseFuture::answered(inner, dialect, &error),
+        Some(Err(error)) => ResponseFuture::failed(inner, dialect, &error),
         None => {
             let ready = addressed.target.watch.ready();
             ResponseFuture::resolving(inner, dialect, ready, addressed)
@@ -64,52 +73,65 @@ where
 }
 
 /// Checks the request, finds its backend and sets what the backend is told.
-fn address<B>(
-    inner: &Inner,
-    client: Option<&Client>,
-    request: Request<B>,
-) -> Result<Addressed<B>, Error> {
+fn decide<B>(inner: &Inner, client: &Client, request: Request<B>) -> Result<Decision<B>, Error> {
+    let settings = &inner.settings;
     let (mut parts, body) = request.into_parts();
     framing::check_request(&parts.method, &parts.uri, parts.version, &parts.headers)?;
     let host = RequestHost::of(&parts.uri, &parts.headers, parts.version)?;
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip(&mut parts.headers);
+    let trusted = settings.forwarded.is_trusted(client);
+    settings.hygiene.apply(&mut parts.headers, trusted)?;
 
     let table = inner.table.load();
-    let path = parts.uri.path();
-    if mesh_ingress_route::path::has_dot_segments(path) {
-        return Err(Error::new(ErrorKind::HttpRequestError, Unrouted::DotSegments));
+    let query = RouteQuery::new(host.host(), &parts.method, &parts.uri, &parts.headers);
+    let (route, prepared) = table
+        .lookup(&query)
+        .map_err(|miss| unrouted(miss, &host, parts.uri.path()))?;
+    if let Action::Redirect(redirect) = route.action() {
+        let scheme = settings.forwarded.real_scheme(&parts.headers, client);
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let scheme = scheme.unwrap_or_default();
+        let location = redirect.location(scheme, host.as_str(), target);
+        return respond::redirect(redirect.status, &location).map(Decision::Redirect);
     }
-    let query = RouteQuery::new(host.host(), path)
-        .query(parts.uri.query())
-        .method(&parts.method)
-        .headers(&parts.headers);
-    let Some(route) = table.find(&query) else {
-        let unrouted = Unrouted::NoRoute {
-            host: host.host().to_owned(),
-            path: path.to_owned(),
-        };
-        return Err(Error::new(ErrorKind::DestinationNotFound, unrouted));
-    };
-    let Some(target) = route.pick() else {
-        let route = route.name.clone();
-        let unrouted = Unrouted::NoBackend { route };
-        return Err(Error::new(ErrorKind::ProxyConfigurationError, unrouted));
-    };
+    let target = prepared.pick(route).ok_or_else(|| {
+        let route = route.get_name().into_owned();
+        Error::new(
+            ErrorKind::ProxyConfigurationError,
+            Unrouted::NoBackend { route },
+        )
+    })?;
 
-    let forwarded = &inner.settings.forwarded;
-    match client {
-        Some(client) => forwarded.apply(&mut parts.headers, client, &host),
-        None => forwarded.remove(&mut parts.headers),
+    settings.forwarded.apply(&mut parts.headers, client, &host);
+    if let Some(via) = settings.forwarded.via() {
+        via.pass(&mut parts.headers, parts.version)?;
     }
     if let Some(vhost) = &target.vhost {
         set_vhost(&mut parts, vhost);
     }
-    Ok(Addressed {
+    Ok(Decision::Forward(Addressed {
         target: target.clone(),
         options,
         request: Request::from_parts(parts, body),
-    })
+    }))
+}
+
+fn unrouted(miss: Miss, host: &RequestHost, path: &str) -> Error {
+    let kind = match miss {
+        // Servers resolve them in different ways: what was matched may not be what is served.
+        Miss::DotSegments => ErrorKind::HttpRequestError,
+        _ => ErrorKind::DestinationNotFound,
+    };
+    let unrouted = Unrouted::Miss {
+        miss,
+        host: host.as_str().to_owned(),
+        path: path.to_owned(),
+    };
+    Error::new(kind, unrouted)
 }
 
 impl<B> Addressed<B>

@@ -1,6 +1,6 @@
 //! The one place where an error becomes an answer.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind, ErrorOrigin};
 use mesh_ingress_forward::ResponseBody;
@@ -115,6 +115,19 @@ fn status(error: &Error) -> StatusCode {
         }
         _ => StatusCode::BAD_GATEWAY,
     }
+}
+
+/// Sends the client elsewhere.
+pub(crate) fn redirect(
+    status: StatusCode,
+    location: &str,
+) -> Result<Response<ResponseBody>, Error> {
+    let location = HeaderValue::from_str(location)
+        .map_err(|error| Error::new(ErrorKind::HttpRequestError, error))?;
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
 }
 
 fn http_answer(status: StatusCode, error: &Error) -> Response<ResponseBody> {

@@ -1,23 +1,20 @@
 //! Routes, prepared: whatever can be done before a request comes is done here.
 
-use std::fmt;
-
-use mesh_ingress_core::{ClusterDomain, Protocol, ServiceRef, Vhost, VhostPolicy};
+use mesh_ingress_core::{ClusterDomain, Protocol, Vhost, VhostPolicy};
 use mesh_ingress_resolve::{Resolve, Watch};
 use mesh_ingress_route::{Backend, Route, RouteError, RouteTable};
 
 /// The prepared table.
 pub(crate) type Table = RouteTable<Prepared>;
 
-/// A route with its backends ready to be sent to.
+/// The backends of a route, ready to be sent to; in the order the route has them.
+#[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) name: String,
-    route: Route,
     targets: Vec<Target>,
 }
 
 /// A backend: what to say, and where it is.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) watch: Watch,
     /// `None` keeps what the client said.
@@ -34,15 +31,10 @@ pub(crate) fn prepare(
     // A table that is wrong must not start a single watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
     RouteTable::new(routes.into_iter().map(|route| {
-        let targets = route
-            .backends()
-            .iter()
-            .map(|backend| target(backend, domain, resolver))
-            .collect();
+        let backends = route.backends().iter();
+        let targets = backends.map(|backend| target(backend, domain, resolver));
         let prepared = Prepared {
-            name: route.display_name().to_string(),
-            route: route.clone(),
-            targets,
+            targets: targets.collect(),
         };
         (route, prepared)
     }))
@@ -52,34 +44,21 @@ fn target(backend: &Backend, domain: &ClusterDomain, resolver: &dyn Resolve) -> 
     let service = backend.service();
     Target {
         watch: resolver.watch(service),
-        vhost: match backend.vhost_policy() {
+        vhost: match backend.get_vhost() {
             VhostPolicy::Preserve => None,
             VhostPolicy::Override(vhost) => Some(vhost.clone()),
             _ => Some(service.vhost(domain)),
         },
-        protocol: backend.http_protocol(),
+        protocol: backend.get_protocol(),
     }
 }
 
 impl Prepared {
-    /// A backend by weight.
-    pub(crate) fn pick(&self) -> Option<&Target> {
+    /// A backend of the route, by weight; `None` if no weight is above zero.
+    pub(crate) fn pick(&self, route: &Route) -> Option<&Target> {
         match self.targets.as_slice() {
             [only] => Some(only),
-            several => several.get(self.route.pick(fastrand::u64(..))?),
+            several => several.get(Backend::pick_index(route.backends(), fastrand::u64(..))?),
         }
-    }
-
-    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceRef> {
-        self.targets.iter().map(|target| target.watch.service())
-    }
-}
-
-impl fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared")
-            .field("name", &self.name)
-            .field("services", &self.services().collect::<Vec<_>>())
-            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,51 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::Failure;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds one socket a worker to an address. With more than one the kernel spreads connections
+/// over them (`SO_REUSEPORT`), so that workers share no accept queue.
+pub(crate) fn bind(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, Failure> {
+    let failed = |error: io::Error| -> Failure {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => ": is another process listening there?",
+            io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+            io::ErrorKind::AddrNotAvailable => ": the address is not one of this machine",
+            _ => "",
+        };
+        format!("cannot listen on {addr}: {error}{hint}").into()
+    };
+    // With port 0 the first socket chooses the port for the others.
+    let first = socket(addr, false).map_err(failed)?;
+    let chosen = first.local_addr().map_err(failed)?;
+    if workers == 1 {
+        return Ok(vec![first]);
+    }
+    // A socket with SO_REUSEPORT would share the port with a gateway that is already there, and
+    // take half of its traffic: that the port is free was just shown by one without.
+    drop(first);
+    (0..workers)
+        .map(|_| socket(chosen, true).map_err(failed))
+        .collect()
+}
+
+fn socket(addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the kernel to forget old connections.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,171 @@
+//! `mesh-ingress serve`: from the command line to running workers, and back.
+
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+
+use mesh_ingress::headers::{ForwardedPolicy, TrustedPeers};
+use mesh_ingress::{AddressPolicy, ClusterDns, Forwarder, MeshIngress, Route};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::args::Serve;
+use crate::worker::{Phase, Worker};
+use crate::{Chain, Failure, check};
+
+/// Serves until a signal says to stop.
+pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
+    let routes = routes(args)?;
+    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let listeners = args
+        .listen
+        .iter()
+        .map(|addr| crate::listener::bind(*addr, workers))
+        .collect::<Result<Vec<_>, _>>()?;
+    let addresses = listeners
+        .iter()
+        .filter_map(|sockets| sockets.first()?.local_addr().ok())
+        .map(|addr| addr.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+
+    // This thread watches names and signals; requests are served by the workers.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let dns = cluster_dns(args)?;
+        let (phase, _) = watch::channel(Phase::Serving);
+        let mut threads = Vec::new();
+        for (number, listeners) in by_worker(listeners, workers).into_iter().enumerate() {
+            let worker = Worker {
+                mesh: mesh(args, &routes, &dns)?,
+                listeners,
+                phase: phase.subscribe(),
+            };
+            threads.push(spawn(number, worker)?);
+        }
+        tracing::info!(routes = routes.len(), workers, "serving on {addresses}");
+        until_stopped(&phase, args.shutdown_timeout, threads).await
+    })
+}
+
+fn default_workers() -> usize {
+    // Respects the CPU quota of a container.
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn routes(args: &Serve) -> Result<Vec<Route>, Failure> {
+    let protocol = args.upstream_protocol.into();
+    let mut routes: Vec<Route> = args
+        .route
+        .iter()
+        .map(|route| route.clone().protocol(protocol))
+        .collect();
+    for path in &args.ingress {
+        let imported = check::read(path)?;
+        for finding in &imported.findings {
+            tracing::warn!("{}: {finding}", path.display());
+        }
+        routes.extend(imported.routes);
+    }
+    if routes.is_empty() {
+        return Err("nothing to serve: give --route or --ingress".into());
+    }
+    Ok(routes)
+}
+
+fn cluster_dns(args: &Serve) -> Result<ClusterDns, Failure> {
+    let policy = args
+        .upstream_cidr
+        .iter()
+        .fold(AddressPolicy::default(), |policy, cidr| policy.allow(*cidr));
+    let builder = ClusterDns::builder()
+        .domain(args.cluster_domain.clone())
+        .address_policy(policy);
+    let builder = args
+        .dns
+        .iter()
+        .fold(builder, |builder, server| builder.nameserver(*server));
+    Ok(builder.build()?)
+}
+
+/// A gateway for one worker: names are watched together, connections are its own.
+fn mesh(args: &Serve, routes: &[Route], dns: &ClusterDns) -> Result<MeshIngress, Failure> {
+    let forwarder = Forwarder::builder()
+        .connect_timeout(args.connect_timeout)
+        .response_header_timeout(args.response_header_timeout)
+        .idle_timeout(args.idle_timeout)
+        .max_lifetime(args.max_lifetime)
+        .build();
+    let trusted = TrustedPeers::new(args.trusted_proxy.iter().copied());
+    let forwarded = ForwardedPolicy::builder().trusted(trusted).build()?;
+    Ok(MeshIngress::builder()
+        .routes(routes.iter().cloned())
+        .domain(args.cluster_domain.clone())
+        .resolver(dns.clone())
+        .forwarder(forwarder)
+        .forwarded(forwarded)
+        .expose_details(args.expose_details)
+        .build()?)
+}
+
+/// From sockets by address to sockets by worker.
+fn by_worker(listeners: Vec<Vec<TcpListener>>, workers: usize) -> Vec<Vec<TcpListener>> {
+    let mut sorted: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for sockets in listeners {
+        for (own, socket) in sorted.iter_mut().zip(sockets) {
+            own.push(socket);
+        }
+    }
+    sorted
+}
+
+fn spawn(number: usize, worker: Worker) -> Result<JoinHandle<()>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(worker.run()) {
+                tracing::error!("worker {number} stopped: {}", Chain(&error));
+            }
+        })?)
+}
+
+async fn until_stopped(
+    phase: &watch::Sender<Phase>,
+    timeout: std::time::Duration,
+    threads: Vec<JoinHandle<()>>,
+) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            // A worker that ended by itself has said why: the others end, too.
+            () = phase.closed() => "a worker ended",
+        }
+    };
+    let why = stop().await;
+    tracing::info!("{why}: no new connections, up to {timeout:?} for requests under way");
+    phase.send_replace(Phase::Draining);
+    tokio::select! {
+        () = phase.closed() => {}
+        () = tokio::time::sleep(timeout) => {
+            tracing::warn!("requests still under way after {timeout:?} are cut off");
+        }
+        why = stop() => tracing::warn!("{why} again: requests under way are cut off"),
+    }
+    phase.send_replace(Phase::Ended);
+    let stopped = tokio::task::spawn_blocking(move || {
+        threads.into_iter().all(|thread| thread.join().is_ok())
+    });
+    if stopped.await? {
+        tracing::info!("stopped");
+        Ok(())
+    } else {
+        Err("a worker panicked".into())
+    }
+}

@@ -1,0 +1,92 @@
+//! One worker: a thread, its listeners, its connections.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_ingress::{Downstream, MeshIngress};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::client;
+
+/// What all workers are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// Take nothing new, finish what is under way.
+    Draining,
+    /// Drop what is under way.
+    Ended,
+}
+
+pub(crate) struct Worker {
+    pub(crate) mesh: MeshIngress,
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+impl Worker {
+    /// Serves until told to stop, then finishes what is under way.
+    pub(crate) async fn run(self) -> io::Result<()> {
+        let Self {
+            mesh,
+            listeners,
+            mut phase,
+        } = self;
+        let (clients, drained) = client::Clients::new(phase.clone());
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            accepting.spawn(accept(listener, mesh.clone(), clients.clone()));
+        }
+        // Ends when the sender is gone, too: nobody is left to tell.
+        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        accepting.shutdown().await;
+        drop(clients);
+        let forwarder = mesh.forwarder();
+        tokio::select! {
+            () = async { drained.wait().await; forwarder.tunnels_closed().await } => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Ended) => forwarder.close_tunnels(),
+        }
+        Ok(())
+    }
+}
+
+async fn accept(
+    listener: tokio::net::TcpListener,
+    mesh: MeshIngress,
+    clients: Arc<client::Clients>,
+) {
+    let port = listener.local_addr().map(|addr| addr.port()).ok();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                // Out of file descriptors or memory. Asking again at once would spin until some
+                // connection ends; clients wait in the backlog meanwhile.
+                tracing::warn!("cannot accept connections for a moment: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let mut downstream = Downstream::new(peer);
+        if let Some(port) = port {
+            downstream = downstream.listener_port(port);
+        }
+        let connection = mesh.for_connection(&downstream);
+        tokio::spawn(Arc::clone(&clients).serve(stream, connection));
+    }
+}
+
+/// The connection was gone before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
