@@ -5,7 +5,8 @@ mod request_id;
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::request_id::RequestIdPolicy;
-use crate::names::{Group, has_underscore, remove_matching};
+use crate::names::{Group, has_underscore, is_structural, remove_matching};
+use crate::own::OwnNames;
 use crate::{InvalidRequest, InvalidSetting, RequestRule};
 
 /// From whom something is not taken.
@@ -98,8 +99,7 @@ pub struct EdgeHygiene {
     proxy: Peers,
     underscores: UnderscorePolicy,
     request_id: RequestIdPolicy,
-    /// Lower-case; a last `*` stands for any rest.
-    own: Vec<String>,
+    own: OwnNames,
 }
 
 impl EdgeHygiene {
@@ -141,21 +141,13 @@ impl EdgeHygiene {
             Some(Group::Proxy) => self.proxy,
             None => Peers::None,
         };
-        peers.includes(trusted) || (!trusted && self.is_own(name))
+        peers.includes(trusted) || (!trusted && self.own.contains(name))
     }
 
     fn refuses_look_alike(&self, name: &HeaderName, trusted: bool) -> bool {
         let dashed = name.as_str().replace('_', "-");
         self.refuses_text(dashed.as_bytes(), trusted)
-            || HeaderName::from_bytes(dashed.as_bytes())
-                .is_ok_and(|dashed| crate::names::is_structural(&dashed))
-    }
-
-    fn is_own(&self, name: &[u8]) -> bool {
-        self.own.iter().any(|own| match own.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix.as_bytes()),
-            None => name == own.as_bytes(),
-        })
+            || HeaderName::from_bytes(dashed.as_bytes()).is_ok_and(|dashed| is_structural(&dashed))
     }
 }
 
@@ -169,7 +161,7 @@ impl Default for EdgeHygiene {
             proxy: Peers::All,
             underscores: UnderscorePolicy::default(),
             request_id: RequestIdPolicy::default(),
-            own: Vec::new(),
+            own: OwnNames::new(),
         }
     }
 }
@@ -197,7 +189,7 @@ impl EdgeHygieneBuilder {
     /// as in `x-acme-internal-*`. Any case. May be called several times.
     #[must_use]
     pub fn refuse_untrusted(mut self, name: &str) -> Self {
-        self.0.own.push(name.to_ascii_lowercase());
+        self.0.own.push(name);
         self
     }
 
@@ -220,15 +212,7 @@ impl EdgeHygieneBuilder {
     /// # Errors
     /// When a field of your own is no field name, or nothing but `*`.
     pub fn build(self) -> Result<EdgeHygiene, InvalidSetting> {
-        for own in &self.0.own {
-            let name = own.strip_suffix('*').unwrap_or(own);
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                return Err(InvalidSetting::new(
-                    "refuse_untrusted",
-                    format!("{own:?} is no field name"),
-                ));
-            }
-        }
+        self.0.own.check("refuse_untrusted")?;
         Ok(self.0)
     }
 }

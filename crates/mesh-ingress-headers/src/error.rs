@@ -171,7 +171,7 @@ impl From<RequestRule> for InvalidRequest {
 
 impl From<InvalidRequest> for Error {
     fn from(error: InvalidRequest) -> Self {
-        Self::new(ErrorKind::HttpRequestError, error)
+        Self::new(ErrorKind::HttpRequestError, error).with_status(error.status())
     }
 }
 
@@ -242,7 +242,7 @@ impl LoopDetected {
 
 impl From<LoopDetected> for Error {
     fn from(error: LoopDetected) -> Self {
-        Self::new(ErrorKind::ProxyLoopDetected, error)
+        Self::new(ErrorKind::ProxyLoopDetected, error).with_status(error.status())
     }
 }
 

@@ -81,7 +81,7 @@ enum TooMuch {
 /// `1*DIGIT` in the one spelling a number has: `0`, or digits that do not begin with `0`.
 ///
 /// RFC 9110 §8.6 allows leading zeros, nobody sends them, and some would read them as octal.
-fn number(value: &[u8]) -> Option<u64> {
+pub(crate) fn number(value: &[u8]) -> Option<u64> {
     match value {
         [b'0'] => Some(0),
         [b'1'..=b'9', ..] => value.iter().try_fold(0_u64, |number, &digit| {

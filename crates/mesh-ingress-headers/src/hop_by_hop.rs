@@ -43,6 +43,28 @@ pub struct ConnectionOptions {
     pub close: bool,
 }
 
+impl ConnectionOptions {
+    /// Says it anew, for an HTTP/1.1 connection to the other side: `Upgrade` and `TE: trailers`, as
+    /// far as they were said, and the `Connection` that must name them (RFC 9110 §7.8, §10.1.4).
+    pub fn write_http1(&self, headers: &mut HeaderMap) {
+        self.write_upgrade(headers);
+        if self.te_trailers {
+            let both = self.upgrade.is_some();
+            let connection = if both { "te, upgrade" } else { "te" };
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+
+    /// `Upgrade` alone, as far as it was said.
+    pub(crate) fn write_upgrade(&self, headers: &mut HeaderMap) {
+        if let Some(protocols) = &self.upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocols.clone());
+        }
+    }
+}
+
 /// Removes what belongs to one connection, and returns what the next one may want to say again.
 ///
 /// Reads every `Connection` line and all its members, in any case, in values that are not UTF-8

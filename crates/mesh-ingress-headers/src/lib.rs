@@ -3,6 +3,7 @@
 
 mod authority;
 mod client;
+pub mod cookies;
 mod edge;
 mod error;
 mod forwarded;
@@ -10,7 +11,11 @@ pub mod framing;
 pub mod hop_by_hop;
 mod host;
 mod list;
+pub mod max_forwards;
 mod names;
+mod own;
+pub mod response;
+pub mod trailers;
 mod trusted;
 pub mod via;
 
