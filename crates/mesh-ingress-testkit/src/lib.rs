@@ -4,6 +4,8 @@
 //! | fake | stands for |
 //! |---|---|
 //! | [`DnsServer`] | cluster DNS (CoreDNS): real UDP and TCP, faults on demand, a log of queries |
+//! | [`Origin`] | a pod: HTTP/1.1 and HTTP/2 on one port, echoes and records what it received |
+//! | [`RawOrigin`] | a pod that breaks the protocol, byte for byte as scripted |
 //!
 //! Every fake is a real server on a real socket, runs in tasks of the current tokio runtime, and
 //! stops when dropped: its port is free as soon as `drop` returns. What happened is *waited for*,
@@ -26,6 +28,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod dns;
+mod gate;
+mod origin;
+mod raw;
+mod router;
+mod server;
 mod socket;
+mod tasks;
 
 pub use self::dns::{DnsQuery, DnsServer, Fault, Transport};
+pub use self::gate::Gate;
+pub use self::origin::{Behaviour, BodyEnd, Handler, Origin, OriginBuilder, ReceivedRequest};
+pub use self::raw::{Closed, RawOrigin, Step};
