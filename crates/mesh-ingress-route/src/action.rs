@@ -1,7 +1,9 @@
 //! What a route does with a request.
 
 use http::StatusCode;
-use mesh_ingress_core::Scheme;
+use mesh_ingress_core::{ParseError, Scheme};
+
+use crate::host::{HostRule, WildcardScope};
 
 /// What is done with a request that a route matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,12 +14,16 @@ pub enum Action {
     Forward,
     /// It is answered with a redirect; the route needs no backend.
     Redirect(Redirect),
+    /// It is answered with this status; the route needs no backend. For what is closed on purpose,
+    /// and must not fall through to a broader route.
+    Respond(StatusCode),
 }
 
 /// An answer that sends the client elsewhere: what ingress-nginx's `ssl-redirect`,
 /// `permanent-redirect` and the Gateway API's `RequestRedirect` filter do.
 ///
-/// What is not set stays as the client asked for it.
+/// Made of parts, where what is not set stays as the client asked for it, or
+/// [given as a whole](Self::to_uri).
 ///
 /// ```
 /// use http::StatusCode;
@@ -46,6 +52,8 @@ pub struct Redirect {
     /// The path of the new location, in place of the whole path. The query stays, unless the text
     /// has one of its own.
     pub path: Option<Box<str>>,
+    /// The whole new location, whatever the client asked for; no other part counts then.
+    pub uri: Option<Box<str>>,
 }
 
 impl Redirect {
@@ -58,6 +66,26 @@ impl Redirect {
             host: None,
             port: None,
             path: None,
+            uri: None,
+        }
+    }
+
+    /// A redirect to one URI, whatever path and query the client asked for.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use mesh_ingress_core::Scheme;
+    /// use mesh_ingress_route::Redirect;
+    ///
+    /// let moved = Redirect::to_uri(StatusCode::MOVED_PERMANENTLY, "https://new.example/start");
+    /// let location = moved.location(Scheme::Http, "old.example", "/deep?q=1");
+    /// assert_eq!(location, "https://new.example/start");
+    /// ```
+    #[must_use]
+    pub fn to_uri(status: StatusCode, uri: impl Into<Box<str>>) -> Self {
+        Self {
+            uri: Some(uri.into()),
+            ..Self::new(status)
         }
     }
 
@@ -94,6 +122,9 @@ impl Redirect {
     /// `authority` is the client's `Host`, `path_and_query` the target as it was sent.
     #[must_use]
     pub fn location(&self, scheme: Scheme, authority: &str, path_and_query: &str) -> String {
+        if let Some(uri) = &self.uri {
+            return uri.as_ref().to_owned();
+        }
         let (client_host, client_port) = split_port(authority);
         let to_scheme = self.scheme.unwrap_or(scheme);
         let host = self.host.as_deref().unwrap_or(client_host);
@@ -117,6 +148,67 @@ impl Redirect {
             _ => ("", ""),
         };
         format!("{}://{host}{port}{path}{mark}{query}", to_scheme.as_str())
+    }
+
+    fn check(&self) -> Result<(), ParseError> {
+        let status = self.status.as_str();
+        // RFC 9110 §15.4: these are the ones that say where to go.
+        if !matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            let reason = "it is not one of 301, 302, 303, 307, 308";
+            return Err(ParseError::new("redirect status", status, reason));
+        }
+        if let Some(uri) = &self.uri {
+            return check_text("redirect URI", uri);
+        }
+        if let Some(host) = &self.host
+            && !matches!(
+                HostRule::parse(host, WildcardScope::OneLabel)?,
+                HostRule::Exact(_)
+            )
+        {
+            let reason = "it has a wildcard, expected the name of one host";
+            return Err(ParseError::new("redirect host", host, reason));
+        }
+        if self.port == Some(0) {
+            let reason = "it is not between 1 and 65535";
+            return Err(ParseError::new("redirect port", "0", reason));
+        }
+        if let Some(path) = &self.path {
+            if !path.starts_with('/') {
+                let reason = "it does not begin with '/'";
+                return Err(ParseError::new("redirect path", path, reason));
+            }
+            return check_text("redirect path", path);
+        }
+        Ok(())
+    }
+}
+
+impl Action {
+    pub(crate) fn check(&self) -> Result<(), ParseError> {
+        match self {
+            Self::Forward => Ok(()),
+            Self::Redirect(redirect) => redirect.check(),
+            Self::Respond(status) if status.is_informational() => {
+                let reason = "it is not a final status (RFC 9110 §15.2)";
+                Err(ParseError::new("response status", status.as_str(), reason))
+            }
+            Self::Respond(_) => Ok(()),
+        }
+    }
+}
+
+/// What stands in `Location` must be a header value and a URI.
+fn check_text(what: &'static str, text: &str) -> Result<(), ParseError> {
+    if text.is_empty() {
+        return Err(ParseError::new(what, text, "it is empty"));
+    }
+    match text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
+        Some((at, c)) => {
+            let reason = format!("{c:?} at position {} must be percent-encoded", at + 1);
+            Err(ParseError::new(what, text, reason))
+        }
+        None => Ok(()),
     }
 }
 

@@ -172,10 +172,7 @@ impl ValueRule {
             ValueMatch::Exact(text) => Self::Exact(text.as_bytes().into()),
             ValueMatch::Present => Self::Present,
             #[cfg(feature = "regex")]
-            ValueMatch::Regex(pattern) => Self::Regex(
-                regex::bytes::Regex::new(pattern)
-                    .map_err(|error| ParseError::new("regular expression", pattern, error))?,
-            ),
+            ValueMatch::Regex(pattern) => Self::Regex(crate::pattern::of_value(pattern)?),
         })
     }
 

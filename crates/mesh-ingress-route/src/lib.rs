@@ -64,7 +64,7 @@
 //!
 //! # Features
 //!
-//! * `regex` (off): [`Route::path_regex`](Route) and regular expressions on header values.
+//! * `regex` (off): `Route::path_regex` and regular expressions on header values.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod action;
@@ -74,6 +74,8 @@ mod error;
 mod host;
 pub mod path;
 mod paths;
+#[cfg(feature = "regex")]
+mod pattern;
 mod route;
 mod table;
 mod text;
@@ -84,5 +86,9 @@ pub use self::condition::{HeaderMatch, QueryMatch, ValueMatch};
 pub use self::error::{Miss, RouteError};
 pub use self::host::WildcardScope;
 pub use self::path::PathMatch;
-pub use self::route::Route;
+pub use self::route::{MatchKey, Route};
 pub use self::table::{DotSegments, RouteQuery, RouteTable};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -58,7 +58,10 @@ impl PathMatch {
             }
             Self::StringPrefix(text) => PathRule::StringPrefix(checked(text)?.into()),
             #[cfg(feature = "regex")]
-            Self::Regex(text) => PathRule::Regex(text.clone()),
+            Self::Regex(text) => {
+                crate::pattern::of_path(text)?;
+                PathRule::Regex(text.clone())
+            }
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::condition::Conditions;
 use crate::path::PathRule;
+#[cfg(feature = "regex")]
+use crate::pattern;
 use crate::table::RouteQuery;
 
 /// The paths of one host, in a form that is searched without walking all of them.
@@ -77,7 +79,7 @@ impl Paths {
             }
             #[cfg(feature = "regex")]
             PathRule::Regex(pattern) => {
-                let regex = compile_regex(pattern)?;
+                let regex = pattern::of_path(pattern)?;
                 let same = |(known, _): &&mut (regex::Regex, _)| known.as_str() == regex.as_str();
                 match self.regexes.iter_mut().find(same) {
                     Some((_, candidates)) => candidates.0.push(candidate),
@@ -204,13 +206,4 @@ impl Candidates {
 
 fn common_prefix(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
-}
-
-/// As ingress-nginx writes it: `location ~* "^<pattern>"`.
-#[cfg(feature = "regex")]
-pub(crate) fn compile_regex(pattern: &str) -> Result<regex::Regex, mesh_ingress_core::ParseError> {
-    regex::RegexBuilder::new(&format!("^(?:{pattern})"))
-        .case_insensitive(true)
-        .build()
-        .map_err(|error| mesh_ingress_core::ParseError::new("regular expression", pattern, error))
 }

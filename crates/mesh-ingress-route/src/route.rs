@@ -1,13 +1,15 @@
 //! A route: what it matches and where it sends.
 
-use http::Method;
-use mesh_ingress_core::{Protocol, ServiceRef, VhostPolicy};
+use std::borrow::Cow;
+
+use http::{Method, StatusCode};
+use mesh_ingress_core::{ParseError, Protocol, ServiceRef, VhostPolicy};
 
 use crate::action::{Action, Redirect};
 use crate::backend::Backend;
-use crate::condition::{HeaderMatch, QueryMatch, ValueMatch};
-use crate::host::WildcardScope;
-use crate::path::PathMatch;
+use crate::condition::{Conditions, ConditionsKey, HeaderMatch, QueryMatch, ValueMatch};
+use crate::host::{HostRule, WildcardScope};
+use crate::path::{PathMatch, PathRule};
 
 /// What requests a route matches, and what is done with them.
 ///
@@ -63,6 +65,22 @@ pub struct Route {
     protocol: Protocol,
     action: Action,
     name: Option<Box<str>>,
+}
+
+/// What a route matches, comparable. Made by [`Route::match_key`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MatchKey {
+    host: HostRule,
+    path: PathRule,
+    asked: ConditionsKey,
+}
+
+/// A route's conditions, checked.
+pub(crate) struct Compiled {
+    pub(crate) key: MatchKey,
+    pub(crate) host: HostRule,
+    pub(crate) path: PathRule,
+    pub(crate) conditions: Conditions,
 }
 
 impl Route {
@@ -190,6 +208,15 @@ impl Route {
         self
     }
 
+    /// Answers with a status instead of sending the request to a backend.
+    ///
+    /// For what is closed on purpose: requests that match do not fall through to a broader route.
+    #[must_use]
+    pub fn respond(mut self, status: StatusCode) -> Self {
+        self.action = Action::Respond(status);
+        self
+    }
+
     /// Sets what the backends are told in `Host` / `:authority`: all of them, whether added before
     /// or after, except those with a [policy of their own](Backend::vhost). Default:
     /// [`VhostPolicy::Derived`].
@@ -267,11 +294,48 @@ impl Route {
     /// The name, for logs and metrics. Free of cost for a route that is in a table, which has
     /// written the default name down.
     #[must_use]
-    pub fn get_name(&self) -> std::borrow::Cow<'_, str> {
+    pub fn get_name(&self) -> Cow<'_, str> {
         match &self.name {
             Some(name) => name.as_ref().into(),
             None => self.default_name().into(),
         }
+    }
+
+    /// What the route matches, checked and in a form that can be compared: two routes with equal
+    /// keys match the same requests, however they are spelled.
+    ///
+    /// ```
+    /// use mesh_ingress_route::Route;
+    ///
+    /// let one = Route::host("Shop.example.com").path_prefix("/cart/");
+    /// let other = Route::host("shop.example.com.").path_prefix("/cart");
+    /// assert_eq!(one.match_key()?, other.match_key()?);
+    /// # Ok::<(), mesh_ingress_core::ParseError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When host, path, a condition or the redirect is not what it should be, as in
+    /// [`RouteTable::new`](crate::RouteTable::new).
+    pub fn match_key(&self) -> Result<MatchKey, ParseError> {
+        self.compile().map(|compiled| compiled.key)
+    }
+
+    pub(crate) fn compile(&self) -> Result<Compiled, ParseError> {
+        let host = HostRule::parse(&self.host, self.wildcard)?;
+        let path = self.path.compile()?;
+        let (conditions, asked) =
+            Conditions::compile(self.method.as_ref(), &self.headers, &self.query)?;
+        self.action.check()?;
+        Ok(Compiled {
+            key: MatchKey {
+                host: host.clone(),
+                path: path.clone(),
+                asked,
+            },
+            host,
+            path,
+            conditions,
+        })
     }
 
     pub(crate) fn write_name_down(&mut self) {

@@ -6,7 +6,6 @@ use std::fmt;
 use http::{HeaderMap, Method};
 
 use crate::action::Action;
-use crate::condition::Conditions;
 use crate::error::{Miss, RouteError};
 use crate::host::{HostKey, HostRule, WildcardScope};
 use crate::path::has_dot_segments;
@@ -100,12 +99,8 @@ impl<T> RouteTable<T> {
                 name: route.get_name().into_owned(),
                 source,
             };
-            let host = HostRule::parse(route.get_host(), route.get_wildcard()).map_err(invalid)?;
-            let path = route.get_path().compile().map_err(invalid)?;
-            let (conditions, key) =
-                Conditions::compile(route.get_method(), route.get_headers(), route.get_query())
-                    .map_err(invalid)?;
-            if let Some(first) = seen.insert((host.clone(), path.clone(), key), index) {
+            let compiled = route.compile().map_err(invalid)?;
+            if let Some(first) = seen.insert(compiled.key, index) {
                 return Err(RouteError::Duplicate {
                     first_position: first + 1,
                     first: table.name_of(first),
@@ -114,13 +109,11 @@ impl<T> RouteTable<T> {
                 });
             }
             let candidate = Candidate {
-                conditions,
+                conditions: compiled.conditions,
                 route: index,
             };
-            table
-                .paths_of(host)
-                .add(&path, candidate)
-                .map_err(invalid)?;
+            let paths = table.paths_of(compiled.host);
+            paths.add(&compiled.path, candidate).map_err(invalid)?;
             table.entries.push((route, value));
         }
         let hosts = table.exact.values_mut();

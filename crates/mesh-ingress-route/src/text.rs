@@ -61,7 +61,7 @@ fn parse_path(text: &str) -> Result<(&str, PathMatch), String> {
 
 #[cfg(feature = "regex")]
 fn regex(pattern: &str) -> Result<PathMatch, String> {
-    crate::paths::compile_regex(pattern).map_err(|error| error.to_string())?;
+    crate::pattern::of_path(pattern).map_err(|error| error.to_string())?;
     Ok(PathMatch::Regex(pattern.into()))
 }
 
@@ -102,6 +102,7 @@ impl fmt::Display for Route {
             Action::Redirect(redirect) => {
                 return write!(f, " answers {}", redirect.status.as_u16());
             }
+            Action::Respond(status) => return write!(f, " answers {}", status.as_u16()),
         }
         let weights = self
             .backends()
