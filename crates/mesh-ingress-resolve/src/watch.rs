@@ -1,0 +1,297 @@
+//! The address of one target, as requests see it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Upstream};
+use tokio::time::Instant;
+
+use crate::slot::{Outcome, Slot, Snapshot, Upkeep};
+use crate::spread::{Backend, Spread};
+use crate::{Balance, Changes, Ready, ResolveError};
+
+/// How long a request waits for a target's first answer unless its resolver says otherwise.
+pub(crate) const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The address of one target, kept up to date by whoever resolves it.
+///
+/// Made once a target, when routes are built, by [`Resolve::watch`](crate::Resolve::watch); cheap
+/// to clone. Requests call [`get`](Self::get), which is one atomic load and a reference count:
+/// name resolution itself is not on their path. When the last clone is dropped, resolving stops.
+///
+/// ```
+/// use mesh_ingress_core::{ServiceRef, Upstream};
+/// use mesh_ingress_resolve::Watch;
+///
+/// let web: ServiceRef = "web.default:80".parse()?;
+/// let (sender, watch) = Watch::channel(web);
+/// assert!(watch.get().is_none(), "no answer yet");
+/// sender.send(Upstream::new("10.96.0.7:80".parse()?));
+/// assert_eq!(watch.get().unwrap()?.addr().port(), 80);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Watch(Arc<Target>);
+
+/// What the clones of a watch share. Dropping the last drops the keeper, which stops the work.
+pub(crate) struct Target {
+    service: ServiceRef,
+    slot: Arc<Slot>,
+    resolve_timeout: Duration,
+    keeper: Option<Box<dyn Keep>>,
+}
+
+/// Whoever keeps a slot fresh in the background. Called off the hot path only.
+pub(crate) trait Keep: fmt::Debug + Send + Sync {
+    /// Starts keeping, if nobody does.
+    fn start(&self) -> Result<(), ResolveError>;
+    /// Asks for a refresh soon: the present address does not work.
+    fn nudge(&self);
+    /// An answer that has outlived its time was used.
+    fn served_stale(&self);
+}
+
+/// What one request is given.
+#[derive(Debug)]
+pub(crate) struct Pick {
+    pub(crate) upstream: Upstream,
+    /// Where its outcome is noted, if there are several addresses.
+    pub(crate) backend: Option<Arc<Backend>>,
+    /// Whether the number of requests under way decides about the next.
+    pub(crate) counted: bool,
+}
+
+/// Feeds a [`Watch`]: for resolvers of one's own. Made by [`Watch::channel`].
+///
+/// Dropping it leaves the last answer in place; if there is none, those who wait are told.
+#[derive(Debug)]
+pub struct WatchSender(Arc<Slot>);
+
+impl Watch {
+    /// An address that never changes.
+    #[must_use]
+    pub fn fixed(service: ServiceRef, upstream: Upstream) -> Self {
+        let slot = Slot::new(Outcome::One(upstream), Upkeep::Kept);
+        Self::new(service, slot, DEFAULT_RESOLVE_TIMEOUT, None)
+    }
+
+    /// An address that is fed by the sender. Requests wait at most two seconds for the first.
+    #[must_use]
+    pub fn channel(service: ServiceRef) -> (WatchSender, Self) {
+        let slot = Slot::new(Outcome::Pending, Upkeep::Kept);
+        let sender = WatchSender(Arc::clone(&slot));
+        (
+            sender,
+            Self::new(service, slot, DEFAULT_RESOLVE_TIMEOUT, None),
+        )
+    }
+
+    pub(crate) fn new(
+        service: ServiceRef,
+        slot: Arc<Slot>,
+        resolve_timeout: Duration,
+        keeper: Option<Box<dyn Keep>>,
+    ) -> Self {
+        Self(Arc::new(Target {
+            service,
+            slot,
+            resolve_timeout,
+            keeper,
+        }))
+    }
+
+    /// The target.
+    #[must_use]
+    pub fn service(&self) -> &ServiceRef {
+        &self.0.service
+    }
+
+    /// Where to send the next request, if that is known: one atomic load and one reference count,
+    /// no lock, and no allocation unless it is an error.
+    ///
+    /// `None` until there is a first answer; [`ready`](Self::ready) waits for it. If there are
+    /// several addresses to spread over, each call gives the next.
+    #[must_use]
+    pub fn get(&self) -> Option<Result<Upstream, Error>> {
+        self.pick().map(|pick| pick.map(|pick| pick.upstream))
+    }
+
+    /// Waits for the first answer, good or bad, for at most the resolver's resolve timeout (two
+    /// seconds by default). Later requests do not wait: they have [`get`](Self::get).
+    pub fn ready(&self) -> Ready {
+        Ready::new(self.clone())
+    }
+
+    /// Follows the changes of the address, for those who keep something by it: a connection pool,
+    /// a readiness probe. The present answer is the first change.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.clone())
+    }
+
+    /// Tells that nothing could be reached at an address that this watch gave out. One of several
+    /// is left alone for a while (10 s, longer if it keeps failing); of a single one a fresh
+    /// answer is asked for, at most once a second.
+    ///
+    /// [`ServiceUpstream`](crate::ServiceUpstream) does this by itself.
+    pub fn report_failure(&self, address: SocketAddr) {
+        if let Outcome::Spread(spread) = &self.0.slot.load().outcome
+            && let Some(backend) = spread.backend(address)
+        {
+            backend.failed();
+        }
+        if let Some(keeper) = &self.0.keeper {
+            keeper.nudge();
+        }
+    }
+
+    /// Tells that an address works: ends its being left alone.
+    pub fn report_success(&self, address: SocketAddr) {
+        if let Outcome::Spread(spread) = &self.0.slot.load().outcome
+            && let Some(backend) = spread.backend(address)
+        {
+            backend.succeeded();
+        }
+    }
+
+    pub(crate) fn pick(&self) -> Option<Result<Pick, Error>> {
+        let snapshot = self.0.slot.load();
+        if snapshot.upkeep != Upkeep::Kept
+            && let Err(error) = self.look_after(&snapshot)
+        {
+            return Some(Err(error.into()));
+        }
+        match &snapshot.outcome {
+            Outcome::Pending => None,
+            Outcome::One(upstream) => Some(Ok(Pick {
+                upstream: upstream.clone(),
+                backend: None,
+                counted: false,
+            })),
+            Outcome::Spread(spread) => {
+                let backend = spread.pick();
+                Some(Ok(Pick {
+                    upstream: backend.upstream().clone(),
+                    backend: Some(Arc::clone(backend)),
+                    counted: spread.balance() == Balance::LeastOutstanding,
+                }))
+            }
+            Outcome::Failed(error) => Some(Err(error.clone().into())),
+        }
+    }
+
+    /// What a reader has to do when all is not well.
+    #[cold]
+    fn look_after(&self, snapshot: &Snapshot) -> Result<(), ResolveError> {
+        let Some(keeper) = &self.0.keeper else {
+            return Ok(());
+        };
+        if snapshot.upkeep == Upkeep::Stopped {
+            // Without a runtime an old answer is better than none, while it lasts.
+            let _ = keeper.start();
+            if let Some(usable_until) = snapshot.timing.usable_until
+                && snapshot.outcome.is_usable()
+                && Instant::now() >= usable_until
+            {
+                return Err(ResolveError::new(
+                    ErrorKind::DnsError,
+                    "the last answer is too old to be used, and a new one is not there yet",
+                ));
+            }
+        }
+        if snapshot.outcome.is_usable() {
+            keeper.served_stale();
+        }
+        Ok(())
+    }
+
+    /// Sees to it that an answer can come.
+    pub(crate) fn start(&self) -> Result<(), ResolveError> {
+        match &self.0.keeper {
+            Some(keeper) if self.0.slot.load().upkeep == Upkeep::Stopped => keeper.start(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.0.slot
+    }
+
+    pub(crate) fn resolve_timeout(&self) -> Duration {
+        self.0.resolve_timeout
+    }
+
+    #[cfg(feature = "hickory")]
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Target> {
+        Arc::downgrade(&self.0)
+    }
+
+    #[cfg(feature = "hickory")]
+    pub(crate) fn upgrade(target: &std::sync::Weak<Target>) -> Option<Self> {
+        target.upgrade().map(Self)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("service", &self.0.service)
+            .field("snapshot", &self.0.slot)
+            .finish()
+    }
+}
+
+impl WatchSender {
+    /// The service is here now.
+    pub fn send(&self, upstream: Upstream) {
+        self.put(&Outcome::One(upstream));
+    }
+
+    /// The service has several addresses, and requests are to be spread over them. Those it had
+    /// before keep their counters. No addresses is a failure.
+    pub fn send_spread(&self, addresses: &[SocketAddr], balance: Balance) {
+        let before = self.0.load();
+        let before = match &before.outcome {
+            Outcome::Spread(spread) => Some(&**spread),
+            _ => None,
+        };
+        match Spread::new(addresses, balance, before) {
+            Some(spread) => self.put(&Outcome::Spread(Arc::new(spread))),
+            None => self.fail(ResolveError::new(
+                ErrorKind::DestinationUnavailable,
+                "the service has no addresses",
+            )),
+        }
+    }
+
+    /// The service cannot be resolved. Requests fail with this until the next answer.
+    pub fn fail(&self, error: ResolveError) {
+        self.put(&Outcome::Failed(error));
+    }
+
+    fn put(&self, outcome: &Outcome) {
+        self.0.update(|snapshot| {
+            snapshot.outcome = outcome.clone();
+            match outcome {
+                Outcome::Failed(error) => snapshot.last_error = Some(error.clone()),
+                _ => {
+                    snapshot.last_error = None;
+                    snapshot.timing.resolved = Some(Instant::now());
+                }
+            }
+        });
+    }
+}
+
+impl Drop for WatchSender {
+    fn drop(&mut self) {
+        if matches!(self.0.load().outcome, Outcome::Pending) {
+            self.fail(ResolveError::new(
+                ErrorKind::DnsError,
+                "the resolver of this service went away before it had an answer",
+            ));
+        }
+    }
+}
