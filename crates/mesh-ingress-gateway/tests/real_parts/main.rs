@@ -13,8 +13,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod lab;
+mod mesh;
 
 mod bad_input;
 mod dns_and_nginx;
 mod dns_recovery;
+mod mesh_contract;
 mod streaming;

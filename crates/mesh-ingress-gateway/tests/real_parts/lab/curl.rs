@@ -57,6 +57,15 @@ impl Curl {
         Response::parse(self.run())
     }
 
+    /// Runs it; nothing if there is no response.
+    pub(crate) fn try_send(mut self) -> Option<Response> {
+        let output = self.command.output().expect("starting curl");
+        output
+            .status
+            .success()
+            .then(|| Response::parse(output.stdout))
+    }
+
     /// Runs it, drops the body and returns its length.
     pub(crate) fn send_counting_body(self) -> u64 {
         let this = self

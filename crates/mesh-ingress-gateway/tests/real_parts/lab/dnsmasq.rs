@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{Host, Lab, Process, tool};
+use super::{Host, Lab, Process};
 
 /// A record of cluster DNS.
 #[derive(Clone, Debug)]
@@ -35,15 +34,12 @@ impl Dnsmasq {
 
     /// Starts one on the test's own host.
     pub(crate) fn start(lab: &Lab, addr: SocketAddr, records: &[Record]) -> Self {
-        Self::run(lab, Command::new(tool("dnsmasq")), addr, records)
+        Self::start_on(lab, lab.host(), addr, records)
     }
 
     /// Starts one on another host.
     pub(crate) fn start_on(lab: &Lab, host: &Host, addr: SocketAddr, records: &[Record]) -> Self {
-        Self::run(lab, host.command("dnsmasq"), addr, records)
-    }
-
-    fn run(lab: &Lab, mut command: Command, addr: SocketAddr, records: &[Record]) -> Self {
+        let mut command = host.command("dnsmasq");
         let hosts = lab.write("dnsmasq.hosts", &hosts_file(records));
         command
             .args([

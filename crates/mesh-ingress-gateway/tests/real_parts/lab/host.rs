@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -33,9 +34,28 @@ impl Host {
 
     /// Moves the calling thread in, and with it all threads and programs it starts from now on.
     pub(crate) fn enter(&self) {
+        self.entrance()();
+    }
+
+    /// The same for another thread, which calls it.
+    pub(crate) fn entrance(&self) -> impl FnOnce() + Send + use<> {
         let file = File::open(self.path()).expect("the namespace's file");
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("entering a namespace");
+        move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("entering a namespace");
+        }
+    }
+
+    /// Calls a function there, on a thread of its own.
+    pub(crate) fn call<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        let called = thread::scope(|scope| {
+            let there = || {
+                self.enter();
+                function()
+            };
+            scope.spawn(there).join()
+        });
+        called.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// A program on this host, wherever the calling thread is.

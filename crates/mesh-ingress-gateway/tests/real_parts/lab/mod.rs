@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::curl::Curl;
 pub(crate) use self::dnsmasq::{Dnsmasq, Record};
 pub(crate) use self::gateway::Gateway;
-pub(crate) use self::host::Host;
+pub(crate) use self::host::{Host, succeed};
 pub(crate) use self::nginx::Nginx;
 pub(crate) use self::process::Process;
 pub(crate) use self::tools::tool;
@@ -66,6 +66,16 @@ impl Lab {
         fs::create_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         let host = Host::create(&id);
         Self { id, dir, host }
+    }
+
+    /// The host that the test runs on.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// One more host, not connected to anything.
+    pub(crate) fn another_host(&self, name: &str) -> Host {
+        Host::create(&format!("{}-{name}", self.id))
     }
 
     /// A file or directory name inside the laboratory's directory.

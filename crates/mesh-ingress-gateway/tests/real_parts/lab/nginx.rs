@@ -1,9 +1,8 @@
 //! Debian's nginx as an origin.
 
-use std::net::SocketAddr;
-use std::process::Command;
+use std::net::{SocketAddr, TcpStream};
 
-use super::{Lab, Process, SOON, poll, tool};
+use super::{Host, Lab, Process, SOON, poll};
 
 /// A running nginx.
 pub(crate) struct Nginx {
@@ -22,47 +21,65 @@ pub(crate) struct Logged {
 }
 
 impl Nginx {
-    /// Starts one whose `server` block holds `directives`.
+    /// Starts one on the test's own host whose only server has these directives.
     pub(crate) fn start(lab: &Lab, addr: SocketAddr, directives: &str) -> Self {
-        Self::run(lab, addr, "notice", directives)
+        Self::run(lab, lab.host(), "notice", &[(addr, directives.to_owned())])
     }
 
     /// Starts one that tells every header line as it comes, for [`Self::header_lines`].
     /// `$http_x_forwarded_host` would show the first of several only.
     pub(crate) fn start_telling_headers(lab: &Lab, addr: SocketAddr, directives: &str) -> Self {
-        Self::run(lab, addr, "debug", directives)
+        Self::run(lab, lab.host(), "debug", &[(addr, directives.to_owned())])
     }
 
-    fn run(lab: &Lab, addr: SocketAddr, level: &str, directives: &str) -> Self {
+    /// Starts one on another host with several servers.
+    pub(crate) fn start_on(lab: &Lab, host: &Host, servers: &[(SocketAddr, String)]) -> Self {
+        Self::run(lab, host, "notice", servers)
+    }
+
+    fn run(lab: &Lab, host: &Host, level: &str, servers: &[(SocketAddr, String)]) -> Self {
         let dir = lab.path("nginx");
         std::fs::create_dir_all(&dir).expect("nginx's directory");
-        let dir = dir.display();
+        let servers_text: String = servers
+            .iter()
+            .map(|(addr, directives)| {
+                let tls = if directives.contains("ssl_certificate ") {
+                    " ssl"
+                } else {
+                    ""
+                };
+                format!("server {{ listen {addr}{tls}; {directives} }}\n")
+            })
+            .collect();
         // One process, so that a signal reaches all there is.
+        let dir = dir.display();
         let config = format!(
             "daemon off; master_process off; pid {dir}/pid; user root;
              error_log stderr {level};
-             events {{ worker_connections 1024; }}
+             events {{ worker_connections 4096; }}
              http {{
                  log_format origin 'origin|$http_host|$http_x_forwarded_host|$connection|$connection_requests|';
                  access_log /dev/stderr origin;
                  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
                  fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
                  keepalive_requests 1000000; client_max_body_size 0;
-                 server {{ listen {addr}; {directives} }}
+                 {servers_text}
              }}"
         );
         let config = lab.write("nginx.conf", &config);
-        let mut command = Command::new(tool("nginx"));
+        let mut command = host.command("nginx");
         command
             .args(["-e", "stderr", "-p"])
             .arg(lab.path("nginx"))
             .arg("-c")
             .arg(config);
         let mut process = Process::start("nginx", &command);
-        poll(SOON, "nginx listens", || {
-            assert!(process.is_running(), "nginx ended: {:#?}", process.lines());
-            std::net::TcpStream::connect(addr).ok()
-        });
+        for (addr, _) in servers {
+            poll(SOON, "nginx listens", || {
+                assert!(process.is_running(), "nginx ended: {:#?}", process.lines());
+                host.call(|| TcpStream::connect(addr)).ok()
+            });
+        }
         Self { process }
     }
 

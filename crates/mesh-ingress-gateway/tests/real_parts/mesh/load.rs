@@ -1,0 +1,344 @@
+//! Clients: many requests of many kinds, each told by its outcome.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TE, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::pods::{GRPC, WEBSOCKET};
+use crate::lab::Gateway;
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// GET over HTTP/1.1.
+    Get,
+    /// GET over h2c.
+    H2Get,
+    /// POST with `Content-Length` over HTTP/1.1.
+    Post,
+    /// POST in chunks over HTTP/1.1.
+    Chunked,
+    /// A WebSocket handshake and an exchange of bytes.
+    WebSocket,
+    /// A unary gRPC call over h2c, whose status is a trailer.
+    Grpc,
+}
+
+/// One request: what it asks for and who is to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) kind: Kind,
+    pub(crate) host: &'static str,
+    /// `name.namespace` of the service that is to answer.
+    pub(crate) origin: &'static str,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) call: Call,
+    pub(crate) started: Instant,
+    pub(crate) ended: Instant,
+    /// What is wrong with the answer, if anything is.
+    pub(crate) fault: Option<String>,
+}
+
+/// Clients that send until they are stopped.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Outcome>>,
+}
+
+type ClientBody = UnsyncBoxBody<Bytes, Infallible>;
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+impl Load {
+    /// Sends every call once, from as many clients at a time.
+    pub(crate) fn run(calls: Vec<Call>, clients: usize) -> Vec<Outcome> {
+        let queue = Arc::new(Mutex::new(VecDeque::from(calls)));
+        on_a_thread(
+            clients,
+            move || {
+                queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop_front()
+            },
+            None,
+        )
+        .join()
+        .expect("the clients")
+    }
+
+    /// Sends the calls over and over, each client one about every `pause`.
+    pub(crate) fn start(calls: Vec<Call>, clients: usize, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let cycle = Arc::new(Mutex::new(calls.into_iter().cycle()));
+        let next = move || {
+            if stopped.load(Ordering::Relaxed) {
+                return None;
+            }
+            cycle.lock().unwrap_or_else(PoisonError::into_inner).next()
+        };
+        Self {
+            stop,
+            thread: on_a_thread(clients, next, Some(pause)),
+        }
+    }
+
+    pub(crate) fn stop(self) -> Vec<Outcome> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the clients")
+    }
+}
+
+fn on_a_thread(
+    clients: usize,
+    next: impl Fn() -> Option<Call> + Send + Sync + 'static,
+    pause: Option<Duration>,
+) -> JoinHandle<Vec<Outcome>> {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async move {
+            let next = Arc::new(next);
+            let mut running = Vec::new();
+            for _ in 0..clients {
+                let next = next.clone();
+                running.push(tokio::spawn(async move {
+                    let mut client = Client::default();
+                    let mut outcomes = Vec::new();
+                    while let Some(call) = next() {
+                        outcomes.push(client.outcome(call).await);
+                        if let Some(pause) = pause {
+                            tokio::time::sleep(pause).await;
+                        }
+                    }
+                    outcomes
+                }));
+            }
+            let mut outcomes = Vec::new();
+            for client in running {
+                outcomes.extend(client.await.expect("a client"));
+            }
+            outcomes
+        })
+    })
+}
+
+/// A client that keeps its connections, as browsers do.
+#[derive(Default)]
+struct Client {
+    h1: Option<http1::SendRequest<ClientBody>>,
+    h2: Option<http2::SendRequest<ClientBody>>,
+}
+
+impl Client {
+    async fn outcome(&mut self, call: Call) -> Outcome {
+        let started = Instant::now();
+        let fault = match tokio::time::timeout(PATIENCE, self.send(call)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => Some(fault.to_string()),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        if fault.is_some() {
+            *self = Self::default();
+        }
+        Outcome {
+            call,
+            started,
+            ended: Instant::now(),
+            fault,
+        }
+    }
+
+    async fn send(&mut self, call: Call) -> Result<(), Fault> {
+        match call.kind {
+            Kind::Get => {
+                let response = self.h1(request(call, Method::GET, "/get", empty())).await?;
+                expect_echo(call, response, 0).await
+            }
+            Kind::H2Get => {
+                let response = self.h2(request(call, Method::GET, "/h2", empty())).await?;
+                expect_echo(call, response, 0).await
+            }
+            Kind::Post => {
+                let body = Full::new(Bytes::from_static(&[b'x'; 3000])).boxed_unsync();
+                let response = self.h1(request(call, Method::POST, "/post", body)).await?;
+                expect_echo(call, response, 3000).await
+            }
+            Kind::Chunked => {
+                let chunks = (0..20).map(|_| Ok(Frame::data(Bytes::from_static(&[b'y'; 700]))));
+                let body = StreamBody::new(futures_util::stream::iter(chunks)).boxed_unsync();
+                let response = self
+                    .h1(request(call, Method::POST, "/chunked", body))
+                    .await?;
+                expect_echo(call, response, 14_000).await
+            }
+            Kind::WebSocket => websocket(call).await,
+            Kind::Grpc => self.grpc(call).await,
+        }
+    }
+
+    async fn h1(&mut self, request: Request<ClientBody>) -> Result<Response<Incoming>, Fault> {
+        if self.h1.as_mut().is_none_or(|sender| sender.is_closed()) {
+            self.h1 = None;
+        }
+        let sender = match &mut self.h1 {
+            Some(sender) => sender,
+            none => none.insert(connect_h1().await?),
+        };
+        sender.ready().await?;
+        Ok(sender.send_request(request).await?)
+    }
+
+    async fn h2(&mut self, request: Request<ClientBody>) -> Result<Response<Incoming>, Fault> {
+        if self.h2.as_mut().is_none_or(|sender| sender.is_closed()) {
+            let stream = TcpStream::connect(Gateway::ADDR).await?;
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            self.h2 = Some(sender);
+        }
+        let sender = self.h2.as_mut().ok_or("no connection")?;
+        sender.ready().await?;
+        // What HTTP/2 takes `:authority` from.
+        let (mut parts, body) = request.into_parts();
+        let host = parts.headers.remove(HOST).ok_or("no Host")?;
+        parts.uri = format!("http://{}{}", host.to_str()?, parts.uri.path()).parse()?;
+        parts.version = Version::HTTP_2;
+        Ok(sender
+            .send_request(Request::from_parts(parts, body))
+            .await?)
+    }
+
+    async fn grpc(&mut self, call: Call) -> Result<(), Fault> {
+        // A message of five octets: not compressed, its length, itself.
+        const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
+        let body = Full::new(Bytes::from_static(MESSAGE)).boxed_unsync();
+        let mut request = request(call, Method::POST, GRPC, body);
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        let response = self.h2(request).await?;
+        let response = expect_origin(call, StatusCode::OK, response)?;
+        let collected = response.into_body().collect().await?;
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        if trailers.get("grpc-status").map(HeaderValue::as_bytes) != Some(b"0") {
+            return Err(format!("trailers: {trailers:?}").into());
+        }
+        match collected.to_bytes() {
+            bytes if bytes == MESSAGE => Ok(()),
+            bytes => Err(format!("another message: {bytes:?}").into()),
+        }
+    }
+}
+
+async fn connect_h1() -> Result<http1::SendRequest<ClientBody>, Fault> {
+    let stream = TcpStream::connect(Gateway::ADDR).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender)
+}
+
+async fn websocket(call: Call) -> Result<(), Fault> {
+    let mut request = request(call, Method::GET, WEBSOCKET, empty());
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    headers.insert(
+        "sec-websocket-key",
+        HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="),
+    );
+    let response = connect_h1().await?.send_request(request).await?;
+    let response = expect_origin(call, StatusCode::SWITCHING_PROTOCOLS, response)?;
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await?);
+    // A masked text frame (RFC 6455 §5.7); to gateway and sidecar it is just octets.
+    const FRAME: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
+    for _ in 0..3 {
+        stream.write_all(FRAME).await?;
+        let mut echoed = [0; FRAME.len()];
+        stream.read_exact(&mut echoed).await?;
+        if echoed != FRAME {
+            return Err(format!("other octets: {echoed:?}").into());
+        }
+    }
+    stream.shutdown().await?;
+    Ok(())
+}
+
+fn request(call: Call, method: Method, path: &str, body: ClientBody) -> Request<ClientBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = path.parse().expect("a path");
+    request
+        .headers_mut()
+        .insert(HOST, HeaderValue::from_static(call.host));
+    request
+}
+
+fn empty() -> ClientBody {
+    Empty::new().boxed_unsync()
+}
+
+/// Checks who answered.
+fn expect_origin(
+    call: Call,
+    status: StatusCode,
+    response: Response<Incoming>,
+) -> Result<Response<Incoming>, Fault> {
+    let text = |headers: &HeaderMap, name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let origin = text(response.headers(), "x-origin");
+    if response.status() == status && origin == call.origin {
+        return Ok(response);
+    }
+    let proxy_status = text(response.headers(), "proxy-status");
+    Err(format!("{} from {origin:?} {proxy_status}", response.status()).into())
+}
+
+/// Checks who answered and what it was asked: its own name as `Host`, and the whole body.
+async fn expect_echo(call: Call, response: Response<Incoming>, sent: usize) -> Result<(), Fault> {
+    let response = expect_origin(call, StatusCode::OK, response)?;
+    let body = response.into_body().collect().await?.to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    let field = |name: &str| body.lines().find_map(|line| line.strip_prefix(name));
+    let host = field("host: ").unwrap_or_default();
+    let expected = [
+        format!("{}.svc.cluster.local", call.origin),
+        call.host.to_owned(),
+    ];
+    if !expected.iter().any(|expected| expected == host) {
+        return Err(format!("asked as {host:?}").into());
+    }
+    // nginx does not tell the length.
+    match field("body-length: ") {
+        Some(length) if length != sent.to_string() => {
+            Err(format!("{length} octets arrived").into())
+        }
+        _ => Ok(()),
+    }
+}
