@@ -6,6 +6,8 @@
 //! | [`DnsServer`] | cluster DNS (CoreDNS): real UDP and TCP, faults on demand, a log of queries |
 //! | [`Origin`] | a pod: HTTP/1.1 and HTTP/2 on one port, echoes and records what it received |
 //! | [`RawOrigin`] | a pod that breaks the protocol, byte for byte as scripted |
+//! | [`HostRouter`] | a sidecar at a named http port: picks the destination by `Host` |
+//! | [`VipRouter`] | ambient, or an unnamed port: picks by the ClusterIP and port |
 //!
 //! Every fake is a real server on a real socket, runs in tasks of the current tokio runtime, and
 //! stops when dropped: its port is free as soon as `drop` returns. What happened is *waited for*,
@@ -40,3 +42,9 @@ pub use self::dns::{DnsQuery, DnsServer, Fault, Transport};
 pub use self::gate::Gate;
 pub use self::origin::{Behaviour, BodyEnd, Handler, Origin, OriginBuilder, ReceivedRequest};
 pub use self::raw::{Closed, RawOrigin, Step};
+pub use self::router::{HostRouter, OutboundPolicy, Outcome, Verdict, VipRouter};
+
+/// Compiles and runs the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,6 +1,13 @@
-//! The mesh's data planes.
+//! The mesh's data planes, by what they pick a destination by.
 
-use http::header::HeaderName;
+mod envoy;
+mod host;
+mod ledger;
+mod registry;
+mod relay;
+mod vip;
 
-/// Says which router took a request through the mesh: what no data plane adds, for tests to see.
-pub(crate) const MESH_ROUTER: HeaderName = HeaderName::from_static("x-mesh-router");
+pub(crate) use self::envoy::MESH_ROUTER;
+pub use self::host::{HostRouter, OutboundPolicy};
+pub use self::ledger::{Outcome, Verdict};
+pub use self::vip::VipRouter;
