@@ -56,6 +56,14 @@ impl ConnectionOptions {
         }
     }
 
+    /// Says it anew for HTTP/2, which knows no `Connection`: `TE: trailers`, as far as it was said
+    /// (RFC 9113 §8.2.2).
+    pub fn write_http2(&self, headers: &mut HeaderMap) {
+        if self.te_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+
     /// `Upgrade` alone, as far as it was said.
     pub(crate) fn write_upgrade(&self, headers: &mut HeaderMap) {
         if let Some(protocols) = &self.upgrade {

@@ -10,6 +10,7 @@ mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
 mod host;
+pub mod layer;
 mod list;
 pub mod max_forwards;
 mod names;

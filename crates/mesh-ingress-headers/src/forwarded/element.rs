@@ -23,10 +23,21 @@ pub(super) fn write(known: Option<&Known>, host: &RequestHost) -> Option<HeaderV
 }
 
 /// The elements of a line: split at commas outside of quotes, trimmed, empty ones skipped.
+///
+/// A line whose last quote is left open is split at every comma: a client that opens one must not
+/// swallow the element that the proxy after it has added.
 pub(super) fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    split_unquoted(line, b',')
-        .map(list::trim)
-        .filter(|element| !element.is_empty())
+    let mut whole = Quotes::default();
+    for &b in line {
+        whole.step(b);
+    }
+    let mut quotes = Quotes::default();
+    line.split(move |&b| {
+        let quoted = quotes.step(b) && !whole.open;
+        !quoted && b == b','
+    })
+    .map(list::trim)
+    .filter(|element| !element.is_empty())
 }
 
 /// The address in an element's `for` parameter; `None` for `unknown`, `_hidden` and what is none.
@@ -60,18 +71,29 @@ fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((text.get(..position)?, text.get(position + 1..)?))
 }
 
-/// Splits outside of quoted strings (RFC 9110 §5.6.4). One that does not end takes the rest.
+/// Splits outside of quoted strings. One that does not end takes the rest.
 fn split_unquoted(text: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(move |&b| {
-        if escaped {
-            escaped = false;
-        } else if quoted && b == b'\\' {
-            escaped = true;
+    let mut quotes = Quotes::default();
+    text.split(move |&b| !quotes.step(b) && b == at)
+}
+
+/// Where in a text of quoted strings (RFC 9110 §5.6.4) one is.
+#[derive(Clone, Copy, Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Goes on by an octet; whether it is inside of quotes.
+    fn step(&mut self, b: u8) -> bool {
+        if self.escaped {
+            self.escaped = false;
+        } else if self.open && b == b'\\' {
+            self.escaped = true;
         } else if b == b'"' {
-            quoted = !quoted;
+            self.open = !self.open;
         }
-        !quoted && b == at
-    })
+        self.open
+    }
 }

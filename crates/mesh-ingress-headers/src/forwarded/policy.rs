@@ -1,5 +1,6 @@
 //! Which field is written, which is believed.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
@@ -146,23 +147,31 @@ impl ForwardedPolicy {
         let known = client.known();
         // Before the chain it is read from is edited.
         let real_ip = self.real_ip_value(headers, client);
-        let mut keep_or_set = |field, name: &'static HeaderName, value: Option<&HeaderValue>| {
+        let mut keep_or_set = |field, name: &'static HeaderName, value: Option<HeaderValue>| {
             if trusted && self.believe.has(field) && headers.contains_key(name) {
                 return;
             }
             match value {
                 Some(value) if self.emit.has(field) => {
-                    headers.insert(name, value.clone());
+                    headers.insert(name, value);
                 }
                 _ => {
                     headers.remove(name);
                 }
             }
         };
-        keep_or_set(Host, &X_FORWARDED_HOST, Some(host.value()));
-        keep_or_set(Proto, &X_FORWARDED_PROTO, known.map(|client| &client.proto));
-        keep_or_set(Port, &X_FORWARDED_PORT, known.map(|client| &client.port));
-        keep_or_set(RealIp, &X_REAL_IP, real_ip.as_ref());
+        keep_or_set(Host, &X_FORWARDED_HOST, Some(host.value().clone()));
+        keep_or_set(
+            Proto,
+            &X_FORWARDED_PROTO,
+            known.map(|client| client.proto.clone()),
+        );
+        keep_or_set(
+            Port,
+            &X_FORWARDED_PORT,
+            known.map(|client| client.port.clone()),
+        );
+        keep_or_set(RealIp, &X_REAL_IP, real_ip);
         self.apply_for(headers, known, trusted);
         self.apply_forwarded(headers, known, trusted, host);
         if !trusted {
@@ -179,7 +188,13 @@ impl ForwardedPolicy {
         if ip == known.ip {
             return Some(known.address.clone());
         }
-        HeaderValue::try_from(ip.to_string()).ok()
+        // The longest text of an address is that of an IPv4-mapped one.
+        let mut text = [0; "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255".len()];
+        let mut free = &mut text[..];
+        write!(free, "{ip}").ok()?;
+        let left = free.len();
+        let written = text.get(..text.len() - left)?;
+        HeaderValue::from_bytes(written).ok()
     }
 
     fn apply_for(&self, headers: &mut HeaderMap, known: Option<&Known>, trusted: bool) {
@@ -225,17 +240,19 @@ impl ForwardedPolicy {
 
 /// Makes all lines of a list field one, with `member` at its end.
 fn extend(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
-    let mut chain = Vec::new();
-    for line in headers.get_all(name) {
-        if !list::trim(line.as_bytes()).is_empty() {
-            chain.reserve(line.len() + member.len() + 4);
-            chain.extend_from_slice(line.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-    }
-    if chain.is_empty() {
+    let lines = || {
+        let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        lines.filter(|line| !list::trim(line).is_empty())
+    };
+    let before: usize = lines().map(|line| line.len() + 2).sum();
+    if before == 0 {
         headers.insert(name, member.clone());
         return;
+    }
+    let mut chain = Vec::with_capacity(before + member.len());
+    for line in lines() {
+        chain.extend_from_slice(line);
+        chain.extend_from_slice(b", ");
     }
     chain.extend_from_slice(member.as_bytes());
     // Made of values and a comma, it is a value.

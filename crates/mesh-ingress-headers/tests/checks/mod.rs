@@ -1,0 +1,183 @@
+//! What must hold for any input at all: run by the fuzz targets on what a fuzzer finds, and by
+//! `corpus.rs` on what is kept of that. A check that fails panics.
+#![allow(dead_code)] // each user runs some of them
+
+use std::collections::HashSet;
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http::{Uri, Version};
+use mesh_ingress_core::{ClusterDomain, ServiceRef, Vhost};
+use mesh_ingress_headers::{EdgeHygiene, RequestHost, framing, hop_by_hop, trailers};
+
+/// The targets, by the name of their corpus.
+pub(crate) const ALL: [(&str, fn(&[u8])); 3] = [
+    ("service_ref", service_ref),
+    ("hop_by_hop", hop_by_hop),
+    ("request_host", request_host),
+];
+
+/// A reference that parses is written back as it was, and all names made of it are good.
+pub(crate) fn service_ref(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    match text.parse::<ServiceRef>() {
+        Ok(service) => {
+            assert_eq!(service.to_string(), text, "one service, one spelling");
+            let domain = ClusterDomain::default();
+            let vhost = service.vhost(&domain);
+            assert_eq!(vhost.as_str().parse::<Vhost>().as_ref(), Ok(&vhost));
+            assert!(vhost.as_str().len() <= 253);
+            let host: RequestHost = vhost.as_str().parse().expect("what we say, we accept");
+            assert_eq!(host.canonical_host(), vhost.as_str());
+            assert_eq!(service.dns_name(&domain), format!("{vhost}."));
+        }
+        Err(error) => {
+            assert_eq!(error.input(), text);
+            assert!(!error.reason().is_empty());
+        }
+    }
+}
+
+/// Fields as they come, one a line; lines that are no field are passed over.
+pub(crate) fn fields(input: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in input.split(|&b| b == b'\n').take(200) {
+        let Some(colon) = line.iter().position(|&b| b == b':') else {
+            continue;
+        };
+        let (name, value) = line.split_at(colon);
+        let value = value[1..].trim_ascii();
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// The rule of RFC 9110 §7.6.1, said in another way than the code says it.
+pub(crate) fn hop_by_hop(input: &[u8]) {
+    const FIXED: [&str; 10] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-authentication-info",
+    ];
+    const PROTECTED: [&str; 12] = [
+        "host",
+        "content-length",
+        "content-type",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "forwarded",
+        "x-forwarded-for",
+        "x-real-ip",
+        "via",
+        "date",
+        "cache-control",
+    ];
+    let before = fields(input);
+    let nominated: HashSet<String> = before
+        .get_all("connection")
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&b| b == b','))
+        .map(|option| String::from_utf8_lossy(option.trim_ascii()).to_ascii_lowercase())
+        .collect();
+
+    let mut after = before.clone();
+    let options = hop_by_hop::strip(&mut after);
+    assert_eq!(options.close, nominated.contains("close"));
+    assert_eq!(
+        options.upgrade.is_some(),
+        nominated.contains("upgrade") && before.contains_key("upgrade"),
+    );
+    for name in before.keys() {
+        let kept = after.contains_key(name);
+        if FIXED.contains(&name.as_str()) {
+            assert!(!kept, "{name} ends here");
+        } else if PROTECTED.contains(&name.as_str()) || !nominated.contains(name.as_str()) {
+            let lines = |headers: &HeaderMap| -> Vec<HeaderValue> {
+                headers.get_all(name).iter().cloned().collect()
+            };
+            assert_eq!(lines(&before), lines(&after), "{name} stays as it was");
+        }
+    }
+    assert!(
+        after.keys().all(|name| before.contains_key(name)),
+        "nothing is made up"
+    );
+
+    let mut twice = after.clone();
+    assert_eq!(
+        hop_by_hop::strip(&mut twice),
+        hop_by_hop::ConnectionOptions::default()
+    );
+    assert_eq!(twice, after, "doing it twice changes nothing");
+
+    let mut last = after.clone();
+    trailers::filter(&mut last);
+    assert!(last.keys().all(|name| !trailers::is_forbidden(name)));
+
+    let rules = EdgeHygiene::default();
+    rules
+        .apply(&mut after, false)
+        .expect("drops, does not refuse");
+    let once = after.clone();
+    rules
+        .apply(&mut after, false)
+        .expect("drops, does not refuse");
+    assert_eq!(once, after, "doing it twice changes nothing");
+    assert!(after.keys().all(|name| !name.as_str().contains('_')));
+    let _ = framing::check_request(
+        &http::Method::GET,
+        &Uri::from_static("/"),
+        Version::HTTP_11,
+        &after,
+    );
+}
+
+/// What is accepted as a host is accepted again, whole, in parts, and in its canonical form.
+pub(crate) fn request_host(input: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(input) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, value.clone());
+    let path = Uri::from_static("/");
+    let Ok(host) = RequestHost::of(&path, &headers, Version::HTTP_11) else {
+        return;
+    };
+    assert_eq!(host.value(), value);
+    let text = host.as_str();
+    assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+    assert!(!text.contains(['@', '/', '\\', '?', '#', '%', ',', '"', ' ']));
+    let again: RequestHost = text.parse().expect("parses again");
+    assert_eq!(again, host);
+    assert_eq!((again.host(), again.port()), (host.host(), host.port()));
+    match host.port() {
+        Some(port) => assert_eq!(text, format!("{}:{port}", host.host())),
+        None => assert_eq!(text, host.host()),
+    }
+    let canonical = host.canonical_host();
+    let fixed: RequestHost = canonical.parse().expect("parses again");
+    assert_eq!(fixed.canonical_host(), canonical, "canonical is canonical");
+    assert!(!canonical.ends_with('.') && !canonical.bytes().any(|b| b.is_ascii_uppercase()));
+    // Anybody else who reads URIs sees the same host.
+    let uri: Uri = format!("http://{text}/")
+        .parse()
+        .expect("an authority is one in a URI");
+    assert_eq!(uri.host(), Some(host.host()));
+    assert_eq!(uri.port_u16(), host.port());
+    // And a request for it in HTTP/2 may say it twice.
+    let both = RequestHost::of(&uri, &headers, Version::HTTP_2).expect("they are the same");
+    assert_eq!(both, host);
+}
