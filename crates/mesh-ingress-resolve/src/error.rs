@@ -43,6 +43,11 @@ impl ResolveError {
         self.0.kind
     }
 
+    /// Whether it would be the same news.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_string() == other.to_string()
+    }
+
     /// Nothing can be looked up where no Tokio runtime runs.
     #[cfg(feature = "hickory")]
     pub(crate) fn no_runtime() -> Self {

@@ -123,7 +123,7 @@ impl Outcome {
             (Self::Pending, Self::Pending) => true,
             (Self::One(a), Self::One(b)) => a == b,
             (Self::Spread(a), Self::Spread(b)) => Arc::ptr_eq(a, b),
-            // Each failure is news: it may have another cause.
+            (Self::Failed(a), Self::Failed(b)) => a.says_the_same(b),
             _ => false,
         }
     }

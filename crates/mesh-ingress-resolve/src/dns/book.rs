@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::rr::Name;
+use hickory_net::proto::rr::Name;
 use mesh_ingress_core::Upstream;
 use tokio::time::Instant;
 
@@ -332,3 +332,6 @@ impl std::fmt::Debug for Addresses<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

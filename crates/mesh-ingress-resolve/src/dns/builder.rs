@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::rr::Name;
+use hickory_net::proto::rr::Name;
 use mesh_ingress_core::{ClusterDomain, ParseError};
 use thiserror::Error;
 

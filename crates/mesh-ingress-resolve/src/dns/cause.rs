@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::Name;
+use hickory_net::proto::op::ResponseCode;
+use hickory_net::proto::rr::Name;
 use mesh_ingress_core::{ErrorKind, ServiceRef};
 use thiserror::Error;
 
@@ -180,7 +180,7 @@ impl fmt::Display for Unavailable {
                 )?,
                 ServerFault::Code(code) => write!(f, "{server} answered {code}")?,
                 ServerFault::Odd(what) => {
-                    write!(f, "{server} sent what cannot be understood ({what})")?;
+                    write!(f, "{server} is of no use ({what})")?;
                 }
             }
         }

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Message, Query, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use hickory_net::proto::op::{
+    DnsRequest, DnsRequestOptions, DnsResponse, Message, Query, ResponseCode,
+};
+use hickory_net::proto::rr::{Name, RecordType};
+use hickory_net::tcp::TcpClientStream;
+use hickory_net::udp::UdpClientStream;
+use hickory_net::xfer::{DnsHandle, DnsRequestSender, FirstAnswer};
+use hickory_net::{DnsError, NetError};
 
 use super::cause::{ServerFault, Unavailable};
 use super::servers::Servers;
@@ -42,8 +44,9 @@ pub(super) enum Fault {
 
 /// Asks the name servers, one after the other.
 ///
-/// Hickory sends, repeats, matches answers to questions and turns to TCP. Its resolver is not used:
-/// that would follow aliases before we could refuse to, and answer some names by itself.
+/// Hickory encodes, sends, repeats and matches answers to questions. Its resolver is not used: that
+/// would follow aliases before we could refuse to, answer some names by itself, and lose why a
+/// server could not be reached.
 #[derive(Debug)]
 pub(super) struct Client {
     servers: Servers,
@@ -60,15 +63,74 @@ impl Client {
         }
     }
 
-    async fn ask_one(&self, server: SocketAddr, query: Query) -> Result<Message, NetError> {
+    async fn ask_one(&self, server: SocketAddr, query: &Query) -> Result<Message, Refusal> {
         self.stats.queries.add(1);
-        // A pool of its own for each question: no connection outlives the task that asks, whichever
-        // runtime that runs in, and UDP has a fresh port for each question in any case.
-        let pool = pool(server, self.timeout)?;
-        let answer = pool.lookup(query, DnsRequestOptions::default());
-        match tokio::time::timeout(self.timeout, answer.first_answer()).await {
-            Ok(answer) => answer.map(DnsResponse::into_message),
-            Err(_) => Err(NetError::Timeout),
+        match tokio::time::timeout(self.timeout, exchange(server, query, self.timeout)).await {
+            Ok(Ok(response)) => DnsError::from_response(response)
+                .map(DnsResponse::into_message)
+                .map_err(|error| Refusal::of(NetError::Dns(error), self.timeout)),
+            Ok(Err(error)) => Err(Refusal::of(error, self.timeout)),
+            Err(_) => Err(Refusal::of(NetError::Timeout, self.timeout)),
+        }
+    }
+}
+
+/// One question and its answer. Nothing is kept: each question has a socket of its own in any case,
+/// against forged answers, and so nothing outlives the task that asks or its runtime.
+async fn exchange(
+    server: SocketAddr,
+    query: &Query,
+    timeout: Duration,
+) -> Result<DnsResponse, NetError> {
+    let provider = ConnectedUdp::to(server);
+    let request = DnsRequest::from_query(query.clone(), DnsRequestOptions::default());
+    let answer = UdpClientStream::builder(server, provider.clone())
+        .with_timeout(Some(timeout))
+        .build()
+        .send_message(request.clone())
+        .first_answer()
+        .await?;
+    if !answer.truncation {
+        return Ok(answer);
+    }
+    // RFC 7766 §5. Lives no longer than this function: the provider ends its task.
+    let in_full = async {
+        let answer = TcpClientStream::exchange(server, None, timeout, None, provider.clone())
+            .await?
+            .send(request)
+            .first_answer()
+            .await?;
+        if answer.truncation {
+            return Err(NetError::Truncated);
+        }
+        Ok(answer)
+    };
+    in_full.await.map_err(|error| match error {
+        NetError::Timeout => NetError::Timeout,
+        error => NetError::Msg(format!("the answer is truncated, and over TCP: {error}")),
+    })
+}
+
+/// Why one name server is of no use, or why none is needed.
+enum Refusal {
+    Answer(Fault),
+    Server(ServerFault),
+}
+
+impl Refusal {
+    fn of(error: NetError, timeout: Duration) -> Self {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => {
+                let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                Self::Answer(match none.response_code {
+                    ResponseCode::NXDomain => Fault::NoName { ttl },
+                    _ => Fault::NoData { ttl },
+                })
+            }
+            NetError::Dns(DnsError::ResponseCode(code)) => Self::Server(ServerFault::Code(code)),
+            NetError::Io(error) => Self::Server(ServerFault::Io(error)),
+            NetError::Timeout => Self::Server(ServerFault::TimedOut(timeout)),
+            error => Self::Server(ServerFault::Odd(error.to_string())),
         }
     }
 }
@@ -79,44 +141,20 @@ impl Ask for Client {
         let query = Query::query(name.clone(), record_type);
         let mut faults = Vec::new();
         for (index, server) in self.servers.in_order() {
-            let fault = match self.ask_one(server, query.clone()).await {
+            let fault = match self.ask_one(server, &query).await {
                 Ok(message) => {
                     self.servers.answered(index);
                     return Ok(message);
                 }
-                Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                Err(Refusal::Answer(fault)) => {
                     self.servers.answered(index);
-                    let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
-                    return Err(match none.response_code {
-                        ResponseCode::NXDomain => Fault::NoName { ttl },
-                        _ => Fault::NoData { ttl },
-                    });
+                    return Err(fault);
                 }
-                Err(NetError::Dns(DnsError::ResponseCode(code))) => ServerFault::Code(code),
-                Err(NetError::Io(error)) => ServerFault::Io(error),
-                Err(NetError::Timeout) => ServerFault::TimedOut(self.timeout),
-                Err(error) => ServerFault::Odd(error.to_string()),
+                Err(Refusal::Server(fault)) => fault,
             };
             tracing::debug!(%name, %record_type, %server, ?fault, "a name server is of no use");
             faults.push((server, fault));
         }
         Err(Fault::Unavailable(Arc::new(Unavailable(faults))))
     }
-}
-
-fn pool(server: SocketAddr, timeout: Duration) -> Result<NameServerPool<ConnectedUdp>, NetError> {
-    let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
-    udp.port = server.port();
-    tcp.port = server.port();
-    // UDP first, TCP when the answer is truncated.
-    let config = NameServerConfig::new(server.ip(), true, vec![udp, tcp]);
-    let mut options = ResolverOpts::default();
-    options.timeout = timeout;
-    options.num_concurrent_reqs = 1;
-    let context = PoolContext::new(options, TlsConfig::new()?);
-    Ok(NameServerPool::from_config(
-        [config],
-        Arc::new(context),
-        ConnectedUdp::to(server),
-    ))
 }

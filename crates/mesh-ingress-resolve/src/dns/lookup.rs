@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use hickory_resolver::proto::op::Message;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_net::proto::op::Message;
+use hickory_net::proto::rr::{Name, RecordType};
 
 use super::builder::Settings;
 use super::cause::{Cause, Failure, Unavailable};
@@ -387,3 +387,6 @@ impl Unchecked {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

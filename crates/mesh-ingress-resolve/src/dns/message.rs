@@ -1,19 +1,16 @@
-//! Reading answers: only records whose owner is the name in question count.
+//! Reading answers: only Internet records whose owner is the name in question count.
 
 use std::net::IpAddr;
 
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SRV};
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_net::proto::rr::rdata::{A, AAAA, CNAME, SRV};
+use hickory_net::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 /// Where an alias points, and for how long.
 pub(super) fn alias<'a>(records: &'a [Record], owner: &Name) -> Option<(&'a Name, u32)> {
-    records
-        .iter()
-        .filter(|record| record.name == *owner)
-        .find_map(|record| match &record.data {
-            RData::CNAME(CNAME(target)) => Some((target, record.ttl)),
-            _ => None,
-        })
+    of(records, owner).find_map(|record| match &record.data {
+        RData::CNAME(CNAME(target)) => Some((target, record.ttl)),
+        _ => None,
+    })
 }
 
 /// The addresses of a type that a name has, each once, and the shortest TTL among them.
@@ -23,7 +20,7 @@ pub(super) fn addresses(
     record_type: RecordType,
 ) -> (Vec<IpAddr>, u32) {
     let (mut addresses, mut ttl) = (Vec::new(), u32::MAX);
-    for record in records.iter().filter(|record| record.name == *owner) {
+    for record in of(records, owner) {
         let address = match &record.data {
             RData::A(A(address)) if record_type == RecordType::A => IpAddr::V4(*address),
             RData::AAAA(AAAA(address)) if record_type == RecordType::AAAA => IpAddr::V6(*address),
@@ -42,9 +39,7 @@ pub(super) fn addresses(
 /// A target of "." says that the service is not there (RFC 2782). Weights are left aside: cluster
 /// DNS gives all the same.
 pub(super) fn services<'a>(records: &'a [Record], owner: &Name) -> (Vec<(u16, &'a Name)>, u32) {
-    let mut found: Vec<(&SRV, u32)> = records
-        .iter()
-        .filter(|record| record.name == *owner)
+    let mut found: Vec<(&SRV, u32)> = of(records, owner)
         .filter_map(|record| match &record.data {
             RData::SRV(srv) => Some((srv, record.ttl)),
             _ => None,
@@ -61,6 +56,12 @@ pub(super) fn services<'a>(records: &'a [Record], owner: &Name) -> (Vec<(u16, &'
     services.sort_unstable();
     services.dedup();
     (services, ttl)
+}
+
+fn of<'a>(records: &'a [Record], owner: &Name) -> impl Iterator<Item = &'a Record> {
+    records
+        .iter()
+        .filter(move |record| record.name == *owner && record.dns_class == DNSClass::IN)
 }
 
 #[cfg(test)]

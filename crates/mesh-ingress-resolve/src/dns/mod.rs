@@ -12,6 +12,8 @@ mod question;
 mod refresher;
 mod resolv_conf;
 mod schedule;
+#[cfg(test)]
+mod script;
 mod servers;
 mod state;
 mod transport;

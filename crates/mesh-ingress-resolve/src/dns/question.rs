@@ -1,6 +1,6 @@
 //! What to ask for a service, made ready once.
 
-use hickory_resolver::proto::rr::Name;
+use hickory_net::proto::rr::Name;
 use mesh_ingress_core::{ClusterDomain, ServicePort, ServiceRef};
 
 #[derive(Debug)]

@@ -52,3 +52,6 @@ impl<A: Ask> Refresher<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

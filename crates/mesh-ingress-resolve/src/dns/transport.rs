@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hickory_resolver::net::runtime::{
+use hickory_net::runtime::{
     DnsUdpSocket, RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime,
 };
 use tokio::io::ReadBuf;
@@ -81,6 +81,20 @@ impl DnsUdpSocket for Socket {
         let mut buf = ReadBuf::new(buf);
         ready!(self.socket.poll_recv(cx, &mut buf))?;
         Poll::Ready(Ok((buf.filled().len(), self.peer)))
+    }
+
+    /// What `async fn recv_from` is in this trait. Unlike polling, Tokio's `recv` wakes up when
+    /// there is nothing to read but an error.
+    fn recv_from<'a, 'b, 'f>(
+        &'a self,
+        buf: &'b mut [u8],
+    ) -> Pin<Box<dyn Future<Output = io::Result<(usize, SocketAddr)>> + Send + 'f>>
+    where
+        Self: 'f,
+        'a: 'f,
+        'b: 'f,
+    {
+        Box::pin(async move { Ok((self.socket.recv(buf).await?, self.peer)) })
     }
 
     fn poll_send_to(
