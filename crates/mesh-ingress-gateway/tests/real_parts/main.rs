@@ -19,4 +19,6 @@ mod bad_input;
 mod dns_and_nginx;
 mod dns_recovery;
 mod mesh_contract;
+mod mesh_modes;
+mod mesh_outages;
 mod streaming;

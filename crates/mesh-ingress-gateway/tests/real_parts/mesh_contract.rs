@@ -1,85 +1,213 @@
-//! The contract with the mesh: every request lands in the cluster of its own service.
+//! The contract with the mesh: every request lands in the cluster of its own service. Both halves
+//! are needed for that: the Service's own name, and its ClusterIP and port.
 
-use crate::lab::Lab;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use mesh_ingress::resolve::{Resolve, Watch};
+use mesh_ingress::{MeshIngress, ServiceRef, Upstream, VhostPolicy};
+
+use crate::lab::{Gateway, Lab};
 use crate::mesh::{
-    Call, Embedded, Kind, Load, Mesh, OutboundPolicy, Outcome, Service, Sidecar, api, builder,
-    legacy, orders, shop_api, web,
+    Call, DNS, Embedded, Failures, Kind, Load, Mesh, OutboundPolicy, Outcome, Service, Sidecar,
+    api, builder, cluster_dns, legacy, orders, route, shop_api, web,
 };
 
-/// How many of each kind for each service in the mixed load.
-const MIX: &[(usize, Kind, fn() -> Service, &str, &str)] = &[
-    (1500, Kind::Get, web, "shop.example.com", "web.default"),
-    (1000, Kind::H2Get, web, "shop.example.com", "web.default"),
-    (1000, Kind::Get, api, "api.example.com", "api.default"),
-    (1000, Kind::H2Get, api, "api.example.com", "api.default"),
-    (1000, Kind::Post, api, "api.example.com", "api.default"),
-    (1000, Kind::Chunked, api, "api.example.com", "api.default"),
-    (500, Kind::WebSocket, api, "api.example.com", "api.default"),
-    (
-        1000,
-        Kind::Get,
-        shop_api,
-        "api.shop.example.com",
-        "api.shop",
-    ),
-    (
-        500,
-        Kind::Chunked,
-        shop_api,
-        "api.shop.example.com",
-        "api.shop",
-    ),
-    (
-        1500,
-        Kind::Grpc,
-        orders,
-        "orders.example.com",
-        "orders.shop",
-    ),
-    (500, Kind::Get, legacy, "legacy.example.com", "legacy.shop"),
-    (500, Kind::Post, legacy, "legacy.example.com", "legacy.shop"),
+/// Services with their public host and the name they answer with.
+type Target = (fn() -> Service, &'static str, &'static [&'static str]);
+
+pub(crate) const WEB: Target = (web, "shop.example.com", &["web.default"]);
+pub(crate) const API: Target = (api, "api.example.com", &["api.default"]);
+pub(crate) const SHOP_API: Target = (shop_api, "api.shop.example.com", &["api.shop"]);
+pub(crate) const ORDERS: Target = (orders, "orders.example.com", &["orders.shop"]);
+pub(crate) const LEGACY: Target = (legacy, "legacy.example.com", &["legacy.shop"]);
+
+/// How many of each kind for each service in the mixed load: 11 000.
+const MIX: &[(usize, Kind, Target)] = &[
+    (1500, Kind::Get, WEB),
+    (1000, Kind::H2Get, WEB),
+    (1000, Kind::Get, API),
+    (1000, Kind::H2Get, API),
+    (1000, Kind::Post, API),
+    (1000, Kind::Chunked, API),
+    (500, Kind::WebSocket, API),
+    (1000, Kind::Get, SHOP_API),
+    (500, Kind::Chunked, SHOP_API),
+    (1500, Kind::Grpc, ORDERS),
+    (500, Kind::Get, LEGACY),
+    (500, Kind::Post, LEGACY),
 ];
 
 #[test]
 fn every_request_of_a_mixed_load_lands_in_its_own_cluster() {
     Lab::run(|lab| {
         let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
-        let _sidecar = mesh.start_sidecar();
+        let sidecar = mesh.start_sidecar();
         let _gateway = Embedded::start(|| builder().build().unwrap());
-
-        let outcomes = Load::run(interleaved(), 16);
-        let stats = Sidecar::stats();
-
-        assert_all_served(&outcomes);
-        for service in [web(), api(), shop_api(), orders(), legacy()] {
-            let sent = MIX
-                .iter()
-                .filter(|(_, _, of, _, _)| of().reference() == service.reference());
-            let sent: usize = sent.map(|(count, ..)| count).sum();
-            println!(
-                "{}: sent {sent}, meshed {}, retried {}",
-                service.cluster(),
-                stats.meshed(&service),
-                stats.retried(&service)
-            );
-            assert_eq!(stats.meshed(&service), sent as u64, "{}", service.cluster());
-            assert_eq!(stats.retried(&service), 0, "{}", service.cluster());
-        }
-        println!(
-            "PassthroughCluster: {} connections, of {} requests sent",
-            stats.passthrough_connections(),
-            outcomes.len()
-        );
-        assert_eq!(stats.passthrough_connections(), 0);
-        assert_eq!(stats.passthrough_requests(), 0);
+        all_in_their_own_clusters(&sidecar, MIX);
     });
 }
 
-/// The calls of the mix, the kinds in turn.
-fn interleaved() -> Vec<Call> {
+#[test]
+fn so_does_every_request_through_the_gateway_binary() {
+    Lab::run(|lab| {
+        let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
+        let sidecar = mesh.start_sidecar();
+        let mut args = vec!["--dns", DNS];
+        // Its command line has one protocol for all routes.
+        let mix: Vec<_> = MIX
+            .iter()
+            .filter(|(_, kind, _)| *kind != Kind::Grpc)
+            .copied()
+            .collect();
+        let routes: Vec<_> = [WEB, API, SHOP_API, LEGACY]
+            .map(|(service, host, _)| format!("{host}/={}", service().reference()))
+            .into();
+        for route in &routes {
+            args.extend(["--route", route]);
+        }
+        let gateway = Gateway::serve(&args);
+        all_in_their_own_clusters(&sidecar, &mix);
+        assert!(gateway.stop().success());
+    });
+}
+
+/// Without the Service's name in `Host`, requests to a named port leave the mesh, and nobody
+/// notices: they are served all the same.
+#[test]
+fn with_the_public_host_requests_to_a_named_port_leave_the_mesh_unnoticed() {
+    Lab::run(|lab| {
+        let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
+        let sidecar = mesh.start_sidecar();
+        let _gateway = Embedded::start(|| preserving().build().unwrap());
+
+        let outcomes = Load::run(
+            calls(&[
+                (300, Kind::Get, WEB),
+                (300, Kind::Post, API),
+                (300, Kind::Get, LEGACY),
+            ]),
+            8,
+        );
+        let stats = Sidecar::stats();
+        println!(
+            "public Host: web meshed {}, api meshed {}, legacy (unnamed port) meshed {}, passthrough {}",
+            stats.meshed(&web()),
+            stats.meshed(&api()),
+            stats.meshed(&legacy()),
+            stats.passthrough_requests()
+        );
+        assert_all_served(&outcomes);
+        assert_eq!((stats.meshed(&web()), stats.meshed(&api())), (0, 0));
+        assert_eq!(stats.passthrough_requests(), 600);
+        // A port without a name is picked by ClusterIP: there the public host is safe.
+        assert_eq!(stats.meshed(&legacy()), 300);
+        for request in sidecar.wait_for_requests(900) {
+            assert!(request.authority.ends_with(".example.com"), "{request:?}");
+        }
+    });
+}
+
+/// With a pod's address instead of the ClusterIP, no listener of the mesh is met, whatever the
+/// `Host`: they are named for service ports.
+#[test]
+fn with_pod_addresses_requests_leave_the_mesh_unnoticed() {
+    Lab::run(|lab| {
+        let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
+        let sidecar = mesh.start_sidecar();
+        let _gateway = Embedded::start(|| builder().resolver(PodAddresses).build().unwrap());
+
+        let mix = [
+            (200, Kind::Get, WEB),
+            (200, Kind::H2Get, API),
+            (200, Kind::Grpc, ORDERS),
+            (200, Kind::Get, LEGACY),
+        ];
+        let outcomes = Load::run(calls(&mix), 8);
+        let stats = Sidecar::stats();
+        println!(
+            "pod addresses: {} requests over {} connections past the mesh",
+            outcomes.len(),
+            stats.passthrough_connections()
+        );
+        assert_all_served(&outcomes);
+        for (service, ..) in [WEB, API, ORDERS, LEGACY] {
+            assert_eq!(stats.meshed(&service()), 0, "{}", service().cluster());
+        }
+        assert!(stats.passthrough_connections() >= 4);
+        // Just bytes to the sidecar: it did not even see that they are requests.
+        assert_eq!(sidecar.requests(), []);
+    });
+}
+
+/// A gateway as [`builder`] makes it that leaves `Host` as the client wrote it.
+pub(crate) fn preserving() -> mesh_ingress::MeshIngressBuilder {
+    let routes = [WEB, API, SHOP_API, ORDERS, LEGACY];
+    let routes =
+        routes.map(|(service, host, _)| route(host, &service()).vhost(VhostPolicy::Preserve));
+    MeshIngress::builder()
+        .resolver(cluster_dns())
+        .routes(routes)
+}
+
+/// What an ingress does that watches endpoints: straight to a pod.
+#[derive(Debug)]
+pub(crate) struct PodAddresses;
+
+impl Resolve for PodAddresses {
+    fn watch(&self, service: &ServiceRef) -> Watch {
+        let known = [web(), api(), shop_api(), orders(), legacy()];
+        let found = known
+            .iter()
+            .find(|known| known.reference() == service.to_string());
+        let pod: SocketAddr = found.and_then(|found| found.endpoints().next()).unwrap();
+        Watch::fixed(service.clone(), Upstream::new(pod))
+    }
+}
+
+fn all_in_their_own_clusters(sidecar: &Sidecar, mix: &[(usize, Kind, Target)]) {
+    let outcomes = Load::run(calls(mix), 16);
+    let stats = Sidecar::stats();
+    assert_all_served(&outcomes);
+
+    let mut sent: BTreeMap<String, (Service, usize)> = BTreeMap::new();
+    for (count, _, (service, ..)) in mix {
+        let service = service();
+        sent.entry(service.cluster()).or_insert((service, 0)).1 += count;
+    }
+    let requests = sidecar.wait_for_requests(outcomes.len());
+    for (cluster, (service, sent)) in sent {
+        let (meshed, retried) = (stats.meshed(&service), stats.retried(&service));
+        println!("{cluster}: sent {sent}, meshed {meshed}, retried by the mesh {retried}");
+        assert_eq!((meshed, retried), (sent as u64, 0), "{cluster}");
+        // Both halves, in every single one.
+        let of_it: Vec<_> = requests
+            .iter()
+            .filter(|request| request.cluster == cluster)
+            .collect();
+        assert_eq!(of_it.len(), sent, "{cluster}");
+        for request in of_it {
+            assert_eq!(request.authority, service.fqdn());
+            assert_eq!(request.destination, service.vip().to_string());
+        }
+    }
+    let passthrough = stats.passthrough_connections();
+    println!(
+        "PassthroughCluster: {passthrough} connections, of {} requests",
+        outcomes.len()
+    );
+    assert_eq!((passthrough, stats.passthrough_requests()), (0, 0));
+}
+
+/// The calls of a mix, the kinds in turn.
+pub(crate) fn calls(mix: &[(usize, Kind, Target)]) -> Vec<Call> {
     let mut calls: Vec<(f64, Call)> = Vec::new();
-    for &(count, kind, _, host, origin) in MIX {
-        let call = Call { kind, host, origin };
+    for &(count, kind, (_, host, origins)) in mix {
+        let call = Call {
+            kind,
+            host,
+            origins,
+        };
         calls.extend((0..count).map(|index| (index as f64 / count as f64, call)));
     }
     calls.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -87,15 +215,6 @@ fn interleaved() -> Vec<Call> {
 }
 
 pub(crate) fn assert_all_served(outcomes: &[Outcome]) {
-    let faults: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.fault.is_some())
-        .collect();
-    let shown: Vec<_> = faults.iter().take(10).collect();
-    assert!(
-        faults.is_empty(),
-        "{} of {} failed: {shown:#?}",
-        faults.len(),
-        outcomes.len()
-    );
+    let failures = Failures::of(outcomes);
+    assert!(failures.count() == 0, "{failures}");
 }

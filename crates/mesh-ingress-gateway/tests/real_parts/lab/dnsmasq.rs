@@ -100,10 +100,6 @@ impl Dnsmasq {
     pub(crate) fn stop(mut self) {
         self.process.stop();
     }
-
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
-    }
 }
 
 fn hosts_file(records: &[Record]) -> String {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::service::{OutboundPolicy, PortKind, Service};
 
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
-const BLACK_HOLE: &str = "BlackHoleCluster";
+pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// Where iptables sends captured connections.
 pub(crate) const OUTBOUND_PORT: u16 = 15001;
@@ -234,13 +234,14 @@ fn http(address: &str, port: u16, virtual_hosts: Vec<Value>) -> Value {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": stat_prefix(address, port),
+            "stat_prefix": format!("outbound_{address}_{port}"),
             "codec_type": "AUTO",
             "use_remote_address": false,
             "normalize_path": true,
             "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
             "stream_idle_timeout": "0s",
             "upgrade_configs": [{ "upgrade_type": "websocket" }],
+            "access_log": access_log(),
             "http_filters": [{
                 "name": "envoy.filters.http.router",
                 "typed_config": {
@@ -258,9 +259,17 @@ fn http(address: &str, port: u16, virtual_hosts: Vec<Value>) -> Value {
     }])
 }
 
-/// The start of a listener's HTTP statistics.
-pub(crate) fn stat_prefix(address: &str, port: u16) -> String {
-    format!("outbound_{address}_{port}")
+/// One line a request to standard output, see [`Request`](super::Request).
+fn access_log() -> Value {
+    json!([{
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": { "text_format_source": { "inline_string":
+                "request|%START_TIME(%s%3f)%|%DOWNSTREAM_LOCAL_ADDRESS%|%REQ(:AUTHORITY)%|%UPSTREAM_CLUSTER_RAW%|%RESPONSE_CODE%|\n"
+            } },
+        },
+    }])
 }
 
 fn tcp(cluster: &str) -> Value {

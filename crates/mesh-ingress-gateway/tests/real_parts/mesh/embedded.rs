@@ -17,7 +17,6 @@ use crate::lab::Gateway;
 
 /// A running gateway of one thread, on the address of [`Gateway`]; ends when dropped.
 pub(crate) struct Embedded {
-    mesh: MeshIngress,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -71,7 +70,7 @@ impl Embedded {
                 let listener = TcpListener::bind(Gateway::ADDR)
                     .await
                     .expect("the gateway's address");
-                tell.send(mesh.clone()).expect("the test");
+                tell.send(()).expect("the test");
                 loop {
                     tokio::select! {
                         accepted = listener.accept() => {
@@ -89,16 +88,11 @@ impl Embedded {
                 }
             });
         });
-        let mesh = started.recv().expect("the gateway starts");
+        started.recv().expect("the gateway starts");
         Self {
-            mesh,
             stop: Some(stop),
             thread: Some(thread),
         }
-    }
-
-    pub(crate) fn mesh(&self) -> &MeshIngress {
-        &self.mesh
     }
 }
 

@@ -21,11 +21,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) use self::embedded::{Embedded, builder, cluster_dns, route};
-pub(crate) use self::load::{Call, Kind, Load, Outcome};
+pub(crate) use self::load::{Call, Failures, Kind, Load, Outcome};
 use self::pods::Pods;
+pub(crate) use self::pods::SLOW;
 pub(crate) use self::service::{OutboundPolicy, PortKind, Service};
 use self::sidecar::ControlPlane;
-pub(crate) use self::sidecar::{Sidecar, Stats};
+pub(crate) use self::sidecar::Sidecar;
 use crate::lab::{Dnsmasq, Host, Lab, Nginx, Record, succeed, tool};
 
 /// Cluster DNS as the gateway is told of it: a ClusterIP like any other.
@@ -114,7 +115,7 @@ impl Mesh {
 
         let mut servers = Vec::new();
         for service in &services {
-            let name = format!("{}.{}", service.name, service.namespace);
+            let name = service.full_name();
             let answer =
                 format!("add_header x-origin {name} always; return 200 \"host: $http_host\\n\";");
             if service.strict {
@@ -175,7 +176,7 @@ impl Mesh {
         for service in self
             .services
             .iter_mut()
-            .filter(|service| service.name == name)
+            .filter(|service| service.full_name() == name)
         {
             service.cluster_ip = cluster_ip.into();
         }
@@ -185,6 +186,11 @@ impl Mesh {
         if let Some(dns) = &self.dns {
             dns.set(&records(&self.services));
         }
+    }
+
+    /// What cluster DNS was asked since it was started (again).
+    pub(crate) fn dns_queries(&self) -> Vec<String> {
+        self.dns.as_ref().map(Dnsmasq::queries).unwrap_or_default()
     }
 
     pub(crate) fn pods(&self) -> &Pods {

@@ -44,6 +44,8 @@ pub(crate) fn connect(lab: &Lab) -> Host {
     node.ip(&["addr", "add", &format!("{NODE}/32"), "dev", "veth0"]);
     node.ip(&["link", "set", "veth0", "up"]);
     node.ip(&["route", "add", APP, "dev", "veth0"]);
+    // A ClusterIP that kube-proxy does not know ends here and is refused.
+    node.ip(&["route", "add", "local", "10.96.0.0/16", "dev", "lo"]);
     nat(node.command("iptables"), &["-N", SERVICES]);
     nat(
         node.command("iptables"),

@@ -1,10 +1,11 @@
 //! Pods with small servers of our own: HTTP/1.1 and h2c, WebSocket, trailers.
 
-use std::io;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Response};
+use mesh_ingress::Body;
 use mesh_ingress_testkit::{Behaviour, Gate, Origin};
 use tokio::sync::oneshot;
 
@@ -21,23 +22,40 @@ pub(crate) const SLOW: &str = "/slow";
 /// Servers on the node, which end when this is dropped.
 pub(crate) struct Pods {
     slow: Gate,
+    slow_requests: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pods {
     pub(crate) fn start(node: &Host, services: &[Service]) -> Self {
-        let slow = Gate::new();
+        let (slow, slow_requests) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+        let answer_slowly = {
+            let (slow, slow_requests) = (slow.clone(), slow_requests.clone());
+            Behaviour::handler(move |_| {
+                slow_requests.fetch_add(1, Ordering::Relaxed);
+                let slow = slow.clone();
+                async move {
+                    slow.opened().await;
+                    Response::new(Body::from("at last\n"))
+                }
+            })
+        };
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let pod = Origin::builder()
+            .record_requests(false)
+            .at(WEBSOCKET, Behaviour::UpgradeEcho)
+            .at(GRPC, Behaviour::Trailers(trailers))
+            .at(SLOW, answer_slowly);
+        let mut servers = Vec::new();
+        for service in services {
+            let pod = pod.clone().name(service.full_name());
+            servers.extend(service.endpoints().map(|addr| (pod.clone(), addr)));
+        }
+
         let (stop, stopped) = oneshot::channel();
         let (tell, started) = mpsc::channel();
-        let servers: Vec<_> = services
-            .iter()
-            .flat_map(|service| {
-                let name = format!("{}.{}", service.name, service.namespace);
-                service.endpoints().map(move |addr| (name.clone(), addr))
-            })
-            .collect();
-        let gate = slow.clone();
         let enter = node.entrance();
         let thread = thread::spawn(move || {
             enter();
@@ -46,25 +64,26 @@ impl Pods {
                 .build();
             runtime.expect("a runtime").block_on(async move {
                 let mut origins = Vec::new();
-                for (name, addr) in servers {
-                    origins.push(pod(name, &gate).bind(addr).await);
+                for (pod, addr) in servers {
+                    origins.push(pod.bind(addr).await.expect("a pod's address"));
                 }
-                let origins: io::Result<Vec<Origin>> = origins.into_iter().collect();
-                tell.send(origins.as_ref().map(drop).map_err(ToString::to_string))
-                    .expect("the test");
+                tell.send(()).expect("the test");
                 // Ends when the other end is dropped, too.
                 drop(stopped.await);
             });
         });
-        started
-            .recv()
-            .expect("the pods' thread")
-            .expect("all pods listen");
+        started.recv().expect("all pods listen");
         Self {
             slow,
+            slow_requests,
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// How many requests for [`SLOW`] there have been.
+    pub(crate) fn slow_requests(&self) -> usize {
+        self.slow_requests.load(Ordering::Relaxed)
     }
 
     /// Lets the requests for [`SLOW`] be answered.
@@ -80,15 +99,4 @@ impl Drop for Pods {
             drop(thread.join());
         }
     }
-}
-
-fn pod(name: String, slow: &Gate) -> mesh_ingress_testkit::OriginBuilder {
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    Origin::builder()
-        .name(name)
-        .record_requests(false)
-        .at(WEBSOCKET, Behaviour::UpgradeEcho)
-        .at(GRPC, Behaviour::Trailers(trailers))
-        .at(SLOW, Behaviour::Gated(slow.clone()))
 }

@@ -79,6 +79,11 @@ impl Service {
         self
     }
 
+    /// `web.default`
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+
     /// `web.default.svc.cluster.local`
     pub(crate) fn fqdn(&self) -> String {
         format!("{}.{}.svc.cluster.local", self.name, self.namespace)

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::config::{self, ADMIN, PASSTHROUGH, READY_PORT};
+use super::config::{self, ADMIN, BLACK_HOLE, PASSTHROUGH, READY_PORT};
 use super::network::SIDECAR_USER;
 use super::service::{OutboundPolicy, Service};
 use crate::lab::{Curl, Lab, Process, SOON, poll, tool};
@@ -25,6 +26,20 @@ pub(crate) struct ControlPlane {
 /// A running Envoy.
 pub(crate) struct Sidecar {
     process: Process,
+}
+
+/// A request as the sidecar took it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Request {
+    /// When its head came, in time since 1970.
+    pub(crate) started: Duration,
+    /// Where the gateway connected to, before iptables redirected it.
+    pub(crate) destination: String,
+    /// `Host` or `:authority`.
+    pub(crate) authority: String,
+    /// The cluster it was sent to; `-` if the sidecar answered itself.
+    pub(crate) cluster: String,
+    pub(crate) status: u16,
 }
 
 /// Envoy's counters and gauges at one moment.
@@ -85,7 +100,13 @@ impl Sidecar {
                 "warning",
                 "--disable-hot-restart",
             ])
-            .args(["--drain-time-s", "45", "--config-path"])
+            .args([
+                "--drain-time-s",
+                "45",
+                "--file-flush-interval-msec",
+                "50",
+                "--config-path",
+            ])
             .arg(&control.bootstrap);
         let mut sidecar = Self {
             process: Process::start("envoy", &command),
@@ -125,9 +146,49 @@ impl Sidecar {
         Stats::read()
     }
 
+    /// The HTTP requests logged so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.process
+            .lines()
+            .iter()
+            .filter_map(|line| Request::parse(line))
+            .collect()
+    }
+
+    /// Waits until as many HTTP requests have been logged, which is when they are complete.
+    pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Request> {
+        self.process
+            .wait_for(&format!("{count} requests"), |lines| {
+                let requests: Vec<_> = lines
+                    .iter()
+                    .filter_map(|line| Request::parse(line))
+                    .collect();
+                (requests.len() >= count).then_some(requests)
+            })
+    }
+
     /// Ends it as a restart of the container does.
     pub(crate) fn stop(mut self) {
         self.process.stop();
+    }
+}
+
+impl Request {
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.strip_prefix("request|")?.split('|').map(str::to_owned);
+        let started = Duration::from_millis(fields.next()?.parse().ok()?);
+        let (destination, authority) = (fields.next()?, fields.next()?);
+        // Names of clusters have bars, too.
+        let mut rest: Vec<_> = fields.collect();
+        rest.pop()?;
+        let status = rest.pop()?.parse().ok()?;
+        Some(Self {
+            started,
+            destination,
+            authority,
+            cluster: rest.join("|"),
+            status,
+        })
     }
 }
 
@@ -172,10 +233,9 @@ impl Stats {
         self.get(&format!("cluster.{PASSTHROUGH}.upstream_cx_total"))
     }
 
-    /// Requests that came in at a listener, by its address.
-    pub(crate) fn requests_at(&self, address: &str, port: u16) -> u64 {
-        let prefix = config::stat_prefix(address, port);
-        self.get(&format!("http.{prefix}.downstream_rq_total"))
+    /// Connections that the mesh knew no place for, under REGISTRY_ONLY.
+    pub(crate) fn black_holed_connections(&self) -> u64 {
+        self.get(&format!("cluster.{BLACK_HOLE}.upstream_cx_none_healthy"))
     }
 }
 
