@@ -1,0 +1,152 @@
+//! From a text to routes and findings.
+
+use mesh_ingress_route::Route;
+
+use crate::ImportError;
+use crate::convert;
+use crate::finding::{Finding, Findings, Severity};
+use crate::ingress::{self, Identity, Ingress, Tls};
+use crate::node::Node;
+use crate::settings::Settings;
+use crate::yaml;
+
+const INGRESS: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Imported {
+    /// The routes; they always make a [`RouteTable`](mesh_ingress_route::RouteTable).
+    pub routes: Vec<Route>,
+    /// What an operator is to know, in the order of the manifest.
+    pub findings: Vec<Finding>,
+    /// The certificates asked for.
+    pub tls: Vec<Tls>,
+}
+
+impl Imported {
+    /// Whether part of the manifest is not served, or not as it is meant.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.severity() == Severity::Error)
+    }
+}
+
+/// Reads Kubernetes manifests: one or several documents of YAML or JSON, each an object or a
+/// `List` of them.
+///
+/// Every `Ingress` of `networking.k8s.io/v1` is read; other objects are mentioned and left out.
+/// What is wrong with one object, rule or path is a [`Finding`], and all the rest is read.
+///
+/// ```
+/// use mesh_ingress_kube::from_yaml;
+///
+/// let imported = from_yaml(r#"
+/// apiVersion: networking.k8s.io/v1
+/// kind: Ingress
+/// metadata: { name: shop, namespace: prod }
+/// spec:
+///   rules:
+///   - host: shop.example.com
+///     http:
+///       paths:
+///       - { path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 80 } } } }
+/// "#)?;
+/// assert_eq!(imported.routes[0].to_string(), "shop.example.com/=web.prod:80");
+/// assert!(!imported.has_errors());
+/// # Ok::<(), mesh_ingress_kube::ImportError>(())
+/// ```
+///
+/// # Errors
+/// When the text is not well-formed; with line and column.
+pub fn from_yaml(text: &str) -> Result<Imported, ImportError> {
+    let documents = yaml::documents(text)?;
+    let mut findings = Findings::default();
+    let mut ingresses = Vec::new();
+    for (i, document) in documents.iter().enumerate() {
+        let place = format!("document {} (line {})", i + 1, document.line);
+        match &document.value {
+            Ok(value) => {
+                let root = Node::root(value);
+                object(&root, &place, ("", ""), &mut ingresses, &mut findings);
+            }
+            Err(reason) => {
+                let message = format!("{reason}; the document is left out");
+                findings.about(&place).error("syntax", message);
+            }
+        }
+    }
+    if ingresses.is_empty() {
+        let (version, kind) = INGRESS;
+        let message = format!("there is no {kind} of {version} in it");
+        findings.about("manifest").warning("kind", message);
+    }
+    let mut read = Vec::new();
+    for ingress in ingresses {
+        let settings = Settings::read(&ingress, &mut findings.about(&ingress.object));
+        read.push((ingress, settings));
+    }
+    let routes = convert::routes(&read, &mut findings);
+    Ok(Imported {
+        routes,
+        findings: findings.into_vec(),
+        tls: read
+            .into_iter()
+            .flat_map(|(ingress, _)| ingress.tls)
+            .collect(),
+    })
+}
+
+/// Reads an object that is of type `usual` unless it says otherwise: the items of a list that has
+/// a type of its own need not repeat it.
+fn object(
+    node: &Node<'_>,
+    place: &str,
+    usual: (&str, &str),
+    ingresses: &mut Vec<Ingress>,
+    findings: &mut Findings,
+) {
+    let identity = Identity::of(node, place);
+    let about = &mut findings.about(&identity.object);
+    let Some(mut fields) = node.fields(about) else {
+        return;
+    };
+    let mut text = |key, usual| {
+        let field = fields.take(key);
+        field
+            .map_or(Some(usual), |field| field.text(about))
+            .unwrap_or_default()
+    };
+    let (version, kind) = (text("apiVersion", usual.0), text("kind", usual.1));
+    match (version, kind) {
+        INGRESS => ingresses.push(ingress::read(identity, fields, findings)),
+        (version, "List" | "IngressList") => {
+            let usual = if kind == "List" {
+                ("", "")
+            } else {
+                (version, INGRESS.1)
+            };
+            let items = fields.take("items").map(|items| items.list(about));
+            for (i, item) in items.unwrap_or_default().iter().enumerate() {
+                let place = format!("{place} item {}", i + 1);
+                object(item, &place, usual, ingresses, findings);
+            }
+        }
+        (version, "Ingress") => about.error(
+            "apiVersion",
+            format!(
+                "Ingress of {version:?} is not read, expected {:?} (kubectl convert)",
+                INGRESS.0
+            ),
+        ),
+        (_, "HTTPRoute" | "GRPCRoute" | "TLSRoute") => {
+            about.warning("kind", format!("{kind} is not read yet"));
+        }
+        (_, "") => about.error("kind", "it is missing: this is no Kubernetes object"),
+        _ => about.info(
+            "kind",
+            format!("{kind} ({version}) is not an Ingress, it is not read"),
+        ),
+    }
+}
