@@ -5,7 +5,7 @@ mod request_id;
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::request_id::RequestIdPolicy;
-use crate::names::{Group, has_underscore, is_structural, remove_matching};
+use crate::names::{FieldGroup, has_underscore, is_structural, remove_matching};
 use crate::own::OwnNames;
 use crate::{InvalidRequest, InvalidSetting, RequestRule};
 
@@ -57,17 +57,17 @@ pub enum UnderscorePolicy {
 ///
 /// | what | from whom it is not taken by default |
 /// |---|---|
-/// | [`Group::Forwarding`] | untrusted peers |
-/// | [`Group::Identity`] | untrusted peers |
-/// | [`Group::Mesh`] | untrusted peers |
-/// | [`Group::Proxy`] | everybody |
-/// | [`Group::MethodOverride`] | nobody |
+/// | [`FieldGroup::Forwarding`] | untrusted peers |
+/// | [`FieldGroup::Identity`] | untrusted peers |
+/// | [`FieldGroup::Mesh`] | untrusted peers |
+/// | [`FieldGroup::Proxy`] | everybody |
+/// | [`FieldGroup::MethodOverride`] | nobody |
 /// | names with `_` | everybody: [dropped](UnderscorePolicy::Drop) |
 ///
 /// **A peer trusted for `X-Forwarded-For` need not be one to trust with the rest.** A cloud load
 /// balancer adds its own fields and passes all others along. Behind one, set
-/// [`refuse(Group::Mesh, Peers::All)`](EdgeHygieneBuilder::refuse) and the same for
-/// [`Group::Identity`].
+/// [`refuse(FieldGroup::Mesh, Peers::All)`](EdgeHygieneBuilder::refuse) and the same for
+/// [`FieldGroup::Identity`].
 ///
 /// `X-Request-ID` follows its [`RequestIdPolicy`]; afterwards there is one, unless that is
 /// [`Ignore`](RequestIdPolicy::Ignore). `traceparent`, `tracestate`, `baggage`, `b3` and `X-B3-*`
@@ -133,12 +133,12 @@ impl EdgeHygiene {
     }
 
     fn refuses_text(&self, name: &[u8], trusted: bool) -> bool {
-        let peers = match Group::of(name) {
-            Some(Group::Forwarding) => self.forwarding,
-            Some(Group::Identity) => self.identity,
-            Some(Group::Mesh) => self.mesh,
-            Some(Group::MethodOverride) => self.method_override,
-            Some(Group::Proxy) => self.proxy,
+        let peers = match FieldGroup::of(name) {
+            Some(FieldGroup::Forwarding) => self.forwarding,
+            Some(FieldGroup::Identity) => self.identity,
+            Some(FieldGroup::Mesh) => self.mesh,
+            Some(FieldGroup::MethodOverride) => self.method_override,
+            Some(FieldGroup::Proxy) => self.proxy,
             None => Peers::None,
         };
         peers.includes(trusted) || (!trusted && self.own.contains(name))
@@ -173,13 +173,13 @@ pub struct EdgeHygieneBuilder(EdgeHygiene);
 impl EdgeHygieneBuilder {
     /// From whom the fields of a group are not taken. Defaults: see [`EdgeHygiene`].
     #[must_use]
-    pub fn refuse(mut self, group: Group, from: Peers) -> Self {
+    pub fn refuse(mut self, group: FieldGroup, from: Peers) -> Self {
         let setting = match group {
-            Group::Forwarding => &mut self.0.forwarding,
-            Group::Identity => &mut self.0.identity,
-            Group::Mesh => &mut self.0.mesh,
-            Group::MethodOverride => &mut self.0.method_override,
-            Group::Proxy => &mut self.0.proxy,
+            FieldGroup::Forwarding => &mut self.0.forwarding,
+            FieldGroup::Identity => &mut self.0.identity,
+            FieldGroup::Mesh => &mut self.0.mesh,
+            FieldGroup::MethodOverride => &mut self.0.method_override,
+            FieldGroup::Proxy => &mut self.0.proxy,
         };
         *setting = from;
         self

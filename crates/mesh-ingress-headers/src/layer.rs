@@ -36,7 +36,7 @@
 //! ```
 //!
 //! Who the client is, they read from a [`Client`] in the request's extensions, or else from a
-//! [`Downstream`](mesh_ingress_core::Downstream), whose address is then formatted for each request.
+//! [`Downstream`], whose address is then formatted for each request.
 //! With neither, nothing is known of the client: it is not trusted, and nothing is claimed for it.
 //!
 //! A service whose requests may be refused must have an error type that can be made of a

@@ -1,4 +1,54 @@
-//! The header rules of an HTTP intermediary, pure: no I/O, no runtime.
+//! The header rules of an HTTP intermediary, pure: no I/O, no runtime, no server. Part of
+//! [mesh-ingress](https://docs.rs/mesh-ingress).
+//!
+//! A proxy reads a message, and writes another that says the same. Whatever it lets through that
+//! two parties can read in two ways is a hole: a second request hidden in the first, an address
+//! nobody had, a field that steers the mesh. These are the rules against that, each a function
+//! over a [`HeaderMap`](http::HeaderMap), in the order to call them:
+//!
+//! | step | rule | by |
+//! |---|---|---|
+//! | 1 | refuse what is no good message | [`framing::check_request`], [`RequestHost::of`] |
+//! | 2 | remove what ends at this hop | [`hop_by_hop::strip`] |
+//! | 3 | remove what only the inside may say | [`EdgeHygiene`] |
+//! | 4 | answer or count down `Max-Forwards` | [`max_forwards::check`] |
+//! | | *routing, rewriting, your own layers* | |
+//! | 5 | tell the upstream who asked, and find loops | [`ForwardedPolicy`], [`Via`] |
+//! | 6 | join what HTTP/2 has split, for HTTP/1 | [`cookies::join`] |
+//! | 7 | after the body, let nothing in again | [`trailers::filter`] |
+//! | 8 | of the response: refuse, remove | [`framing::check_response`], [`response::scrub`] |
+//!
+//! Step 2 comes before anything of ours is added, so that no client can have that removed.
+//! [`layer`] has 2, 3 and 5 as tower layers.
+//!
+//! ```
+//! use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+//! use mesh_ingress_core::Downstream;
+//! use mesh_ingress_headers::{Client, EdgeHygiene, ForwardedPolicy, RequestHost, framing, hop_by_hop};
+//!
+//! // Once a process, and once a connection.
+//! let (hygiene, forwarded) = (EdgeHygiene::default(), ForwardedPolicy::default());
+//! let client = Client::new(&Downstream::new("203.0.113.7:51000".parse()?));
+//!
+//! // Once a request.
+//! let (method, uri, version) = (Method::GET, Uri::from_static("/cart"), Version::HTTP_11);
+//! let mut headers = HeaderMap::new();
+//! headers.insert("host", HeaderValue::from_static("shop.example.com"));
+//! headers.insert("connection", HeaderValue::from_static("keep-alive, x-forwarded-for"));
+//! headers.insert("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
+//! headers.insert("l5d-dst-override", HeaderValue::from_static("admin.internal:80"));
+//!
+//! framing::check_request(&method, &uri, version, &headers)?;
+//! let host = RequestHost::of(&uri, &headers, version)?;
+//! let options = hop_by_hop::strip(&mut headers);
+//! hygiene.apply(&mut headers, forwarded.is_trusted(&client))?;
+//! forwarded.apply(&mut headers, &client, &host);
+//!
+//! assert_eq!(headers["x-forwarded-for"], "203.0.113.7");
+//! assert!(!headers.contains_key("l5d-dst-override"));
+//! # let _ = options;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod authority;
@@ -26,6 +76,6 @@ pub use self::error::{InvalidRequest, InvalidResponse, InvalidSetting, LoopDetec
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
 pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
-pub use self::names::Group;
+pub use self::names::FieldGroup;
 pub use self::trusted::TrustedPeers;
 pub use self::via::Via;

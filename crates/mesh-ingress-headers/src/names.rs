@@ -41,7 +41,7 @@ pub(crate) static HOP_BY_HOP: [&HeaderName; 10] = [
 /// What a spoofable field claims, and so which rule of the edge it falls under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Group {
+pub enum FieldGroup {
     /// Where the request came from and what it asked for: `Forwarded`, `X-Forwarded-*`,
     /// `X-Real-IP`, `True-Client-IP`, `X-Original-URL`, `Front-End-Https` and their like.
     Forwarding,
@@ -58,7 +58,7 @@ pub enum Group {
     Proxy,
 }
 
-impl Group {
+impl FieldGroup {
     /// Every group.
     pub const ALL: &'static [Self] = &[
         Self::Forwarding,
@@ -133,7 +133,7 @@ impl Group {
 /// `Connection` is against RFC 9110 §7.6.1 and would only hide it from a rule further on.
 pub(crate) fn is_protected(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    if Group::of(name).is_some() {
+    if FieldGroup::of(name).is_some() {
         return true;
     }
     let begins = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| name.starts_with(prefix));
@@ -205,7 +205,7 @@ mod tests {
     fn every_spoofable_field_has_its_group() {
         for (group, names) in [
             (
-                Group::Forwarding,
+                FieldGroup::Forwarding,
                 "x-forwarded-for x-real-ip x-client-ip true-client-ip cf-connecting-ip \
                  fastly-client-ip x-cluster-client-ip forwarded x-proxyuser-ip \
                  x-forwarded-proto x-forwarded-host x-forwarded-port x-forwarded-server \
@@ -215,7 +215,7 @@ mod tests {
                  x-original-host x-original-forwarded-for x-rewrite-url x-host",
             ),
             (
-                Group::Identity,
+                FieldGroup::Identity,
                 "x-forwarded-client-cert x-forwarded-tls-client-cert \
                  x-forwarded-tls-client-cert-info ssl-client-cert ssl-client-verify \
                  ssl-client-subject-dn ssl-client-issuer-dn x-ssl-cert x-client-cert \
@@ -224,25 +224,25 @@ mod tests {
                  x-remote-user x-remote-group x-remote-extra-scopes remote-user x-webauth-user",
             ),
             (
-                Group::Mesh,
+                FieldGroup::Mesh,
                 "x-envoy-retry-on x-envoy-external-address x-envoy-peer-metadata-id \
                  x-istio-attributes l5d-dst-override l5d-client-id x-kuma-tags",
             ),
             (
-                Group::MethodOverride,
+                FieldGroup::MethodOverride,
                 "x-http-method-override x-http-method x-method-override",
             ),
-            (Group::Proxy, "proxy"),
+            (FieldGroup::Proxy, "proxy"),
         ] {
             for name in names.split_whitespace() {
-                assert_eq!(Group::of(name.as_bytes()), Some(group), "{name}");
+                assert_eq!(FieldGroup::of(name.as_bytes()), Some(group), "{name}");
             }
         }
         for name in "x accept x-api-key x-requested-with proxy-x forwarded-by host l5 ssl-client \
                      traceparent b3 x-request-id x-envoy x-originals content-type"
             .split_whitespace()
         {
-            assert_eq!(Group::of(name.as_bytes()), None, "{name}");
+            assert_eq!(FieldGroup::of(name.as_bytes()), None, "{name}");
         }
     }
 }

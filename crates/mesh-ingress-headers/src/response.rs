@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::InvalidSetting;
 use crate::hop_by_hop::{self, ConnectionOptions};
-use crate::names::{Group, remove_matching};
+use crate::names::{FieldGroup, remove_matching};
 use crate::own::OwnNames;
 
 /// What becomes of `Server`.
@@ -25,7 +25,7 @@ pub enum ServerPolicy {
 /// Removes from a response what is nobody's business outside.
 ///
 /// Istio's sidecars put the pod's name, namespace, labels and service account into
-/// `X-Envoy-Peer-Metadata`, and Linkerd's their errors into `L5d-*`. By default [`Group::Mesh`]
+/// `X-Envoy-Peer-Metadata`, and Linkerd's their errors into `L5d-*`. By default [`FieldGroup::Mesh`]
 /// and a sidecar's `Server` go; `Alt-Svc` and all else stays. Hop-by-hop fields go, always
 /// ([`hop_by_hop::strip`]), `Proxy-Authenticate` among them.
 ///
@@ -75,7 +75,7 @@ impl ResponseHygiene {
 
     fn hides(&self, name: &HeaderName) -> bool {
         let text = name.as_str().as_bytes();
-        (self.mesh && Group::of(text) == Some(Group::Mesh))
+        (self.mesh && FieldGroup::of(text) == Some(FieldGroup::Mesh))
             || (self.alt_svc && *name == ALT_SVC)
             || self.own.contains(text)
     }

@@ -24,7 +24,7 @@
 
 use http::header::{HeaderMap, HeaderName};
 
-use crate::names::{Group, HOP_BY_HOP, has_underscore, remove_matching};
+use crate::names::{FieldGroup, HOP_BY_HOP, has_underscore, remove_matching};
 
 /// Removes the fields that must not be in a trailer section. Allocates only if there is one.
 ///
@@ -50,7 +50,7 @@ pub fn is_forbidden(name: &HeaderName) -> bool {
         return true;
     }
     let name = name.as_str().as_bytes();
-    if Group::of(name).is_some() {
+    if FieldGroup::of(name).is_some() {
         return true;
     }
     let begins = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| name.starts_with(prefix));

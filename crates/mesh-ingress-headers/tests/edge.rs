@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use mesh_ingress_headers::{EdgeHygiene, Group, Peers, RequestIdPolicy, UnderscorePolicy};
+use mesh_ingress_headers::{EdgeHygiene, FieldGroup, Peers, RequestIdPolicy, UnderscorePolicy};
 
 const UUID: &str = "01234567-89ab-4def-8123-456789abcdef";
 
@@ -75,11 +75,11 @@ fn from_trusted_peers_all_but_proxy_and_underscores() {
 #[test]
 fn each_group_can_be_set() {
     for (group, name) in [
-        (Group::Forwarding, "x-forwarded-for"),
-        (Group::Identity, "x-forwarded-client-cert"),
-        (Group::Mesh, "x-envoy-retry-on"),
-        (Group::MethodOverride, "x-http-method-override"),
-        (Group::Proxy, "proxy"),
+        (FieldGroup::Forwarding, "x-forwarded-for"),
+        (FieldGroup::Identity, "x-forwarded-client-cert"),
+        (FieldGroup::Mesh, "x-envoy-retry-on"),
+        (FieldGroup::MethodOverride, "x-http-method-override"),
+        (FieldGroup::Proxy, "proxy"),
     ] {
         for (peers, kept_untrusted, kept_trusted) in [
             (Peers::None, true, true),

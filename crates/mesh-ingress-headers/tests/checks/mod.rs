@@ -9,8 +9,11 @@ use http::{Uri, Version};
 use mesh_ingress_core::{ClusterDomain, ServiceRef, Vhost};
 use mesh_ingress_headers::{EdgeHygiene, RequestHost, framing, hop_by_hop, trailers};
 
+/// Panics if something does not hold of the input.
+pub(crate) type Check = fn(&[u8]);
+
 /// The targets, by the name of their corpus.
-pub(crate) const ALL: [(&str, fn(&[u8])); 3] = [
+pub(crate) const ALL: [(&str, Check); 3] = [
     ("service_ref", service_ref),
     ("hop_by_hop", hop_by_hop),
     ("request_host", request_host),
