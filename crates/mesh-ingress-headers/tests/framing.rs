@@ -28,9 +28,9 @@ fn request(version: Version, fields: Fields<'_>) -> Result<(), RequestRule> {
     framing::check_request(&Method::POST, &uri, version, &map(fields)).map_err(|e| e.rule())
 }
 
-fn target(method: Method, uri: &str) -> Result<(), RequestRule> {
+fn target(method: &Method, uri: &str) -> Result<(), RequestRule> {
     let uri: Uri = uri.parse().unwrap();
-    framing::check_request(&method, &uri, V11, &HeaderMap::new()).map_err(|e| e.rule())
+    framing::check_request(method, &uri, V11, &HeaderMap::new()).map_err(|e| e.rule())
 }
 
 fn response(status: u16, version: Version, fields: Fields<'_>) -> Result<(), InvalidResponse> {
@@ -183,7 +183,7 @@ fn rfc9112_3_2_the_four_forms_of_a_target() {
         "http://example.com",
         "https://example.com:8443/x?y",
     ] {
-        assert_eq!(target(Method::GET, good), Ok(()), "{good}");
+        assert_eq!(target(&Method::GET, good), Ok(()), "{good}");
     }
     for (bad, rule) in [
         ("admin", RequestRule::Target),
@@ -195,19 +195,19 @@ fn rfc9112_3_2_the_four_forms_of_a_target() {
         ("http://u@example.com/", RequestRule::UserInfo),
         ("*", RequestRule::TargetAsterisk),
     ] {
-        assert_eq!(target(Method::GET, bad), Err(rule), "{bad}");
+        assert_eq!(target(&Method::GET, bad), Err(rule), "{bad}");
     }
-    assert_eq!(target(Method::OPTIONS, "*"), Ok(()));
-    assert_eq!(target(Method::HEAD, "*"), Err(RequestRule::TargetAsterisk));
+    assert_eq!(target(&Method::OPTIONS, "*"), Ok(()));
+    assert_eq!(target(&Method::HEAD, "*"), Err(RequestRule::TargetAsterisk));
 }
 
 #[test]
 fn rfc9110_9_3_6_connect_and_trace_are_not_allowed() {
     assert_eq!(
-        target(Method::CONNECT, "example.com:443"),
+        target(&Method::CONNECT, "example.com:443"),
         Err(RequestRule::MethodConnect)
     );
-    assert_eq!(target(Method::TRACE, "/"), Err(RequestRule::MethodTrace));
+    assert_eq!(target(&Method::TRACE, "/"), Err(RequestRule::MethodTrace));
     let connect = InvalidRequest::from(RequestRule::MethodConnect);
     assert_eq!(connect.status(), StatusCode::METHOD_NOT_ALLOWED);
     // What follows a CONNECT may already be meant for the tunnel.
@@ -331,7 +331,7 @@ fn rfc6585_5_limits_on_the_header_section() {
 fn rfc9110_15_5_15_limit_on_the_target() {
     let check = |length: usize| {
         let path = format!("/{}", "a".repeat(length - 1));
-        target(Method::GET, &path)
+        target(&Method::GET, &path)
     };
     assert_eq!(check(16 * 1024), Ok(()));
     assert_eq!(check(16 * 1024 + 1), Err(RequestRule::TargetTooLong));
