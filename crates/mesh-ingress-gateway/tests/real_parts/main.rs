@@ -21,4 +21,5 @@ mod dns_recovery;
 mod mesh_contract;
 mod mesh_modes;
 mod mesh_outages;
+mod resolver;
 mod streaming;

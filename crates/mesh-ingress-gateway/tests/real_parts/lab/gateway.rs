@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::{Command, ExitStatus};
 
-use super::{Process, SOON, poll};
+use super::{Host, Process, SOON, poll};
 
 /// A running `mesh-ingress serve`.
 pub(crate) struct Gateway {
@@ -18,7 +18,18 @@ impl Gateway {
 
     /// Starts it and waits until it accepts connections.
     pub(crate) fn serve(args: &[&str]) -> Self {
-        let mut process = Process::start("mesh-ingress", &Self::command(args));
+        Self::start(&Self::command(args))
+    }
+
+    /// The same with the `/etc/resolv.conf` of a host, which must be the test's own.
+    pub(crate) fn serve_on(host: &Host, args: &[&str]) -> Self {
+        let plain = Self::command(args);
+        let mut command = host.command(env!("CARGO_BIN_EXE_mesh-ingress"));
+        Self::start(command.args(plain.get_args()))
+    }
+
+    fn start(command: &Command) -> Self {
+        let mut process = Process::start("mesh-ingress", command);
         poll(SOON, "the gateway listens", || {
             assert!(
                 process.is_running(),

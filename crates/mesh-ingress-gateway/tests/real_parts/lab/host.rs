@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -12,6 +12,8 @@ use super::tool;
 
 /// Where `ip netns` keeps the names.
 const NAMES: &str = "/run/netns";
+/// Files here, below a host's name, stand for those in `/etc`.
+const SETTINGS: &str = "/etc/netns";
 
 /// A network namespace with its loopback up; gone when dropped.
 pub(crate) struct Host {
@@ -67,6 +69,14 @@ impl Host {
         command
     }
 
+    /// Sets what programs started by [`Self::command`] find as `/etc/resolv.conf`, and changes it
+    /// under those that run.
+    pub(crate) fn set_resolv_conf(&self, text: &str) {
+        let dir = self.settings();
+        fs::create_dir_all(&dir).expect("a directory");
+        fs::write(dir.join("resolv.conf"), text).expect("resolv.conf");
+    }
+
     /// `ip` on this host.
     pub(crate) fn ip(&self, args: &[&str]) {
         ip(&[&["-n", &self.name], args].concat());
@@ -82,11 +92,16 @@ impl Host {
 
     /// Removes a host by its name, if it is there.
     pub(crate) fn remove(name: &str) {
+        drop(fs::remove_dir_all(Path::new(SETTINGS).join(name)));
         drop(
             Command::new(tool("ip"))
                 .args(["netns", "del", name])
                 .output(),
         );
+    }
+
+    fn settings(&self) -> PathBuf {
+        Path::new(SETTINGS).join(&self.name)
     }
 
     fn path(&self) -> PathBuf {

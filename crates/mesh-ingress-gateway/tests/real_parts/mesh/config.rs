@@ -48,8 +48,8 @@ pub(crate) fn listeners(version: u32, services: &[Service], policy: OutboundPoli
             }
             PortKind::Unnamed => {
                 let vip = service.cluster_ip.to_string();
-                let virtual_host = virtual_host(&service.fqdn(), vec!["*".to_owned()], service);
-                let filters = http(&vip, service.port, vec![virtual_host]);
+                let virtual_host = virtual_host(&service.fqdn(), &["*".to_owned()], service);
+                let filters = http(&vip, service.port, &[virtual_host]);
                 listeners.push(unbound(&vip, service.port, &filters));
             }
             PortKind::Tcp => {
@@ -64,13 +64,13 @@ pub(crate) fn listeners(version: u32, services: &[Service], policy: OutboundPoli
             .map(|service| {
                 virtual_host(
                     &format!("{}:{port}", service.fqdn()),
-                    domains(service),
+                    &domains(service),
                     service,
                 )
             })
             .collect();
         hosts.push(catch_all(policy));
-        listeners.push(unbound("0.0.0.0", port, &http("0.0.0.0", port, hosts)));
+        listeners.push(unbound("0.0.0.0", port, &http("0.0.0.0", port, &hosts)));
     }
     let listener = "type.googleapis.com/envoy.config.listener.v3.Listener";
     discovery(version, listener, listeners)
@@ -146,7 +146,7 @@ fn domains(service: &Service) -> Vec<String> {
 }
 
 /// A virtual host with Istio's default route: no time-out, two retries.
-fn virtual_host(name: &str, domains: Vec<String>, service: &Service) -> Value {
+fn virtual_host(name: &str, domains: &[String], service: &Service) -> Value {
     json!({
         "name": name,
         "domains": domains,
@@ -228,7 +228,7 @@ fn unbound(address: &str, port: u16, filters: &Value) -> Value {
     })
 }
 
-fn http(address: &str, port: u16, virtual_hosts: Vec<Value>) -> Value {
+fn http(address: &str, port: u16, virtual_hosts: &[Value]) -> Value {
     let any_host = address != "0.0.0.0";
     json!([{
         "name": "envoy.filters.network.http_connection_manager",
