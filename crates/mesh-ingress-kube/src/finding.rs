@@ -1,6 +1,6 @@
 //! What an operator is to know about a manifest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// How much a finding matters.
@@ -104,21 +104,17 @@ impl fmt::Display for Finding {
 pub(crate) struct Findings {
     list: Vec<Finding>,
     seen: HashSet<Finding>,
+    /// The objects that were met, and in which order.
+    met: HashMap<String, usize>,
 }
 
 impl Findings {
-    pub(crate) fn add(
-        &mut self,
-        severity: Severity,
-        object: &str,
-        field: &str,
-        message: impl fmt::Display,
-    ) {
+    fn add(&mut self, severity: Severity, object: &str, field: &str, message: impl fmt::Display) {
         let finding = Finding {
             severity,
-            object: object.to_owned(),
-            field: field.to_owned(),
-            message: message.to_string(),
+            object: one_line(object),
+            field: one_line(field),
+            message: one_line(&message.to_string()),
         };
         if self.seen.insert(finding.clone()) {
             self.list.push(finding);
@@ -127,15 +123,33 @@ impl Findings {
 
     /// For findings about one object.
     pub(crate) fn about<'a>(&'a mut self, object: &'a str) -> About<'a> {
+        let next = self.met.len();
+        self.met.entry(one_line(object)).or_insert(next);
         About {
             findings: self,
             object,
         }
     }
 
-    pub(crate) fn into_vec(self) -> Vec<Finding> {
+    /// What is about one object stands together, in the order the objects were met.
+    pub(crate) fn into_vec(mut self) -> Vec<Finding> {
+        let place = |finding: &Finding| self.met.get(&finding.object).copied();
+        self.list.sort_by_key(place);
         self.list
     }
+}
+
+/// Names come from a file that others write: a line break or an escape sequence in one of them must
+/// not reach a terminal or a log.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// Collects findings about one object.
@@ -160,5 +174,25 @@ impl About<'_> {
 
     pub(crate) fn info(&mut self, field: &str, message: impl fmt::Display) {
         self.add(Severity::Info, field, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line_and_stands_once() {
+        let mut findings = Findings::default();
+        for _ in 0..2 {
+            let about = &mut findings.about("x/a\nb");
+            about.error("\x1b[31m", "tab\there");
+        }
+        let lines: Vec<_> = findings
+            .into_vec()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(lines, [r"error: x/a\nb: \u{1b}[31m: tab\there"]);
     }
 }

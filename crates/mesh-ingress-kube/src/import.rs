@@ -18,7 +18,7 @@ const INGRESS: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
 pub struct Imported {
     /// The routes; they always make a [`RouteTable`](mesh_ingress_route::RouteTable).
     pub routes: Vec<Route>,
-    /// What an operator is to know, in the order of the manifest.
+    /// What an operator is to know; what is about one object stands together.
     pub findings: Vec<Finding>,
     /// The certificates asked for.
     pub tls: Vec<Tls>,
@@ -35,6 +35,9 @@ impl Imported {
 
 /// Reads Kubernetes manifests: one or several documents of YAML or JSON, each an object or a
 /// `List` of them.
+///
+/// Objects in several files that belong together (a canary and its main Ingress) are to be joined
+/// with `---` lines before.
 ///
 /// Every `Ingress` of `networking.k8s.io/v1` is read; other objects are mentioned and left out.
 /// What is wrong with one object, rule or path is a [`Finding`], and all the rest is read.
@@ -146,7 +149,7 @@ fn object(
         (_, "") => about.error("kind", "it is missing: this is no Kubernetes object"),
         _ => about.info(
             "kind",
-            format!("{kind} ({version}) is not an Ingress, it is not read"),
+            format!("{kind} of {version} is no Ingress, it is not read"),
         ),
     }
 }

@@ -93,35 +93,37 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Looks before anything else is read, so that all findings can name the object.
+    /// Looks before anything else is read, so that all findings can name the object. Objects that
+    /// are no Ingress are named with their kind.
     pub(crate) fn of(object: &Node<'_>, place: &str) -> Self {
-        // Findings about this are made when the metadata is read in earnest.
+        // Findings about this are made when the fields are read in earnest.
         let mut unheard = Findings::default();
         let about = &mut unheard.about(place);
-        let mut metadata = object
-            .fields(about)
-            .and_then(|mut fields| fields.take("metadata"))
-            .and_then(|metadata| metadata.fields(about));
-        let mut field = |key| {
-            let node = metadata.as_mut().and_then(|fields| fields.take(key));
-            node.and_then(|node| node.text(about)).unwrap_or_default()
-        };
-        let (name, namespace) = (field("name"), field("namespace"));
-        // As kubectl has it, unless told otherwise.
-        let namespace = if namespace.is_empty() {
-            "default"
-        } else {
-            namespace
+        let mut fields = object.fields(about);
+        let kind = text_of(fields.as_mut(), "kind", about);
+        let metadata = fields.and_then(|mut fields| fields.take("metadata"));
+        let mut metadata = metadata.and_then(|node| node.fields(about));
+        let name = text_of(metadata.as_mut(), "name", about);
+        let namespace = match text_of(metadata.as_mut(), "namespace", about) {
+            // As kubectl has it, unless told otherwise.
+            "" => "default",
+            namespace => namespace,
         };
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            object: match name {
-                "" => place.to_owned(),
-                name => format!("{namespace}/{name}"),
+            object: match (kind, name) {
+                (_, "") => place.to_owned(),
+                ("" | "Ingress", name) => format!("{namespace}/{name}"),
+                (kind, name) => format!("{kind} {namespace}/{name}"),
             },
         }
     }
+}
+
+fn text_of<'a>(fields: Option<&mut Fields<'a>>, key: &str, about: &mut About<'_>) -> &'a str {
+    let node = fields.and_then(|fields| fields.take(key));
+    node.and_then(|node| node.text(about)).unwrap_or_default()
 }
 
 /// Reads an Ingress whose `apiVersion` and `kind` have been seen to.
@@ -166,7 +168,9 @@ fn read_metadata(mut fields: Fields<'_>, about: &mut About<'_>) -> Vec<(String, 
     let entries = fields
         .take("annotations")
         .and_then(|node| node.fields(about));
-    for (key, node) in entries.map(Fields::into_entries).unwrap_or_default() {
+    for (key, mut node) in entries.map(Fields::into_entries).unwrap_or_default() {
+        // Annotations are known by their names.
+        node.path = key.to_owned();
         if let Some(value) = node.loose_text(about) {
             annotations.push((key.to_owned(), value));
         }

@@ -82,12 +82,14 @@ impl<'a> Node<'a> {
     }
 
     fn mismatch<T>(&self, expected: &str, found: &Value, about: &mut About<'_>) -> Option<T> {
+        let field = match &*self.path {
+            "" => "document",
+            path => path,
+        };
+        let found = found.kind();
         about.error(
-            &self.path,
-            format!(
-                "expected {expected}, found {}; it is left out",
-                found.kind()
-            ),
+            field,
+            format!("expected {expected}, found {found}; it is left out"),
         );
         None
     }

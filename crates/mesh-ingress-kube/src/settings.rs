@@ -97,7 +97,8 @@ impl Settings {
                 );
                 settings.action = Action::Forward;
             }
-        } else if settings.vhost.is_none() && annotations.get("upstream-vhost").is_none() {
+        } else if annotations.get("upstream-vhost").is_none() && settings.action == Action::Forward
+        {
             about.info(
                 &field("upstream-vhost"),
                 "it is not set: ingress-nginx keeps the client's Host; here each backend is told its own \
@@ -260,27 +261,36 @@ pub(crate) fn field(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// A boolean as Go reads it (`strconv.ParseBool`). What is none is an error, never just "off".
-pub(crate) fn switch(value: &str, field: &str, about: &mut About<'_>) -> Option<bool> {
+/// A boolean as Go reads it (`strconv.ParseBool`).
+fn parse_bool(value: &str) -> Option<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => {
-            about.error(
-                field,
-                format!("{value:?} is not a boolean, expected \"true\" or \"false\""),
-            );
-            None
-        }
+        _ => None,
     }
 }
 
+/// What is no boolean is an error, never just "off".
+pub(crate) fn switch(value: &str, field: &str, about: &mut About<'_>) -> Option<bool> {
+    let parsed = parse_bool(value);
+    if parsed.is_none() {
+        let message = format!("{value:?} is not a boolean, expected \"true\" or \"false\"");
+        about.error(field, message);
+    }
+    parsed
+}
+
 fn service_upstream(value: &str, field: &str, about: &mut About<'_>) {
-    if switch(value, field, about) == Some(false) {
-        about.warning(
+    match parse_bool(value) {
+        Some(true) => {}
+        Some(false) => about.warning(
             field,
             "requests are sent to the Service's ClusterIP all the same: around it, there is no mesh",
-        );
+        ),
+        None => about.error(
+            field,
+            format!("{value:?} is not a boolean: ingress-nginx takes it for \"false\", here it is always on"),
+        ),
     }
 }
 
