@@ -6,6 +6,7 @@ mod catalogue;
 mod convert;
 mod error;
 mod finding;
+mod identity;
 mod import;
 mod ingress;
 mod lint;
