@@ -107,6 +107,20 @@ fn a_port_in_use_is_refused() {
     });
 }
 
+#[test]
+fn a_second_gateway_on_the_same_port_is_refused() {
+    Lab::run(|_| {
+        let args = [&["--dns", "127.0.0.1:5353"], ROUTE.as_slice()].concat();
+        let first = Gateway::serve(&args);
+        let (_, line) = refused(&args);
+        assert!(
+            line.contains(Gateway::ADDR) && line.contains("in use"),
+            "{line:?}"
+        );
+        assert!(first.stop().success());
+    });
+}
+
 /// Runs the gateway, which must refuse; returns its exit code and the line that says why.
 fn refused(args: &[&str]) -> (i32, String) {
     let mut process = Process::start("mesh-ingress", &Gateway::command(args));

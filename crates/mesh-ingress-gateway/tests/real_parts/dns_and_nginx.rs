@@ -37,7 +37,8 @@ fn the_origin_sees_the_vhost_and_the_public_host_over_one_connection() {
         let dnsmasq = Dnsmasq::start(lab, dns(), &[Record::address(VHOST, WEB)]);
         let echo_host = r#"location / { return 200 "$http_host\n"; }"#;
         let nginx = Nginx::start_telling_headers(lab, web(), echo_host);
-        let gateway = Gateway::serve(SERVE);
+        // Each worker has connections of its own, and the kernel deals clients out to workers.
+        let gateway = Gateway::serve(&[SERVE, &["--workers", "1"]].concat());
 
         for _ in 0..2 {
             let response = shop("/").send();
@@ -85,6 +86,26 @@ fn the_origin_sees_the_vhost_and_the_public_host_over_one_connection() {
         assert_eq!(a_queries, 1, "{queries:?}");
 
         assert!(gateway.stop().success(), "SIGTERM ends it with exit code 0");
+    });
+}
+
+#[test]
+fn two_requests_of_one_client_connection_go_over_one_upstream_connection() {
+    Lab::run(|lab| {
+        let _dnsmasq = Dnsmasq::start(lab, dns(), &[Record::address(VHOST, WEB)]);
+        let nginx = Nginx::start(lab, web(), "location / { return 200; }");
+        let gateway = Gateway::serve(SERVE);
+
+        // With as many workers as there are cores.
+        let again = format!("{}/again", Gateway::URL);
+        assert_eq!(shop("/").and_get(&again).send().status, 200);
+        let requests = nginx.wait_for_requests(2);
+        let counts: Vec<_> = requests
+            .iter()
+            .map(|request| request.connection_requests)
+            .collect();
+        assert_eq!(counts, [1, 2], "{requests:?}");
+        assert!(gateway.stop().success());
     });
 }
 

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use mesh_ingress::resolve::{Resolve, Watch};
 use mesh_ingress::{MeshIngress, ServiceRef, Upstream, VhostPolicy};
 
-use crate::lab::{Gateway, Lab};
+use crate::lab::{Gateway, Lab, tool};
 use crate::mesh::{
     Call, DNS, Embedded, Failures, Kind, Load, Mesh, OutboundPolicy, Outcome, Service, Sidecar,
     api, builder, cluster_dns, legacy, orders, route, shop_api, web,
@@ -68,6 +69,43 @@ fn so_does_every_request_through_the_gateway_binary() {
         }
         let gateway = Gateway::serve(&args);
         all_in_their_own_clusters(&sidecar, &mix);
+        assert!(gateway.stop().success());
+    });
+}
+
+/// A client not of our making: h2load, over h2c and over HTTP/1.1.
+#[test]
+fn so_does_every_request_of_h2load() {
+    const EACH: usize = 4000;
+    Lab::run(|lab| {
+        let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
+        let sidecar = mesh.start_sidecar();
+        let route = |(service, host, _): Target| format!("{host}/={}", service().reference());
+        let (web_route, api_route) = (route(WEB), route(API));
+        let gateway = Gateway::serve(&["--dns", DNS, "--route", &web_route, "--route", &api_route]);
+
+        for (options, (_, host, _)) in [(&["-m", "20"][..], API), (&["--h1"], WEB)] {
+            let mut h2load = Command::new(tool("h2load"));
+            let requests = EACH.to_string();
+            h2load
+                .args(["-n", &requests, "-c", "10", "--connect-to", Gateway::ADDR])
+                .args(options);
+            let output = h2load.arg(format!("http://{host}/")).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout);
+            let line = told.lines().find(|line| line.starts_with("status codes: "));
+            println!("h2load {options:?}: {}", line.unwrap_or(&told));
+            assert!(
+                line.is_some_and(|line| line.contains(&format!(" {EACH} 2xx"))),
+                "{told}"
+            );
+        }
+        let stats = Sidecar::stats();
+        assert_eq!(
+            [web(), api()].map(|service| stats.meshed(&service)),
+            [EACH as u64; 2]
+        );
+        assert_eq!(stats.passthrough_connections(), 0);
+        assert_eq!(sidecar.wait_for_requests(2 * EACH).len(), 2 * EACH);
         assert!(gateway.stop().success());
     });
 }

@@ -277,3 +277,38 @@ fn strict_pods_serve_the_mesh_and_refuse_passthrough() {
         );
     });
 }
+
+/// What a sidecar obeys or hands on must not come from the public.
+#[test]
+fn forged_mesh_headers_end_at_the_gateway() {
+    const FORGED: &[(&str, &str)] = &[
+        ("x-envoy-upstream-rq-timeout-ms", "77777"),
+        ("x-envoy-max-retries", "77777"),
+        ("x-forwarded-client-cert", "By=77777"),
+        ("x-istio-attributes", "77777"),
+        ("l5d-dst-override", "77777.evil.svc.cluster.local:80"),
+    ];
+    Lab::run(|lab| {
+        let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
+        let _sidecar = mesh.start_sidecar();
+        let _gateway = Embedded::start(|| builder().build().unwrap());
+        let forge = |curl: Curl| {
+            let add =
+                |curl: Curl, (name, value): &(_, _)| curl.option("-H", format!("{name}: {value}"));
+            FORGED.iter().fold(curl, add).send().text()
+        };
+
+        let direct = forge(Curl::get(&format!("http://{}/", api().vip())).host(&api().fqdn()));
+        assert!(
+            direct.contains("77777"),
+            "the sidecar itself lets some of them through: {direct}"
+        );
+        let through = forge(Curl::get(Gateway::URL).host(API.1));
+        println!("what the pod sees:\n{through}");
+        assert!(
+            through.contains("\nx-forwarded-host: api.example.com\n"),
+            "{through}"
+        );
+        assert!(!through.contains("77777"), "{through}");
+    });
+}

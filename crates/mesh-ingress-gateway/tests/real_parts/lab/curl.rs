@@ -36,6 +36,11 @@ impl Curl {
         Self { command }
     }
 
+    /// One more URL to get, over the same connection. [`Self::send`] returns the first response.
+    pub(crate) fn and_get(self, url: &str) -> Self {
+        self.flag(url)
+    }
+
     /// Adds an option without a value, such as `--http2-prior-knowledge`.
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.command.arg(name);

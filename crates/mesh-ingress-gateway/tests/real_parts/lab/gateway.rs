@@ -3,6 +3,8 @@
 use std::net::TcpStream;
 use std::process::{Command, ExitStatus};
 
+use rustix::process::Signal;
+
 use super::{Host, Process, SOON, poll};
 
 /// A running `mesh-ingress serve`.
@@ -55,7 +57,22 @@ impl Gateway {
     }
 
     /// Asks it to stop and waits for the end.
-    pub(crate) fn stop(mut self) -> ExitStatus {
-        self.process.stop()
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Asks it to stop (`SIGTERM`).
+    pub(crate) fn ask_to_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.process.wait(SOON)
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 }

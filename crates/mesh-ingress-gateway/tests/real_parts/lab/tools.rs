@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: &[&str] = &[
-    "curl", "dnsmasq", "envoy", "h2load", "ip", "iptables", "nghttp", "nginx", "openssl",
-    "setpriv", "wrk",
+    "curl", "dnsmasq", "envoy", "h2load", "ip", "iptables", "nginx", "openssl", "setpriv",
 ];
 
 /// Panics, naming the script that helps, unless this is root and every program is there.
