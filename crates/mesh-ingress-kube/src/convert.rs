@@ -21,6 +21,8 @@ pub(crate) type Read = (Ingress, Settings);
 struct Claim<'a> {
     host: &'a str,
     path: PathMatch,
+    /// What the path was said to be.
+    kind: PathKind,
     target: &'a Target,
     field: &'a str,
 }
@@ -60,6 +62,7 @@ fn claims(ingress: &Ingress, regex: bool) -> impl Iterator<Item = Claim<'_>> {
         rule.paths.iter().map(move |path| Claim {
             host: &rule.host,
             path: path_match(&path.path, path.kind, regex),
+            kind: path.kind,
             target: &path.target,
             field: &path.field,
         })
@@ -70,6 +73,7 @@ fn default_claim<'a>(host: &'a str, target: &'a Target) -> Claim<'a> {
     Claim {
         host,
         path: PathMatch::default(),
+        kind: PathKind::Prefix,
         target,
         field: "spec.defaultBackend",
     }
@@ -77,11 +81,23 @@ fn default_claim<'a>(host: &'a str, target: &'a Target) -> Claim<'a> {
 
 fn path_match(path: &str, kind: PathKind, regex: bool) -> PathMatch {
     match kind {
+        _ if regex && is_pattern(path, kind) => pattern(path),
         PathKind::Exact => PathMatch::Exact(path.into()),
         PathKind::Prefix => PathMatch::Prefix(path.into()),
-        PathKind::ImplementationSpecific if regex && has_pattern(path) => pattern(path),
         PathKind::ImplementationSpecific => PathMatch::StringPrefix(path.into()),
     }
+}
+
+/// Whether a path means something else as a regular expression than as a text.
+///
+/// ingress-nginx makes expressions of paths whatever their `pathType`; where that says `Exact` or
+/// `Prefix`, a dot alone is more likely to be a dot.
+fn is_pattern(path: &str, kind: PathKind) -> bool {
+    let signs = match kind {
+        PathKind::Exact | PathKind::Prefix => r"\^$*+?()[]{}|",
+        PathKind::ImplementationSpecific => r"\^$*+?()[]{}|.",
+    };
+    path.contains(|c| signs.contains(c))
 }
 
 #[cfg(feature = "regex")]
@@ -89,15 +105,10 @@ fn pattern(path: &str) -> PathMatch {
     PathMatch::Regex(path.into())
 }
 
-/// Not what is meant: [`fill`] reports it.
+/// Not what is meant: [`fill`] leaves it out.
 #[cfg(not(feature = "regex"))]
 fn pattern(path: &str) -> PathMatch {
     PathMatch::StringPrefix(path.into())
-}
-
-/// Whether a path means something else as a regular expression than as a text.
-fn has_pattern(path: &str) -> bool {
-    path.contains(|c| r"\.^$*+?()[]{}|".contains(c))
 }
 
 /// Claims a slot for an Ingress, or says why not.
@@ -108,34 +119,27 @@ fn fill(
     settings: &Settings,
     findings: &mut Findings,
 ) {
-    let Claim { host, path, .. } = claim;
-    if settings.regex && matches!(path, PathMatch::Exact(_) | PathMatch::Prefix(_)) {
-        let kind = if matches!(path, PathMatch::Exact(_)) {
-            "Exact"
-        } else {
-            "Prefix"
-        };
-        if has_pattern(path.as_str()) {
-            findings.about(&ingress.object).warning(
-                claim.field,
-                format!(
-                    "{:?} is taken as it stands, since its pathType is {kind}: regular expressions \
-                     are ImplementationSpecific",
-                    path.as_str()
-                ),
-            );
-        }
-    }
-    if cfg!(not(feature = "regex"))
-        && settings.regex
-        && matches!(path, PathMatch::StringPrefix(text) if has_pattern(text))
-    {
+    let Claim {
+        host, path, kind, ..
+    } = claim;
+    let is_pattern = settings.regex && is_pattern(path.as_str(), *kind);
+    if cfg!(not(feature = "regex")) && is_pattern {
         findings.about(&ingress.object).error(
             claim.field,
             "it is a regular expression, and those are not built in (cargo feature \"regex\"); it is \
              left out",
         );
         return;
+    }
+    if is_pattern && *kind != PathKind::ImplementationSpecific {
+        findings.about(&ingress.object).warning(
+            claim.field,
+            format!(
+                "{:?} is taken for a regular expression, as in ingress-nginx, and should have pathType \
+                 ImplementationSpecific",
+                path.as_str()
+            ),
+        );
     }
     let main = match (&settings.action, claim.target) {
         (Action::Forward, Target::Service(service)) => {

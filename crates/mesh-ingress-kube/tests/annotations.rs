@@ -351,6 +351,33 @@ fn canary_settings() {
     );
 }
 
+/// Old manifests say `Prefix` and mean an expression. Taken as a text, what is closed would be
+/// closed for that text only, and `/public/x` would fall through to a broader route.
+#[cfg(feature = "regex")]
+#[test]
+fn a_path_that_is_rewritten_is_closed_as_an_expression() {
+    let text = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n    \
+         {PREFIX}rewrite-target: /$2\nspec:\n  rules:\n  - host: a.example\n    http:\n      paths:\n      \
+         - path: /public(/|$)(.*)\n        pathType: Prefix\n        \
+         backend: {{service: {{name: web, port: {{number: 80}}}}}}\n"
+    );
+    let imported = from_yaml(&text).unwrap();
+    assert!(is_closed(&imported));
+    assert_eq!(
+        imported.routes[0].to_string(),
+        "a.example~/public(/|$)(.*) answers 503"
+    );
+    let finding = imported
+        .findings
+        .iter()
+        .find(|f| f.field().ends_with("paths[0]"));
+    assert_eq!(
+        finding.map(mesh_ingress_kube::Finding::severity),
+        Some(Severity::Warning)
+    );
+}
+
 #[cfg(not(feature = "regex"))]
 #[test]
 fn expressions_that_are_not_built_in_are_errors() {
