@@ -49,33 +49,55 @@ fn every_request_of_a_mixed_load_lands_in_its_own_cluster() {
     });
 }
 
+/// The same through the binary: routes of its command line, and of an Ingress manifest for what
+/// speaks another protocol.
 #[test]
-fn so_does_every_request_through_the_gateway_binary() {
+fn every_request_through_the_binary_lands_in_its_own_cluster() {
     Lab::run(|lab| {
         let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
         let sidecar = mesh.start_sidecar();
-        let mut args = vec!["--dns", DNS];
-        // Its command line has one protocol for all routes.
-        let mix: Vec<_> = MIX
-            .iter()
-            .filter(|(_, kind, _)| *kind != Kind::Grpc)
-            .copied()
-            .collect();
-        let routes: Vec<_> = [WEB, API, SHOP_API, LEGACY]
-            .map(|(service, host, _)| format!("{host}/={}", service().reference()))
-            .into();
+        let manifest = lab.write("ingress.yaml", ORDERS_MANIFEST);
+        let mut args = vec!["--dns", DNS, "--ingress", manifest.to_str().unwrap()];
+        let routes = [WEB, API, SHOP_API, LEGACY]
+            .map(|(service, host, _)| format!("{host}/={}", service().reference()));
         for route in &routes {
             args.extend(["--route", route]);
         }
         let gateway = Gateway::serve(&args);
-        all_in_their_own_clusters(&sidecar, &mix);
+        all_in_their_own_clusters(&sidecar, MIX);
         assert!(gateway.stop().success());
     });
 }
 
+/// As people have it from ingress-nginx.
+const ORDERS_MANIFEST: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: orders
+  namespace: shop
+  annotations:
+    nginx.ingress.kubernetes.io/service-upstream: "true"
+    nginx.ingress.kubernetes.io/upstream-vhost: orders.shop.svc.cluster.local
+    nginx.ingress.kubernetes.io/backend-protocol: GRPC
+spec:
+  ingressClassName: nginx
+  rules:
+    - host: orders.example.com
+      http:
+        paths:
+          - path: /
+            pathType: Prefix
+            backend:
+              service:
+                name: orders
+                port:
+                  number: 50051
+"#;
+
 /// A client not of our making: h2load, over h2c and over HTTP/1.1.
 #[test]
-fn so_does_every_request_of_h2load() {
+fn every_request_of_h2load_lands_in_its_own_cluster() {
     const EACH: usize = 4000;
     Lab::run(|lab| {
         let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);

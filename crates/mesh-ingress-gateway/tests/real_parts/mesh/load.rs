@@ -1,8 +1,7 @@
 //! Clients: many requests of many kinds, each told by its outcome.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -71,13 +70,6 @@ pub(crate) struct Answer {
     pub(crate) host: String,
 }
 
-/// Failed calls by their kind and by what was said of them.
-pub(crate) struct Failures<'a> {
-    groups: BTreeMap<(Kind, &'a str), Vec<&'a Outcome>>,
-    since: Instant,
-    of: usize,
-}
-
 /// Clients that send until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -125,67 +117,6 @@ impl Load {
     pub(crate) fn stop(self) -> Vec<Outcome> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the clients")
-    }
-}
-
-impl<'a> Failures<'a> {
-    pub(crate) fn of(outcomes: &'a [Outcome]) -> Self {
-        let since = outcomes.iter().map(|outcome| outcome.started).min();
-        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for outcome in outcomes {
-            if let Err(fault) = &outcome.result {
-                groups
-                    .entry((outcome.call.kind, fault.as_str()))
-                    .or_default()
-                    .push(outcome);
-            }
-        }
-        Self {
-            groups,
-            since: since.unwrap_or_else(Instant::now),
-            of: outcomes.len(),
-        }
-    }
-
-    /// Tells times as counted from then, instead of from the first call.
-    pub(crate) fn since(mut self, since: Instant) -> Self {
-        self.since = since;
-        self
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.groups.values().map(Vec::len).sum()
-    }
-}
-
-impl fmt::Display for Failures<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} requests failed", self.count(), self.of)?;
-        // Before and after.
-        let offset = |at: Instant| {
-            at.duration_since(self.since).as_secs_f64()
-                - self.since.duration_since(at).as_secs_f64()
-        };
-        for ((kind, fault), outcomes) in &self.groups {
-            let starts = || outcomes.iter().map(|outcome| outcome.started);
-            let (first, last) = (starts().min(), starts().max());
-            let (Some(first), Some(last)) = (first, last) else {
-                continue;
-            };
-            let took = outcomes
-                .iter()
-                .map(|outcome| outcome.ended - outcome.started)
-                .max();
-            write!(
-                f,
-                "\n  {:4} {kind:?}, sent {:+.3} to {:+.3} s, took up to {:?}: {fault}",
-                outcomes.len(),
-                offset(first),
-                offset(last),
-                took.unwrap_or_default()
-            )?;
-        }
-        Ok(())
     }
 }
 

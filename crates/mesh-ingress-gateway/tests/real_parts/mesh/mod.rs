@@ -10,6 +10,7 @@
 
 mod config;
 mod embedded;
+mod failures;
 mod load;
 mod network;
 mod pods;
@@ -21,7 +22,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) use self::embedded::{Embedded, builder, cluster_dns, route};
-pub(crate) use self::load::{Call, Failures, Kind, Load, Outcome};
+pub(crate) use self::failures::Failures;
+pub(crate) use self::load::{Call, Kind, Load, Outcome};
 use self::pods::Pods;
 pub(crate) use self::pods::SLOW;
 pub(crate) use self::service::{OutboundPolicy, PortKind, Service};
