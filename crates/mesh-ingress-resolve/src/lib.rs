@@ -9,6 +9,8 @@
 //! * [`ServiceUpstreamLayer`] puts it into requests, for the forwarder to connect to;
 //! * [`Resolve`] is the seam for resolvers of one's own;
 //! * [`AddressPolicy`] says which addresses an answer may hold.
+//!
+//! What requests see when name servers fail is listed, fault by fault, in the crate's README.
 #![cfg_attr(
     feature = "hickory",
     doc = r#"
@@ -33,6 +35,10 @@ service.oneshot(Request::new(())).await?;
 # }
 ```
 "#
+)]
+#![cfg_attr(
+    not(feature = "hickory"),
+    doc = "\n[`ClusterDns`]: https://docs.rs/mesh-ingress-resolve"
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -66,3 +72,8 @@ pub use self::ready::Ready;
 pub use self::resolve::Resolve;
 pub use self::spread::{Balance, InFlight};
 pub use self::watch::{Watch, WatchSender};
+
+/// Runs the example of the README.
+#[cfg(all(doctest, feature = "hickory"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

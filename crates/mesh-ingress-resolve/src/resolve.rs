@@ -7,7 +7,7 @@ use mesh_ingress_core::ServiceRef;
 
 use crate::Watch;
 
-/// Something that knows where services are: [`ClusterDns`](crate::ClusterDns), or a resolver of
+/// Something that knows where services are: [`ClusterDns`], or a resolver of
 /// one's own (an EndpointSlice watcher, a control plane, a table in a test).
 ///
 /// `watch` is called once a target, when routes are built, never once a request. It neither blocks
@@ -27,6 +27,11 @@ use crate::Watch;
 ///     }
 /// }
 /// ```
+#[cfg_attr(feature = "hickory", doc = "\n[`ClusterDns`]: crate::ClusterDns")]
+#[cfg_attr(
+    not(feature = "hickory"),
+    doc = "\n[`ClusterDns`]: https://docs.rs/mesh-ingress-resolve"
+)]
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// The address of a service, now and as it changes.
     fn watch(&self, service: &ServiceRef) -> Watch;

@@ -108,6 +108,21 @@ impl Slot {
             self.changed.notify_waiters();
         }
     }
+
+    /// Takes an answer away that is too old to be used.
+    pub(crate) fn expire(&self, now: Instant) {
+        let is_over = |snapshot: &Snapshot| {
+            snapshot.outcome.is_usable()
+                && snapshot.timing.usable_until.is_some_and(|end| end <= now)
+        };
+        if is_over(&self.load()) {
+            self.update(|snapshot| {
+                if is_over(snapshot) {
+                    snapshot.outcome = Outcome::Pending;
+                }
+            });
+        }
+    }
 }
 
 impl fmt::Debug for Slot {

@@ -157,11 +157,10 @@ impl Watch {
     }
 
     pub(crate) fn pick(&self) -> Option<Result<Pick, Error>> {
-        let snapshot = self.0.slot.load();
-        if snapshot.upkeep != Upkeep::Kept
-            && let Err(error) = self.look_after(&snapshot)
-        {
-            return Some(Err(error.into()));
+        let mut snapshot = self.0.slot.load();
+        if snapshot.upkeep != Upkeep::Kept {
+            self.look_after(&snapshot);
+            snapshot = self.0.slot.load();
         }
         match &snapshot.outcome {
             Outcome::Pending => None,
@@ -184,27 +183,20 @@ impl Watch {
 
     /// What a reader has to do when all is not well.
     #[cold]
-    fn look_after(&self, snapshot: &Snapshot) -> Result<(), ResolveError> {
+    fn look_after(&self, snapshot: &Snapshot) {
         let Some(keeper) = &self.0.keeper else {
-            return Ok(());
+            return;
         };
+        let now = Instant::now();
         if snapshot.upkeep == Upkeep::Stopped {
             // Without a runtime an old answer is better than none, while it lasts.
+            self.0.slot.expire(now);
             let _ = keeper.start();
-            if let Some(usable_until) = snapshot.timing.usable_until
-                && snapshot.outcome.is_usable()
-                && Instant::now() >= usable_until
-            {
-                return Err(ResolveError::new(
-                    ErrorKind::DnsError,
-                    "the last answer is too old to be used, and a new one is not there yet",
-                ));
-            }
         }
-        if snapshot.outcome.is_usable() {
+        if snapshot.outcome.is_usable() && snapshot.timing.fresh_until.is_some_and(|end| end <= now)
+        {
             keeper.served_stale();
         }
-        Ok(())
     }
 
     /// Sees to it that an answer can come.
@@ -293,5 +285,79 @@ impl Drop for WatchSender {
                 "the resolver of this service went away before it had an answer",
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::slot::Timing;
+
+    #[derive(Debug, Default)]
+    struct Counting {
+        starts: Arc<AtomicUsize>,
+        stale: Arc<AtomicUsize>,
+    }
+
+    impl Keep for Counting {
+        fn start(&self) -> Result<(), ResolveError> {
+            self.starts.fetch_add(1, Ordering::Relaxed);
+            Err(ResolveError::new(
+                ErrorKind::ProxyInternalError,
+                "no runtime",
+            ))
+        }
+
+        fn nudge(&self) {}
+
+        fn served_stale(&self) {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer that nobody keeps, fresh and usable until so many seconds from now.
+    fn left_alone(fresh: i64, usable: i64) -> (Watch, Counting) {
+        let upstream = Upstream::new("10.96.0.7:80".parse().unwrap());
+        let slot = Slot::new(Outcome::One(upstream), Upkeep::Stopped);
+        let now = Instant::now() + Duration::from_secs(3600);
+        let at = |seconds: i64| Some(now - Duration::from_secs((3600 - seconds) as u64));
+        slot.update(|snapshot| {
+            snapshot.timing = Timing {
+                fresh_until: at(fresh),
+                usable_until: at(usable),
+                ..Timing::default()
+            };
+        });
+        let keeper = Counting::default();
+        let counting = Counting {
+            starts: Arc::clone(&keeper.starts),
+            stale: Arc::clone(&keeper.stale),
+        };
+        let service = "web.default:80".parse().unwrap();
+        let timeout = DEFAULT_RESOLVE_TIMEOUT;
+        (
+            Watch::new(service, slot, timeout, Some(Box::new(keeper))),
+            counting,
+        )
+    }
+
+    #[test]
+    fn an_answer_that_nobody_keeps_is_used_while_it_lasts() {
+        for (fresh, stale) in [(10, 0), (-10, 1)] {
+            let (watch, counting) = left_alone(fresh, 600);
+            assert!(watch.get().unwrap().is_ok());
+            assert_eq!(counting.starts.load(Ordering::Relaxed), 1);
+            assert_eq!(counting.stale.load(Ordering::Relaxed), stale);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_old_is_no_answer() {
+        let (watch, counting) = left_alone(-610, -10);
+        assert!(watch.get().is_none());
+        assert!(watch.get().is_none());
+        assert_eq!(counting.starts.load(Ordering::Relaxed), 2);
     }
 }

@@ -214,6 +214,7 @@ async fn an_outage_is_not_noticed_by_requests_until_max_stale() {
     // Back it comes, with another address.
     server.set_a(WEB, [IP2]);
     server.set_fault(None);
+    warp(secs(5)).await;
     assert_eq!(changes.next().await.unwrap(), addrs(&["10.96.0.8:80"]));
 }
 
