@@ -38,7 +38,7 @@ service.oneshot(Request::new(())).await?;
 )]
 #![cfg_attr(
     not(feature = "hickory"),
-    doc = "\n[`ClusterDns`]: https://docs.rs/mesh-ingress-resolve"
+    doc = "\n\n[`ClusterDns`]: https://docs.rs/mesh-ingress-resolve"
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -56,6 +56,7 @@ mod watch;
 #[cfg(feature = "hickory")]
 mod dns;
 
+// For the ranges of an `AddressPolicy`.
 pub use ipnet::IpNet;
 
 pub use self::changes::Changes;

@@ -53,6 +53,24 @@ async fn watches_of_one_service_share_the_work() {
     assert!(dns.snapshot().is_empty());
 }
 
+#[tokio::test]
+async fn many_targets_can_start_together() {
+    let server = server().await;
+    let dns = asking(&server).build().unwrap();
+    let watches: Vec<_> = (0..300)
+        .map(|index| {
+            let name = format!("s{index}.default.svc.cluster.local");
+            server.set_a(&name, [IP2]);
+            watch(&dns, &format!("s{index}.default:80"))
+        })
+        .collect();
+    for watch in &watches {
+        watch.ready().await.unwrap();
+    }
+    assert_eq!(server.queries().len(), 600);
+    assert_eq!(dns.snapshot().len(), 300);
+}
+
 #[test]
 fn without_a_runtime_nothing_panics_and_the_error_says_so() {
     let dns = ClusterDns::builder()

@@ -219,3 +219,22 @@ impl fmt::Debug for ClusterDns {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_nobody_watches_are_forgotten() {
+        let server = "10.96.0.10:53".parse().unwrap();
+        let dns = ClusterDns::builder().nameserver(server).build().unwrap();
+        let held: Vec<_> = (0..100)
+            .map(|index| dns.watch(&format!("held{index}.default:80").parse().unwrap()))
+            .collect();
+        for index in 0..10_000 {
+            drop(dns.watch(&format!("dropped{index}.default:80").parse().unwrap()));
+        }
+        assert!(dns.targets().by_service.len() <= 4 * held.len());
+        assert_eq!(dns.snapshot().len(), held.len());
+    }
+}
