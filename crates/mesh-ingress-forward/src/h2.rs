@@ -1,6 +1,7 @@
 //! HTTP/2 connections to an upstream, cleartext with prior knowledge.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,22 +9,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_ingress_core::{BoxError, Error};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::error::{self, Failure};
+use crate::noticed::Noticed;
 use crate::pool::Pool;
 use crate::{connect, h1};
 
-/// Streams used of a connection before the peer has said how many it takes (RFC 9113 §6.5.2
-/// recommends at least 100).
-const ASSUMED_STREAMS: usize = 100;
+/// Streams used of a connection at most, whatever the peer takes: beyond it another connection
+/// serves better, since all streams of one share a socket and a lock.
+const MAX_STREAMS: usize = 100;
 /// Pings notice a dead peer under way; without requests nothing is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +46,8 @@ pub(crate) struct Connections {
 struct Connection {
     sender: http2::SendRequest<RequestBody>,
     streams: Arc<AtomicUsize>,
-    max_streams: usize,
+    /// How many the peer takes at this moment; it may change its mind (RFC 9113 §6.5.2).
+    max_streams: Arc<AtomicUsize>,
     retire_at: Option<Instant>,
     used_at: Instant,
 }
@@ -75,7 +79,11 @@ impl Connections {
             .filter(|connection| connection.retire_at.is_none_or(|at| now < at))
             .find_map(|connection| {
                 // Counted under the lock: two cannot take the last stream.
-                if connection.streams.load(Ordering::Relaxed) >= connection.max_streams {
+                let max = connection
+                    .max_streams
+                    .load(Ordering::Relaxed)
+                    .min(MAX_STREAMS);
+                if connection.streams.load(Ordering::Relaxed) >= max {
                     return None;
                 }
                 connection.streams.fetch_add(1, Ordering::Relaxed);
@@ -138,29 +146,50 @@ async fn stream(pool: &Pool) -> Result<Stream, Error> {
 async fn connect(pool: &Pool) -> Result<Connection, Error> {
     let settings = &pool.settings;
     let addr = pool.upstream.addr();
+    let failed = |source: BoxError| Failure::Handshake { addr, source }.into_error();
     let stream = connect::tcp(&pool.upstream).await?;
-    let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+    let written = Arc::new(AtomicWaker::new());
+    let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_max_send_streams(ASSUMED_STREAMS)
+        // None before the peer's SETTINGS: h2 would queue what it turns out not to take.
+        .initial_max_send_streams(0)
         .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
-        .handshake(TokioIo::new(stream))
+        .handshake(Noticed::new(stream, Arc::clone(&written)))
         .await
-        .map_err(|source| {
-            Failure::Handshake {
-                addr,
-                source: source.into(),
-            }
-            .into_error()
-        })?;
-    let max_streams = driver.current_max_send_streams().clamp(1, ASSUMED_STREAMS);
+        .map_err(|error| failed(error.into()))?;
+    // SETTINGS is the first thing a server sends (RFC 9113 §3.4): one that sends anything else,
+    // or nothing, does not speak HTTP/2, and no request has been lost to it.
+    poll_fn(|cx| {
+        // Registered first: SETTINGS that come while we look wake us again.
+        written.register(cx.waker());
+        match Pin::new(&mut driver).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err("the connection was closed".into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending if driver.current_max_send_streams() == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    })
+    .await
+    .map_err(failed)?;
+    let max_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
     // Its streams are used by many tasks: it needs one of its own.
-    tokio::spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
+    tokio::spawn({
+        let max_streams = Arc::clone(&max_streams);
+        async move {
+            let driven = poll_fn(|cx| {
+                let driven = Pin::new(&mut driver).poll(cx);
+                if driven.is_pending() {
+                    max_streams.store(driver.current_max_send_streams(), Ordering::Relaxed);
+                }
+                driven
+            });
+            if let Err(error) = driven.await {
+                tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
+            }
         }
     });
     let now = Instant::now();

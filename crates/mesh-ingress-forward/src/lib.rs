@@ -49,6 +49,7 @@ mod future;
 mod h1;
 mod h2;
 mod maintenance;
+mod noticed;
 mod pool;
 mod prepare;
 mod settings;

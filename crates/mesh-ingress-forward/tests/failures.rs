@@ -1,0 +1,149 @@
+//! What is said when it fails.
+
+mod support;
+
+use std::error::Error as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::StreamBody;
+use mesh_ingress_core::{Body, BoxError, ErrorKind, ErrorOrigin, Protocol};
+use mesh_ingress_forward::Forwarder;
+use mesh_ingress_testkit::{Gate, RawOrigin, Step};
+use support::{get, send, to};
+
+/// A port that nothing listens on.
+fn closed_port() -> SocketAddr {
+    let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn refused() {
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        let addr = closed_port();
+        let error = send(&Forwarder::default(), to(addr, protocol, get(addr)))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(error.origin(), ErrorOrigin::Upstream);
+        assert!(error.may_retry(), "nothing was sent");
+        let report = error.report().to_string();
+        assert!(report.contains(&addr.to_string()), "{report}");
+        assert!(report.contains("ready endpoints"), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_upstream() {
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let error = send(&Forwarder::default(), request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ProxyConfigurationError);
+    assert!(
+        error
+            .source()
+            .unwrap()
+            .to_string()
+            .contains("ServiceUpstreamLayer")
+    );
+}
+
+#[tokio::test]
+async fn without_an_authority_for_h2() {
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let request = to(closed_port(), Protocol::H2c, request);
+    let error = send(&Forwarder::default(), request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpRequestError);
+}
+
+async fn reply_to(script: Vec<Step>) -> ErrorKind {
+    let origin = RawOrigin::start([script]).await.unwrap();
+    let error = send(&Forwarder::default(), get(origin.addr()))
+        .await
+        .unwrap_err();
+    assert!(error.source().is_some());
+    error.kind()
+}
+
+#[tokio::test]
+async fn what_origins_do_wrong_has_a_name() {
+    let close = vec![Step::ReadHead, Step::Close];
+    assert_eq!(reply_to(close).await, ErrorKind::ConnectionTerminated);
+    let reset = vec![Step::ReadHead, Step::Reset];
+    assert_eq!(reply_to(reset).await, ErrorKind::ConnectionTerminated);
+    let half = vec![Step::ReadHead, Step::send("HTTP/1.1 200"), Step::Close];
+    assert_eq!(reply_to(half).await, ErrorKind::ConnectionTerminated);
+    let noise = vec![Step::ReadHead, Step::send("SSH-2.0-OpenSSH\r\n\r\n")];
+    assert_eq!(reply_to(noise).await, ErrorKind::HttpProtocolError);
+    let control = vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.1 200 OK\r\nx: \0\r\n\r\n"),
+    ];
+    assert_eq!(reply_to(control).await, ErrorKind::HttpProtocolError);
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70_000));
+    let large = vec![Step::ReadHead, Step::send(large)];
+    assert_eq!(
+        reply_to(large).await,
+        ErrorKind::HttpResponseHeaderSectionSize
+    );
+    let unasked =
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let unasked = vec![Step::ReadHead, Step::send(unasked)];
+    assert_eq!(reply_to(unasked).await, ErrorKind::HttpProtocolError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_origin_times_out() {
+    let never = Gate::new();
+    let origin = RawOrigin::start([vec![Step::ReadHead, Step::Hold(never)]])
+        .await
+        .unwrap();
+    let forwarder = Forwarder::builder()
+        .response_header_timeout(Duration::from_secs(7))
+        .build();
+    let begun = tokio::time::Instant::now();
+    let error = send(&forwarder, get(origin.addr())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout);
+    assert!(!error.may_retry());
+    let waited = begun.elapsed();
+    assert!((7.0..7.5).contains(&waited.as_secs_f64()), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_sending_is_not_the_origins_fault() {
+    let never = Gate::new();
+    let origin = RawOrigin::start([vec![Step::ReadHead, Step::Hold(never)]])
+        .await
+        .unwrap();
+    let forwarder = Forwarder::builder()
+        .response_header_timeout(Duration::from_secs(7))
+        .build();
+    let silent = StreamBody::new(futures_util::stream::pending::<Result<_, BoxError>>());
+    let request = Request::post("http://web/")
+        .body(Body::new(silent))
+        .unwrap();
+    let request = to(origin.addr(), Protocol::Http1, request);
+    let error = send(&forwarder, request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpRequestError);
+    assert_eq!(error.origin(), ErrorOrigin::Client);
+    assert_eq!(error.status().unwrap(), http::StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_request_body_that_breaks_off_is_the_clients_fault() {
+    let origin = RawOrigin::start([vec![Step::ReadToEnd]]).await.unwrap();
+    let frames: [Result<_, BoxError>; 2] = [
+        Ok(http_body::Frame::data(bytes::Bytes::from_static(b"half"))),
+        Err("the client went away".into()),
+    ];
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let request = Request::post("http://web/").body(Body::new(body)).unwrap();
+    let request = to(origin.addr(), Protocol::Http1, request);
+    let error = send(&Forwarder::default(), request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpRequestError);
+    assert_eq!(error.origin(), ErrorOrigin::Client);
+    // What the origin got must not look like a complete request.
+    origin.wait_for_closed(0).await;
+    assert!(!origin.received(0).ends_with(b"0\r\n\r\n"));
+}
