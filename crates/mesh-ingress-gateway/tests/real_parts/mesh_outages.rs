@@ -30,7 +30,7 @@ fn a_dns_outage_of_30_seconds_fails_no_request() {
         mesh.stop_dns();
         let outage = Instant::now();
         let load = Load::start(mixed(), CLIENTS, PAUSE);
-        thread::sleep(OUTAGE);
+        load.go_on_for(OUTAGE);
         let outage = outage.elapsed();
         mesh.start_dns(lab);
         // It asks again by itself, all the services.
@@ -78,11 +78,11 @@ fn a_changed_cluster_ip_is_used_within_the_ttl_and_a_second() {
         for (service, address) in moved.iter_mut().zip([[10, 96, 7, 8], [10, 96, 7, 10]]) {
             service.cluster_ip = address.into();
         }
-        thread::sleep(TTL);
+        load.go_on_for(TTL);
         let settled = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap();
-        thread::sleep(Duration::from_secs(3));
+        load.wait_for_more(500);
         let outcomes = load.stop();
         mesh.pods().answer_slow_requests();
         for request in in_flight {
@@ -143,32 +143,41 @@ fn a_restarted_sidecar_is_found_again_under_load() {
         assert_all_served(&Load::run(mixed(), CLIENTS));
 
         let load = Load::start(mixed(), CLIENTS, PAUSE);
-        thread::sleep(Duration::from_secs(2));
+        load.wait_for_more(300);
         let stopped = Instant::now();
         sidecar.stop();
+        let gone = Instant::now();
         let _sidecar = mesh.start_sidecar();
         let ready = Instant::now();
-        thread::sleep(Duration::from_secs(3));
+        load.wait_for_more(1000);
         let outcomes = load.stop();
 
-        println!("the sidecar was away for {:?}", ready - stopped);
+        println!(
+            "the sidecar went within {:?} and was back after {:?}",
+            gone - stopped,
+            ready - stopped
+        );
         println!(
             "a sidecar restart: {}",
             Failures::of(&outcomes).since(stopped)
         );
-        // Only what was with the sidecar when it went, or came while there was none.
-        let explained = |outcome: &&Outcome| {
+        // A sidecar that is told to go cuts what it is busy with; while there is none, there is
+        // nobody to connect to. Everything else, before and after, must be served.
+        let cut = |outcome: &Outcome| outcome.started < gone && outcome.ended > stopped;
+        let refused = |outcome: &Outcome| {
             let fault = outcome.result.as_ref().err();
-            let refused = fault.is_some_and(|fault| fault.contains("error=connection_refused"));
-            let cut = fault.is_some_and(|fault| fault.contains("error=connection_terminated"));
-            (refused || cut) && outcome.started < ready && outcome.ended > stopped
+            fault.is_some_and(|fault| fault.contains("error=connection_refused"))
+                && (stopped..ready).contains(&outcome.started)
         };
         let failed = || outcomes.iter().filter(|outcome| outcome.result.is_err());
-        let avoidable: Vec<_> = failed().filter(|outcome| !explained(outcome)).collect();
+        let avoidable: Vec<_> = failed()
+            .filter(|outcome| !cut(outcome) && !refused(outcome))
+            .collect();
         assert!(avoidable.is_empty(), "{avoidable:#?}");
-        assert!(
-            outcomes.iter().any(|outcome| outcome.started >= ready),
-            "there was load after"
+        let cut = failed().filter(|outcome| cut(outcome)).count();
+        println!(
+            "cut while under way: {cut}; refused while there was no sidecar: {}",
+            failed().count() - cut
         );
         assert_eq!(Sidecar::stats().passthrough_connections(), 0);
     });

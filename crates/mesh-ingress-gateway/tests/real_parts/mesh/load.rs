@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::pods::{GRPC, WEBSOCKET};
-use crate::lab::Gateway;
+use crate::lab::{Gateway, SOON, poll};
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -73,6 +73,7 @@ pub(crate) struct Answer {
 /// Clients that send until they are stopped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<Outcome>>,
 }
 
@@ -100,18 +101,34 @@ impl Load {
     /// Sends the calls over and over, each client one about every `pause`.
     pub(crate) fn start(calls: Vec<Call>, clients: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (stopped, count) = (stop.clone(), sent.clone());
         let cycle = Arc::new(Mutex::new(calls.into_iter().cycle()));
         let next = move || {
             if stopped.load(Ordering::Relaxed) {
                 return None;
             }
+            count.fetch_add(1, Ordering::Relaxed);
             cycle.lock().unwrap_or_else(PoisonError::into_inner).next()
         };
         Self {
             stop,
+            sent,
             thread: on_a_thread(clients, next, Some(pause)),
         }
+    }
+
+    /// Waits until so many calls more have been sent.
+    pub(crate) fn wait_for_more(&self, calls: usize) {
+        let goal = self.sent.load(Ordering::Relaxed) + calls;
+        poll(SOON, &format!("{calls} calls more"), || {
+            (self.sent.load(Ordering::Relaxed) >= goal).then_some(())
+        });
+    }
+
+    /// Lets it go on for a time, for what is measured in time.
+    pub(crate) fn go_on_for(&self, time: Duration) {
+        thread::sleep(time);
     }
 
     pub(crate) fn stop(self) -> Vec<Outcome> {
