@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_ingress_core::{Body, BoxError};
+use mesh_ingress_headers::trailers;
 use tokio::time::Instant;
 
 use crate::{h1, h2};
@@ -86,6 +87,7 @@ impl HttpBody for RequestBody {
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             RequestKind::Body(body) => Pin::new(body).poll_frame(cx),
         };
+        let polled = without_forbidden_trailers(polled);
         if let (Some(progress), Poll::Ready(frame)) = (&self.progress, &polled) {
             if frame.is_none() || self.is_end_stream() {
                 progress.finish();
@@ -115,6 +117,19 @@ impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody").finish_non_exhaustive()
     }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
+/// Trailers come when all is decided: they must not say what would have decided otherwise
+/// (RFC 9110 §6.5.1).
+fn without_forbidden_trailers(mut polled: Polled) -> Polled {
+    if let Poll::Ready(Some(Ok(frame))) = &mut polled
+        && let Some(fields) = frame.trailers_mut()
+    {
+        trailers::filter(fields);
+    }
+    polled
 }
 
 /// When a request body last moved.
@@ -198,11 +213,11 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        without_forbidden_trailers(match &mut self.0 {
             ResponseKind::Local(body) => Pin::new(body).poll_frame(cx),
             ResponseKind::Http1(stream) => stream.poll_frame(cx),
             ResponseKind::Http2(stream) => stream.poll_frame(cx),
-        }
+        })
     }
 
     fn is_end_stream(&self) -> bool {

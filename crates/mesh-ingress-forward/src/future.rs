@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use mesh_ingress_core::{Error, Protocol};
+use mesh_ingress_headers::framing::check_response;
 use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
@@ -116,6 +117,7 @@ async fn http2(
     announce: bool,
 ) -> Result<Response<ResponseBody>, Error> {
     let mut response = h2::exchange(&pool, request).await?;
+    check_response(response.status(), response.version(), response.headers())?;
     prepare::response(response.headers_mut());
     if announce {
         prepare::announce_grpc_trailers(response.headers_mut());
@@ -250,6 +252,8 @@ impl Http1 {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(connection, response);
         }
+        // In doubt about where the response ends, the connection goes with it.
+        check_response(response.status(), response.version(), response.headers())?;
         prepare::response(response.headers_mut());
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;

@@ -15,7 +15,7 @@ use mesh_ingress_resolve::Ready;
 use pin_project_lite::pin_project;
 
 use crate::mesh::Inner;
-use crate::request::Addressed;
+use crate::request::{Addressed, Sent};
 use crate::respond::Dialect;
 
 pin_project! {
@@ -44,6 +44,7 @@ pin_project! {
         Forwarding {
             #[pin]
             forwarding: Forwarding,
+            sent: Sent,
             inner: Arc<Inner>,
             dialect: Dialect,
         },
@@ -80,10 +81,15 @@ impl<B> ResponseFuture<B> {
         }
     }
 
-    pub(crate) fn forwarding(inner: &Arc<Inner>, dialect: Dialect, forwarding: Forwarding) -> Self {
+    pub(crate) fn forwarding(
+        inner: &Arc<Inner>,
+        dialect: Dialect,
+        (forwarding, sent): (Forwarding, Sent),
+    ) -> Self {
         Self {
             state: State::Forwarding {
                 forwarding,
+                sent,
                 inner: Arc::clone(inner),
                 dialect,
             },
@@ -121,12 +127,16 @@ where
                 },
                 StateProj::Forwarding {
                     forwarding,
+                    sent,
                     inner,
                     dialect,
                 } => {
                     let response = match ready!(forwarding.poll(cx)) {
                         Ok(response) => response,
-                        Err(error) => inner.settings.responder.respond(*dialect, &error),
+                        Err(error) => {
+                            sent.failed(&error);
+                            inner.settings.responder.respond(*dialect, &error)
+                        }
                     };
                     this.state.project_replace(State::Done);
                     return Poll::Ready(Ok(response));

@@ -1,5 +1,6 @@
 //! A request's way from the client to the forwarder: one visit to each room.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
+use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, RouteQuery};
 use mesh_ingress_vhost::set_vhost;
@@ -40,7 +42,7 @@ enum Unrouted {
 /// What is to be done with a request.
 enum Decision<B> {
     Forward(Addressed<B>),
-    Redirect(Response<ResponseBody>),
+    Answer(Response<ResponseBody>),
 }
 
 /// Takes a request to its backend.
@@ -56,7 +58,7 @@ where
     let dialect = Dialect::of(request.headers());
     let addressed = match decide(inner, client, request) {
         Ok(Decision::Forward(addressed)) => addressed,
-        Ok(Decision::Redirect(response)) => return ResponseFuture::made(response),
+        Ok(Decision::Answer(response)) => return ResponseFuture::made(response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
     match addressed.target.watch.get() {
@@ -83,20 +85,29 @@ fn decide<B>(inner: &Inner, client: &Client, request: Request<B>) -> Result<Deci
     let trusted = settings.forwarded.is_trusted(client);
     settings.hygiene.apply(&mut parts.headers, trusted)?;
 
+    if max_forwards::check(&parts.method, &mut parts.headers)? == MaxForwards::Answer {
+        return Ok(Decision::Answer(settings.responder.options()));
+    }
+
     let table = inner.table.load();
     let query = RouteQuery::new(host.host(), &parts.method, &parts.uri, &parts.headers);
     let (route, prepared) = table
         .lookup(&query)
         .map_err(|miss| unrouted(miss, &host, parts.uri.path()))?;
-    if let Action::Redirect(redirect) = route.action() {
-        let scheme = settings.forwarded.real_scheme(&parts.headers, client);
-        let target = parts
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        let scheme = scheme.unwrap_or_default();
-        let location = redirect.location(scheme, host.as_str(), target);
-        return respond::redirect(redirect.status, &location).map(Decision::Redirect);
+    match route.action() {
+        Action::Redirect(redirect) => {
+            let scheme = settings.forwarded.real_scheme(&parts.headers, client);
+            let target = parts
+                .uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str());
+            let location = redirect.location(scheme.unwrap_or_default(), host.as_str(), target);
+            return respond::redirect(redirect.status, &location).map(Decision::Answer);
+        }
+        Action::Respond(status) => {
+            return Ok(Decision::Answer(settings.responder.on_purpose(*status)));
+        }
+        _ => {}
     }
     let target = prepared.pick(route).ok_or_else(|| {
         let route = route.get_name().into_owned();
@@ -140,9 +151,33 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends it off.
-    pub(crate) fn forward(self, inner: &Inner, upstream: Upstream) -> Forwarding {
+    pub(crate) fn forward(self, inner: &Inner, upstream: Upstream) -> (Forwarding, Sent) {
         let upstream = upstream.protocol(self.target.protocol);
         let pool = inner.settings.forwarder.pool(&upstream);
-        pool.send(self.request, &self.options)
+        let sent = Sent {
+            target: self.target,
+            addr: upstream.addr(),
+        };
+        (pool.send(self.request, &self.options), sent)
+    }
+}
+
+/// Where a request went.
+pub(crate) struct Sent {
+    target: Target,
+    addr: SocketAddr,
+}
+
+impl Sent {
+    /// Nobody answers at the address: the resolver may know a better one by now.
+    pub(crate) fn failed(&self, error: &Error) {
+        if matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionTimeout
+                | ErrorKind::DestinationIpUnroutable
+        ) {
+            self.target.watch.report_failure(self.addr);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The one place where an error becomes an answer.
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind, ErrorOrigin};
 use mesh_ingress_forward::ResponseBody;
@@ -11,6 +13,9 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+/// What is passed on; only `CONNECT` and `TRACE` are refused (RFC 9110 §15.5.6 wants a list).
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// How the client wants to hear of errors.
@@ -64,11 +69,37 @@ impl Responder {
         if error.kind() == ErrorKind::ConnectionLimitReached {
             headers.insert(RETRY_AFTER, RETRY_SOON);
         }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, METHODS);
+        }
         // Where a message begins and ends is in doubt after a malformed one (RFC 9112 §9.6).
         let malformed = error.kind() == ErrorKind::HttpRequestError;
         if dialect == Dialect::Http && malformed {
             headers.insert(CONNECTION, CLOSE);
         }
+        response
+    }
+
+    /// The answer of a route that has no backend but a status.
+    pub(crate) fn on_purpose(&self, status: StatusCode) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::from(Body::from(format!("{status}\n"))));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, TEXT);
+        let kind = ErrorKind::ProxyInternalResponse;
+        if let Ok(value) = HeaderValue::from_str(&format!("{}; error={kind}", self.name)) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        response
+    }
+
+    /// The answer to an `OPTIONS` that is not to go further (RFC 9110 §7.6.2).
+    pub(crate) fn options(&self) -> Response<ResponseBody> {
+        let mut response = self.on_purpose(StatusCode::NO_CONTENT);
+        *response.body_mut() = ResponseBody::empty();
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_TYPE);
+        headers.insert(ALLOW, METHODS);
         response
     }
 

@@ -1,0 +1,288 @@
+//! What a client is told when its request cannot be served.
+
+mod support;
+
+use http::header::HOST;
+use http::{Method, Request, Response, StatusCode, Version};
+use mesh_ingress::{Body, MeshIngress, ResponseBody, Route};
+use mesh_ingress_testkit::{Fault, Origin};
+use support::{Cluster, body_of, get};
+
+async fn gateway() -> (Cluster, Origin, MeshIngress) {
+    let cluster = Cluster::start().await;
+    let origin = Origin::start().await.unwrap();
+    let port = origin.addr().port();
+    let web = format!("web.default:{port}").parse().unwrap();
+    cluster.service(&web, origin.addr().ip());
+    let route = |path, service: &str| {
+        let route = Route::host("shop.example.com").path_prefix(path);
+        route.to(service.parse().unwrap())
+    };
+    let mesh = cluster
+        .mesh()
+        .route(Route::host("shop.example.com").path_prefix("/").to(web))
+        .route(route("/missing", "missing.default:80"))
+        .route(route("/down", "down.default:9"))
+        .route(route("/metadata", "metadata.default:80"))
+        .build()
+        .unwrap();
+    let down = "down.default:9".parse().unwrap();
+    cluster.service(&down, "127.0.9.9".parse().unwrap());
+    let metadata = "metadata.default:80".parse().unwrap();
+    cluster.service(&metadata, "169.254.169.254".parse().unwrap());
+    (cluster, origin, mesh)
+}
+
+fn error_of(response: &Response<ResponseBody>) -> &str {
+    let status = response.headers()["proxy-status"].to_str().unwrap();
+    status.strip_prefix("mesh-ingress; error=").unwrap()
+}
+
+#[tokio::test]
+async fn each_failure_has_its_status_and_its_rfc9209_type() {
+    let (_cluster, _origin, mesh) = gateway().await;
+    for (path, status, error) in [
+        ("/missing", StatusCode::SERVICE_UNAVAILABLE, "dns_error"),
+        ("/down", StatusCode::BAD_GATEWAY, "connection_refused"),
+        (
+            "/metadata",
+            StatusCode::BAD_GATEWAY,
+            "destination_ip_prohibited",
+        ),
+        ("/../etc", StatusCode::BAD_REQUEST, "http_request_error"),
+    ] {
+        let response = mesh.handle(get("shop.example.com", path)).await.unwrap();
+        assert_eq!(
+            (response.status(), error_of(&response)),
+            (status, error),
+            "{path}"
+        );
+        let body = body_of(response).await;
+        for inside in ["127.", "svc", "default", "169."] {
+            assert!(
+                !body.contains(inside),
+                "the body tells of the inside: {body}"
+            );
+        }
+    }
+    let response = mesh.handle(get("other.example.com", "/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(error_of(&response), "destination_not_found");
+}
+
+#[tokio::test]
+async fn requests_in_doubt_never_reach_an_origin() {
+    let (_cluster, origin, mesh) = gateway().await;
+    let request = |method: Method, uri: &str, fields: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    let host = ("host", "shop.example.com");
+    for (case, request, status) in [
+        ("no Host", request(Method::GET, "/", &[]), 400),
+        ("two Hosts", request(Method::GET, "/", &[host, host]), 400),
+        (
+            "a bad Host",
+            request(Method::GET, "/", &[("host", "shop.example.com/x")]),
+            400,
+        ),
+        (
+            "user information",
+            request(Method::GET, "/", &[("host", "a@shop.example.com")]),
+            400,
+        ),
+        (
+            "two lengths",
+            request(
+                Method::POST,
+                "/",
+                &[host, ("content-length", "0"), ("content-length", "1")],
+            ),
+            400,
+        ),
+        (
+            "a list of codings",
+            request(
+                Method::POST,
+                "/",
+                &[host, ("transfer-encoding", "gzip, chunked")],
+            ),
+            501,
+        ),
+        (
+            "chunked twice",
+            request(
+                Method::POST,
+                "/",
+                &[host, ("transfer-encoding", "chunked, chunked")],
+            ),
+            400,
+        ),
+        (
+            "both framings",
+            request(
+                Method::POST,
+                "/",
+                &[
+                    host,
+                    ("transfer-encoding", "chunked"),
+                    ("content-length", "1"),
+                ],
+            ),
+            400,
+        ),
+        (
+            "CONNECT",
+            request(Method::CONNECT, "shop.example.com:443", &[host]),
+            405,
+        ),
+        ("TRACE", request(Method::TRACE, "/", &[host]), 405),
+        (
+            "another scheme",
+            request(Method::GET, "ftp://shop.example.com/", &[host]),
+            400,
+        ),
+    ] {
+        let response = mesh.handle(request).await.unwrap();
+        let got = response.status().as_u16();
+        assert!(
+            got == status || (got / 100 == 4 && status == 501),
+            "{case}: {got}"
+        );
+        assert_eq!(error_of(&response), "http_request_error", "{case}");
+        assert_eq!(
+            response.headers().contains_key("allow"),
+            status == 405,
+            "{case}"
+        );
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[tokio::test]
+async fn rfc9112_3_2_2_the_target_wins_over_host() {
+    let (_cluster, origin, mesh) = gateway().await;
+    let request = Request::get("http://shop.example.com/x").header(HOST, "evil.example");
+    let response = mesh
+        .handle(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = origin.requests().remove(0);
+    assert_eq!(seen.header_values("x-forwarded-host"), ["shop.example.com"]);
+    assert_eq!(seen.host(), Some("web.default.svc.cluster.local"));
+}
+
+#[tokio::test]
+async fn http10_clients_are_served_and_the_upstream_hears_11() {
+    let (_cluster, origin, mesh) = gateway().await;
+    let mut request = get("shop.example.com", "/");
+    *request.version_mut() = Version::HTTP_10;
+    let response = mesh.handle(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(origin.requests()[0].version, Version::HTTP_11);
+}
+
+#[tokio::test]
+async fn grpc_clients_hear_of_errors_in_grpc() {
+    let (_cluster, _origin, mesh) = gateway().await;
+    for (path, code) in [("/missing/Method", "14"), ("/down/Method", "14")] {
+        let mut request = get("shop.example.com", path);
+        *request.method_mut() = Method::POST;
+        request
+            .headers_mut()
+            .insert("content-type", "application/grpc".parse().unwrap());
+        let response = mesh.handle(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], code, "{path}");
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_comes_later_is_served_without_a_restart() {
+    let (cluster, origin, mesh) = gateway().await;
+    cluster.dns.set_fault(Some(Fault::ServFail));
+    let late = format!("late.default:{}", origin.addr().port())
+        .parse()
+        .unwrap();
+    mesh.set_routes([Route::host("late.example.com").path_prefix("/").to(late)])
+        .unwrap();
+    let response = mesh.handle(get("late.example.com", "/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(error_of(&response), "dns_error");
+
+    cluster.dns.set_fault(None);
+    cluster.service(
+        &format!("late.default:{}", origin.addr().port())
+            .parse()
+            .unwrap(),
+        origin.addr().ip(),
+    );
+    let recovered = async {
+        while mesh
+            .handle(get("late.example.com", "/"))
+            .await
+            .unwrap()
+            .status()
+            != StatusCode::OK
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Looked at again and again; the limit is only for a gateway that never recovers.
+    tokio::time::timeout(std::time::Duration::from_secs(20), recovered)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn details_are_for_operators_only() {
+    let cluster = Cluster::start().await;
+    let route = || {
+        Route::host("shop.example.com")
+            .path_prefix("/")
+            .to("web.default:80".parse().unwrap())
+    };
+    let open = cluster
+        .mesh()
+        .route(route())
+        .expose_details(true)
+        .build()
+        .unwrap();
+    let response = open.handle(get("shop.example.com", "/")).await.unwrap();
+    let status = response.headers()["proxy-status"].to_str().unwrap();
+    assert!(status.contains("; details=\""), "{status}");
+    assert!(status.contains("web.default.svc.cluster.local"), "{status}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let web = || "web.default:80".parse().unwrap();
+    let twice = || Route::host("shop.example.com").path_prefix("/").to(web());
+    let error = MeshIngress::builder().route(twice()).route(twice());
+    let error = error.resolver(Never).build().unwrap_err().to_string();
+    assert!(error.contains("shop.example.com"), "{error}");
+    let error = MeshIngress::builder().route(Route::host("shop.example.com").path_prefix("/"));
+    assert!(
+        error.resolver(Never).build().is_err(),
+        "a route without a backend"
+    );
+    let error = MeshIngress::builder()
+        .name("not a token")
+        .resolver(Never)
+        .build();
+    assert!(error.unwrap_err().to_string().contains("not a token"));
+}
+
+#[derive(Debug)]
+struct Never;
+
+impl mesh_ingress::Resolve for Never {
+    fn watch(&self, service: &mesh_ingress::ServiceRef) -> mesh_ingress::Watch {
+        mesh_ingress::Watch::channel(service.clone()).1
+    }
+}
