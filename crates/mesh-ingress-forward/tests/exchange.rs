@@ -1,4 +1,5 @@
 //! What goes over the wire, and what comes back.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
@@ -170,7 +171,7 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_cross_neither_way() {
     let left: Vec<_> = response
         .headers()
         .keys()
-        .map(|name| name.as_str())
+        .map(http::HeaderName::as_str)
         .collect();
     assert_eq!(left, ["set-cookie", "content-length"]);
     assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);

@@ -1,4 +1,5 @@
 //! What is said when it fails.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! When a connection is used again, and when not.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

@@ -118,6 +118,13 @@ impl Watch {
         self.pick().map(|pick| pick.map(|pick| pick.upstream))
     }
 
+    /// How long ago the address was last confirmed; `None` if it never was, or is fixed.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let resolved = self.0.slot.load().timing.resolved?;
+        Some(Instant::now().saturating_duration_since(resolved))
+    }
+
     /// Waits for the first answer, good or bad, for at most the resolver's resolve timeout (two
     /// seconds by default). Later requests do not wait: they have [`get`](Self::get).
     pub fn ready(&self) -> Ready {

@@ -44,6 +44,7 @@
 mod builder;
 mod connection;
 mod error;
+mod explain;
 mod future;
 mod mesh;
 mod request;
@@ -53,6 +54,7 @@ mod table;
 pub use self::builder::MeshIngressBuilder;
 pub use self::connection::MeshConnection;
 pub use self::error::BuildError;
+pub use self::explain::{BackendExplanation, Explanation, HeaderChange};
 pub use self::future::ResponseFuture;
 pub use self::mesh::MeshIngress;
 

@@ -18,7 +18,9 @@ use tower_service::Service;
 
 use crate::respond::Responder;
 use crate::table::{self, Table};
-use crate::{BuildError, MeshConnection, MeshIngressBuilder, ResponseFuture, request};
+use crate::{
+    BuildError, Explanation, MeshConnection, MeshIngressBuilder, ResponseFuture, explain, request,
+};
 
 /// A mesh-aware gateway: routes requests to Kubernetes Services and reaches them as the mesh
 /// expects.
@@ -94,6 +96,38 @@ impl MeshIngress {
         let client = request.extensions().get::<Downstream>();
         let client = client.map_or_else(Client::unknown, Client::new);
         request::dispatch(&self.inner, &client, request)
+    }
+
+    /// Says what would become of a request, without sending anything: route, backends, what each
+    /// would be told, and where it is.
+    ///
+    /// ```
+    /// use mesh_ingress::{MeshIngress, Route};
+    /// # use mesh_ingress::{Resolve, ServiceRef, Upstream, Watch};
+    /// # #[derive(Debug)]
+    /// # struct Static;
+    /// # impl Resolve for Static {
+    /// #     fn watch(&self, service: &ServiceRef) -> Watch {
+    /// #         let upstream = Upstream::new(([10, 96, 0, 7], 80).into());
+    /// #         Watch::fixed(service.clone(), upstream)
+    /// #     }
+    /// # }
+    /// # let resolver = Static;
+    ///
+    /// let mesh = MeshIngress::builder()
+    ///     .route(Route::host("shop.example.com").path_prefix("/").to("web.default:80".parse()?))
+    ///     .resolver(resolver)
+    ///     .build()?;
+    /// let request = http::Request::get("/cart").header("host", "shop.example.com").body(())?;
+    /// let text = mesh.explain(&request).to_string();
+    /// assert!(text.contains("vhost     web.default.svc.cluster.local"));
+    /// assert!(text.contains("address   10.96.0.7:80"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn explain<B>(&self, request: &Request<B>) -> Explanation {
+        let client = request.extensions().get::<Downstream>();
+        let client = client.map_or_else(Client::unknown, Client::new);
+        explain::explain(&self.inner, &client, request)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -11,19 +11,19 @@ use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, RequestHost, framing};
-use mesh_ingress_route::{Action, Miss, RouteQuery};
+use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
 use mesh_ingress_vhost::set_vhost;
 
 use crate::ResponseFuture;
 use crate::mesh::Inner;
 use crate::respond::{self, Dialect};
-use crate::table::Target;
+use crate::table::{Prepared, Target};
 
 /// A request that only waits to be told where to go.
 pub(crate) struct Addressed<B> {
-    request: Request<B>,
+    pub(crate) request: Request<B>,
+    pub(crate) target: Arc<Target>,
     options: ConnectionOptions,
-    target: Target,
 }
 
 /// Why no backend was taken.
@@ -40,7 +40,7 @@ enum Unrouted {
 }
 
 /// What is to be done with a request.
-enum Decision<B> {
+pub(crate) enum Decision<B> {
     Forward(Addressed<B>),
     Answer(Response<ResponseBody>),
 }
@@ -56,7 +56,7 @@ where
     B::Error: Into<BoxError>,
 {
     let dialect = Dialect::of(request.headers());
-    let addressed = match decide(inner, client, request) {
+    let addressed = match decide(inner, client, request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
         Ok(Decision::Answer(response)) => return ResponseFuture::made(response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
@@ -75,7 +75,12 @@ where
 }
 
 /// Checks the request, finds its backend and sets what the backend is told.
-fn decide<B>(inner: &Inner, client: &Client, request: Request<B>) -> Result<Decision<B>, Error> {
+pub(crate) fn decide<B>(
+    inner: &Inner,
+    client: &Client,
+    request: Request<B>,
+    pick: impl for<'t> FnOnce(&'t Prepared, &Route) -> Option<&'t Arc<Target>>,
+) -> Result<Decision<B>, Error> {
     let settings = &inner.settings;
     let (mut parts, body) = request.into_parts();
     framing::check_request(&parts.method, &parts.uri, parts.version, &parts.headers)?;
@@ -109,7 +114,7 @@ fn decide<B>(inner: &Inner, client: &Client, request: Request<B>) -> Result<Deci
         }
         _ => {}
     }
-    let target = prepared.pick(route).ok_or_else(|| {
+    let target = pick(prepared, route).ok_or_else(|| {
         let route = route.get_name().into_owned();
         Error::new(
             ErrorKind::ProxyConfigurationError,
@@ -125,7 +130,7 @@ fn decide<B>(inner: &Inner, client: &Client, request: Request<B>) -> Result<Deci
         set_vhost(&mut parts, vhost);
     }
     Ok(Decision::Forward(Addressed {
-        target: target.clone(),
+        target: Arc::clone(target),
         options,
         request: Request::from_parts(parts, body),
     }))
@@ -164,7 +169,7 @@ where
 
 /// Where a request went.
 pub(crate) struct Sent {
-    target: Target,
+    target: Arc<Target>,
     addr: SocketAddr,
 }
 

@@ -1,4 +1,5 @@
 //! What a client is told when its request cannot be served.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

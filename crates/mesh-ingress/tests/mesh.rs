@@ -1,4 +1,5 @@
 //! The whole way: through cluster DNS and through both kinds of mesh.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

@@ -1,0 +1,206 @@
+//! What would become of a request, for support and for tests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use mesh_ingress_core::{Error, Protocol, ServiceRef, Vhost};
+use mesh_ingress_headers::Client;
+
+use crate::mesh::Inner;
+use crate::request::{Addressed, Decision, decide};
+
+/// What would become of a request. Made by [`MeshIngress::explain`](crate::MeshIngress::explain);
+/// `Display` writes it for people.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Explanation {
+    /// It is sent to one of these backends: one, unless the route has weights.
+    Forward(Vec<BackendExplanation>),
+    /// It is answered here: a redirect, or a route with a status.
+    Answer {
+        /// The status of the answer.
+        status: StatusCode,
+        /// Where a redirect leads.
+        location: Option<HeaderValue>,
+    },
+    /// It is refused.
+    Refuse(Error),
+}
+
+/// One backend of an [`Explanation`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BackendExplanation {
+    /// The name of the route.
+    pub route: Arc<str>,
+    /// The Service.
+    pub service: ServiceRef,
+    /// What `Host` / `:authority` is set to; `None` if the client's is kept.
+    pub vhost: Option<Vhost>,
+    /// Where the Service is, as far as that is known: `None` before the first answer of DNS.
+    pub addresses: Option<Result<Vec<SocketAddr>, Error>>,
+    /// How long ago DNS confirmed the address.
+    pub age: Option<Duration>,
+    /// The protocol spoken to it. Together with the addresses it is what connections are shared
+    /// by: the pool's key.
+    pub protocol: Protocol,
+    /// The target as it is sent.
+    pub target: String,
+    /// What the backend is told otherwise than the client said it.
+    pub headers: Vec<HeaderChange>,
+}
+
+/// A header field that differs between what came and what is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderChange {
+    /// The field.
+    pub name: String,
+    /// Its values as they came; empty if the field is added.
+    pub before: Vec<HeaderValue>,
+    /// Its values as they are sent; empty if the field is removed.
+    pub after: Vec<HeaderValue>,
+}
+
+pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -> Explanation {
+    let mut backends = Vec::new();
+    loop {
+        let asked = backends.len();
+        let mut last = true;
+        let decision = decide(inner, client, head(request), |prepared, route| {
+            let targets = prepared.targets();
+            last = asked + 1 >= targets.len();
+            targets.get(asked).or_else(|| prepared.pick(route))
+        });
+        match decision {
+            Err(error) => return Explanation::Refuse(error),
+            Ok(Decision::Answer(response)) => {
+                return Explanation::Answer {
+                    status: response.status(),
+                    location: response.headers().get(http::header::LOCATION).cloned(),
+                };
+            }
+            Ok(Decision::Forward(addressed)) => {
+                backends.push(backend(request.headers(), &addressed));
+            }
+        }
+        if last {
+            return Explanation::Forward(backends);
+        }
+    }
+}
+
+fn head<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head
+}
+
+fn backend(came: &HeaderMap, addressed: &Addressed<()>) -> BackendExplanation {
+    let target = &addressed.target;
+    let uri = addressed.request.uri();
+    let resolved = target.watch.get();
+    BackendExplanation {
+        route: Arc::clone(&target.route),
+        service: target.watch.service().clone(),
+        vhost: target.vhost.clone(),
+        addresses: resolved.map(|found| found.map(|upstream| upstream.addresses().to_vec())),
+        age: target.watch.age(),
+        protocol: target.protocol,
+        target: uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
+            .to_owned(),
+        headers: changes(came, addressed.request.headers()),
+    }
+}
+
+fn changes(before: &HeaderMap, after: &HeaderMap) -> Vec<HeaderChange> {
+    let names: BTreeMap<&str, ()> = before
+        .keys()
+        .chain(after.keys())
+        .map(|name| (name.as_str(), ()))
+        .collect();
+    let values = |headers: &HeaderMap, name: &str| -> Vec<HeaderValue> {
+        headers.get_all(name).iter().cloned().collect()
+    };
+    names
+        .into_keys()
+        .map(|name| HeaderChange {
+            name: name.to_owned(),
+            before: values(before, name),
+            after: values(after, name),
+        })
+        .filter(|change| change.before != change.after)
+        .collect()
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward(backends) => {
+                for (number, backend) in backends.iter().enumerate() {
+                    if number > 0 {
+                        writeln!(f)?;
+                    }
+                    backend.fmt(f)?;
+                }
+                Ok(())
+            }
+            Self::Answer { status, location } => {
+                write!(f, "answered here: {status}")?;
+                match location {
+                    Some(location) => write!(f, ", to {location:?}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Refuse(error) => write!(f, "refused: {}", error.report()),
+        }
+    }
+}
+
+impl fmt::Display for BackendExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "route     {}", self.route)?;
+        writeln!(f, "service   {}", self.service)?;
+        match &self.vhost {
+            Some(vhost) => writeln!(f, "vhost     {vhost}")?,
+            None => writeln!(f, "vhost     (as the client said)")?,
+        }
+        match &self.addresses {
+            None => writeln!(f, "address   not resolved yet")?,
+            Some(Err(error)) => writeln!(f, "address   none: {}", error.report())?,
+            Some(Ok(addresses)) => {
+                write!(f, "address  ")?;
+                for address in addresses {
+                    write!(f, " {address}")?;
+                }
+                if let Some(age) = self.age {
+                    write!(f, ", confirmed {:.1} s ago", age.as_secs_f64())?;
+                }
+                writeln!(f)?;
+            }
+        }
+        writeln!(f, "protocol  {}", self.protocol.as_str())?;
+        write!(f, "target    {}", self.target)?;
+        for change in &self.headers {
+            for value in &change.before {
+                write!(f, "\n- {}: {}", change.name, text(value))?;
+            }
+            for value in &change.after {
+                write!(f, "\n+ {}: {}", change.name, text(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
