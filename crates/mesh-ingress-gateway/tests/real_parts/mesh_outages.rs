@@ -45,8 +45,8 @@ fn a_dns_outage_of_30_seconds_fails_no_request() {
         });
         let outcomes = load.stop();
         println!(
-            "DNS gone for {outage:?}: {} requests, none failed; then {asked} queries",
-            outcomes.len()
+            "DNS gone for {outage:?}: {}; then {asked} queries",
+            Failures::of(&outcomes)
         );
         assert!(
             outcomes.len() > 1000,

@@ -75,6 +75,7 @@ impl Embedded {
                     tokio::select! {
                         accepted = listener.accept() => {
                             let (stream, peer) = accepted.expect("a connection");
+                            stream.set_nodelay(true).expect("a socket option");
                             let connection = mesh.for_connection(&Downstream::new(peer));
                             let service = TowerToHyperService::new(connection);
                             tokio::spawn(async move {

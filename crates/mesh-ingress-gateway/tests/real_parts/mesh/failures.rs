@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::load::{Kind, Outcome};
 
@@ -11,6 +11,7 @@ pub(crate) struct Failures<'a> {
     groups: BTreeMap<(Kind, &'a str), Vec<&'a Outcome>>,
     since: Instant,
     of: usize,
+    slowest: Duration,
 }
 
 impl<'a> Failures<'a> {
@@ -25,10 +26,13 @@ impl<'a> Failures<'a> {
                     .push(outcome);
             }
         }
+        let served = outcomes.iter().filter(|outcome| outcome.result.is_ok());
+        let slowest = served.map(|outcome| outcome.ended - outcome.started);
         Self {
             groups,
             since: since.unwrap_or_else(Instant::now),
             of: outcomes.len(),
+            slowest: slowest.max().unwrap_or_default(),
         }
     }
 
@@ -45,7 +49,11 @@ impl<'a> Failures<'a> {
 
 impl fmt::Display for Failures<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} requests failed", self.count(), self.of)?;
+        let (failed, of, slowest) = (self.count(), self.of, self.slowest);
+        write!(
+            f,
+            "{failed} of {of} requests failed, the others took up to {slowest:?}"
+        )?;
         // Before and after.
         let offset = |at: Instant| {
             at.duration_since(self.since).as_secs_f64()

@@ -239,7 +239,7 @@ impl Client {
 
     async fn h2(&mut self, request: Request<ClientBody>) -> Result<Response<Incoming>, Fault> {
         if self.h2.as_mut().is_none_or(|sender| sender.is_closed()) {
-            let stream = TcpStream::connect(Gateway::ADDR).await?;
+            let stream = connect().await?;
             let (sender, connection) =
                 http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             tokio::spawn(connection);
@@ -282,8 +282,15 @@ impl Client {
     }
 }
 
-async fn connect_h1() -> Result<http1::SendRequest<ClientBody>, Fault> {
+async fn connect() -> Result<TcpStream, Fault> {
     let stream = TcpStream::connect(Gateway::ADDR).await?;
+    // A body right after its head is not to wait for an acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn connect_h1() -> Result<http1::SendRequest<ClientBody>, Fault> {
+    let stream = connect().await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
     Ok(sender)
