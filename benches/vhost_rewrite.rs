@@ -1,0 +1,71 @@
+//! What it costs to say the Service's name: `UpstreamVhostLayer` around a service that does nothing.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::task::{Context, Poll};
+
+use criterion::{BatchSize, Criterion};
+use http::{Request, header::HOST};
+use mesh_ingress::{ClusterDomain, ServiceRef, UpstreamVhostLayer};
+use tower::{Layer as _, Service};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Gives the request back.
+#[derive(Clone)]
+struct Nothing;
+
+impl Service<Request<()>> for Nothing {
+    type Response = Request<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Request<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        ready(Ok(request))
+    }
+}
+
+fn request(target: &str) -> Result<Request<()>, http::Error> {
+    Request::get(target)
+        .header(HOST, "shop.example.com")
+        .header("user-agent", "bench")
+        .header("accept", "*/*")
+        .header("cookie", "session=0123456789abcdef")
+        .body(())
+}
+
+fn main() -> Result<(), BoxError> {
+    let web: ServiceRef = "web.default:80".parse()?;
+    let vhost = web.vhost(&ClusterDomain::default());
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("vhost_rewrite");
+    let services = [
+        ("derived", UpstreamVhostLayer::new(vhost).layer(Nothing)),
+        ("preserve", UpstreamVhostLayer::preserve().layer(Nothing)),
+    ];
+    for (name, mut service) in services {
+        let forms = [
+            ("origin_form", "/cart?id=7"),
+            ("absolute_form", "http://shop.example.com/cart?id=7"),
+        ];
+        for (form, target) in forms {
+            let request = request(target)?;
+            group.bench_function(format!("{name}/{form}"), |bencher| {
+                bencher.iter_batched(
+                    || request.clone(),
+                    |request| service.call(black_box(request)),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}
