@@ -174,7 +174,11 @@ impl Progress {
 /// Holds the connection it arrives on: read to its end, the connection goes back to the pool;
 /// dropped before, the connection is closed (HTTP/1) or the stream reset (HTTP/2), so that the
 /// upstream stops working for nobody.
-pub struct ResponseBody(ResponseKind);
+pub struct ResponseBody {
+    kind: ResponseKind,
+    /// An error that is held back for a moment.
+    failed: Option<BoxError>,
+}
 
 enum ResponseKind {
     Local(Body),
@@ -184,24 +188,28 @@ enum ResponseKind {
 
 impl ResponseBody {
     pub(crate) fn http1(stream: h1::ResponseStream) -> Self {
-        Self(ResponseKind::Http1(stream))
+        Self::of(ResponseKind::Http1(stream))
     }
 
     pub(crate) fn http2(stream: h2::ResponseStream) -> Self {
-        Self(ResponseKind::Http2(stream))
+        Self::of(ResponseKind::Http2(stream))
+    }
+
+    fn of(kind: ResponseKind) -> Self {
+        Self { kind, failed: None }
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self(ResponseKind::Local(Body::empty()))
+        Self::of(ResponseKind::Local(Body::empty()))
     }
 }
 
 impl From<Body> for ResponseBody {
     /// A response made by the gateway itself.
     fn from(body: Body) -> Self {
-        Self(ResponseKind::Local(body))
+        Self::of(ResponseKind::Local(body))
     }
 }
 
@@ -213,15 +221,28 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        without_forbidden_trailers(match &mut self.0 {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = match &mut self.kind {
             ResponseKind::Local(body) => Pin::new(body).poll_frame(cx),
             ResponseKind::Http1(stream) => stream.poll_frame(cx),
             ResponseKind::Http2(stream) => stream.poll_frame(cx),
-        })
+        };
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                // A server drops what it has not flushed yet when the body fails. Told one poll
+                // later, it has sent what did arrive, and the client sees where it broke off.
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => without_forbidden_trailers(polled),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             ResponseKind::Local(body) => body.is_end_stream(),
             ResponseKind::Http1(stream) => stream.is_end_stream(),
             ResponseKind::Http2(stream) => stream.is_end_stream(),
@@ -229,7 +250,7 @@ impl HttpBody for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             ResponseKind::Local(body) => body.size_hint(),
             ResponseKind::Http1(stream) => stream.size_hint(),
             ResponseKind::Http2(stream) => stream.size_hint(),
@@ -239,7 +260,7 @@ impl HttpBody for ResponseBody {
 
 impl fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
+        let kind = match &self.kind {
             ResponseKind::Local(_) => "local",
             ResponseKind::Http1(_) => "http1",
             ResponseKind::Http2(_) => "h2c",
