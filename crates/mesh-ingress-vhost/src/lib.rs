@@ -36,6 +36,14 @@
 //! # }
 //! ```
 //!
+//! # The way back
+//!
+//! An upstream that was told its internal name builds its absolute links with it: `Location:
+//! http://web.default.svc.cluster.local/cart`. The layer remembers what the client called this
+//! gateway and puts that back, in `Location`, `Content-Location`, `Refresh`, `Link`, `Set-Cookie`
+//! and `Access-Control-Allow-Origin`; [`restore`] has the rules, and is what to call without
+//! layers, together with [`set_vhost`] and [`PublicIdentity`].
+//!
 //! # When to keep the public name
 //!
 //! [`UpstreamVhostLayer::preserve`] leaves both alone. That is safe where the mesh routes by
@@ -43,8 +51,15 @@
 //! at all) and needed by applications that build links from `Host`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod future;
+mod identity;
+mod inside;
 mod layer;
+mod restore;
 mod rewrite;
 
+pub use self::future::ResponseFuture;
+pub use self::identity::PublicIdentity;
 pub use self::layer::{UpstreamVhost, UpstreamVhostLayer};
+pub use self::restore::restore;
 pub use self::rewrite::set_vhost;
