@@ -23,7 +23,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve HTTP/1.1 and h2c, until SIGTERM or SIGINT.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Read Ingress manifests and say what would become of them.
     Check(Check),
 }

@@ -44,6 +44,7 @@
 mod builder;
 mod connection;
 mod error;
+mod event;
 mod explain;
 mod future;
 mod mesh;

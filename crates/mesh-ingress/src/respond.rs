@@ -4,8 +4,10 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use mesh_ingress_core::{Body, Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_core::{Body, Error, ErrorKind};
 use mesh_ingress_forward::ResponseBody;
+
+use crate::event::Failures;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -43,6 +45,7 @@ impl Dialect {
 pub(crate) struct Responder {
     name: String,
     details: bool,
+    failures: Failures,
 }
 
 impl Responder {
@@ -50,12 +53,13 @@ impl Responder {
         Self {
             name: name.to_owned(),
             details,
+            failures: Failures::default(),
         }
     }
 
     /// The answer to a request that failed with `error`, which is logged here, once.
     pub(crate) fn respond(&self, dialect: Dialect, error: &Error) -> Response<ResponseBody> {
-        log(error);
+        self.failures.log(error);
         let status = status(error);
         let mut response = match dialect {
             Dialect::Http => http_answer(status, error),
@@ -191,14 +195,5 @@ fn grpc_code(status: StatusCode) -> &'static str {
         408 | 504 => "4",        // DEADLINE_EXCEEDED
         429 | 502 | 503 => "14", // UNAVAILABLE
         _ => "2",                // UNKNOWN
-    }
-}
-
-fn log(error: &Error) {
-    let kind = error.kind().as_str();
-    let origin = error.origin().as_str();
-    match error.origin() {
-        ErrorOrigin::Client => tracing::debug!(kind, origin, "{}", error.report()),
-        _ => tracing::warn!(kind, origin, "{}", error.report()),
     }
 }

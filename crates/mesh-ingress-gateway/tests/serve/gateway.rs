@@ -8,9 +8,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_ingress::Body;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-ingress"));
@@ -25,7 +26,8 @@ pub(crate) fn binary() -> Command {
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    /// Read by a task all the time: a full pipe would hold the gateway up.
+    log: mpsc::UnboundedReceiver<String>,
 }
 
 impl Gateway {
@@ -36,7 +38,13 @@ impl Gateway {
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(options);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = sender.send(line);
+            }
+        });
         let mut gateway = Self {
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
             child,
@@ -51,7 +59,7 @@ impl Gateway {
     /// Reads its log up to a line with this text.
     pub(crate) async fn wait_for_line(&mut self, text: &str) -> String {
         let mut seen = String::new();
-        while let Some(line) = self.log.next_line().await.unwrap() {
+        while let Some(line) = self.log.recv().await {
             if line.contains(text) {
                 return line;
             }
@@ -71,8 +79,6 @@ impl Gateway {
 
     /// Waits for its end.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
-        // The log is read to its end, so that the process never waits for us.
-        while let Ok(Some(_)) = self.log.next_line().await {}
         self.child.wait().await.unwrap().code()
     }
 
