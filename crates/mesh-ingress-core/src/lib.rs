@@ -29,6 +29,7 @@ mod error;
 mod name;
 mod service_ref;
 mod upstream;
+mod verdict;
 mod vhost;
 
 pub use self::body::Body;
@@ -38,6 +39,7 @@ pub use self::error::{Error, ErrorKind, ErrorOrigin, Report};
 pub use self::name::ParseError;
 pub use self::service_ref::{ServicePort, ServiceRef};
 pub use self::upstream::{Protocol, Upstream};
+pub use self::verdict::Verdict;
 pub use self::vhost::{Vhost, VhostPolicy};
 
 /// The error type of bodies and of causes: what tower and hyper use, too.

@@ -68,6 +68,7 @@ mod own;
 pub mod response;
 pub mod trailers;
 mod trusted;
+pub mod verdict;
 pub mod via;
 
 pub use self::client::Client;
@@ -78,4 +79,5 @@ pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
 pub use self::names::FieldGroup;
 pub use self::trusted::TrustedPeers;
+pub use self::verdict::{Evidence, VerdictRules, VerdictRulesBuilder};
 pub use self::via::Via;

@@ -1,0 +1,528 @@
+//! What a response tells about the way it came.
+//!
+//! # Evidence, and what it proves
+//!
+//! Response fields prove less than they seem to. Behind an Istio sidecar every answer bears
+//! `server: envoy` and `x-envoy-upstream-service-time`, **also one that went past the mesh**
+//! through the catch-all virtual host and `PassthroughCluster`; the sidecar overwrites `server`
+//! and removes `x-envoy-peer-metadata*` (istio/proxy `peer_metadata/filter.cc`, `discover`) and,
+//! if it traces, `x-envoy-decorator-operation`, so that the destination's own marks do not get
+//! here. Where `server: istio-envoy` is seen, no sidecar of ours was on the way. This is what each piece of evidence means, the strongest first; the first that is found
+//! decides.
+//!
+//! | [`Evidence`] | found | default | sidecar | ambient | Linkerd | because |
+//! |---|---|---|---|---|---|---|
+//! | [`MeshCluster`](Evidence::MeshCluster) | the [cluster field](VerdictRulesBuilder::cluster_field), `outbound\|…` | meshed | meshed | meshed | meshed | Envoy itself says which cluster it sent the request to |
+//! | [`PassthroughCluster`](Evidence::PassthroughCluster) | the cluster field, `PassthroughCluster`, `BlackHoleCluster` | passthrough | passthrough | passthrough | passthrough | the same |
+//! | [`LinkerdIdentity`](Evidence::LinkerdIdentity) | `l5d-server-id` | meshed | meshed | meshed | meshed | Linkerd removes what the server said and says it only of a peer with a proven TLS identity (older releases; `linkerd2-proxy`, outbound endpoint stack) |
+//! | [`PeerMetadata`](Evidence::PeerMetadata) | `x-envoy-peer-metadata`, `x-envoy-peer-metadata-id` | meshed | meshed | meshed | meshed | a proxy of the destination answers with it only if a proxy of ours had sent it (istio/proxy `peer_metadata/filter.cc`, `inject`) |
+//! | [`DestinationProxy`](Evidence::DestinationProxy) | `server: istio-envoy`, or `x-envoy-decorator-operation` without `server: envoy` | unknown | passthrough | meshed | unknown | written by an inbound sidecar or a waypoint, overwritten by an outbound sidecar (istio `proxy_headers.go`: `ServerName`, `OVERWRITE`). Behind a sidecar: it was passed by. In ambient: that is the waypoint. Else it may be a `PERMISSIVE` pod that took cleartext |
+//! | [`Envoy`](Evidence::Envoy) | `x-envoy-upstream-service-time` or `x-envoy-attempt-count` | unknown | unknown | unknown | unknown | some Envoy passed a response on; a sidecar does the same for the mesh and for `PassthroughCluster`. Under `REGISTRY_ONLY` it does not: [`registry_only`](VerdictRulesBuilder::registry_only) |
+//! | [`ProxyReply`](Evidence::ProxyReply) | `server: envoy` and none of those; `l5d-proxy-error` | unknown | unknown | unknown | unknown | the proxy answered by itself: no route, blocked, no healthy pod |
+//! | [`Linkerd`](Evidence::Linkerd) | any other `l5d-*` | unknown | unknown | unknown | unknown | a Linkerd proxy was there, and did not say whether the peer had an identity |
+//! | [`Nothing`](Evidence::Nothing) | none of all that | unknown | passthrough | unknown | unknown | a sidecar always leaves `server: envoy` on HTTP; ztunnel and today's Linkerd leave nothing |
+//!
+//! The columns are [`VerdictRules::default`], [`istio_sidecar`](VerdictRules::istio_sidecar),
+//! [`istio_ambient`](VerdictRules::istio_ambient) and [`linkerd`](VerdictRules::linkerd). Anything
+//! an application may write an application can forge, but for the cluster field.
+//!
+//! # To know for sure behind a sidecar
+//!
+//! Let the gateway's sidecar say which cluster it used, in a field that
+//! [`ResponseHygiene`](crate::response::ResponseHygiene) removes again, and name it in
+//! [`cluster_field`](VerdictRulesBuilder::cluster_field):
+//!
+//! ```yaml
+//! apiVersion: networking.istio.io/v1alpha3
+//! kind: EnvoyFilter
+//! metadata: { name: tell-the-cluster }
+//! spec:
+//!   workloadSelector: { labels: { app: my-gateway } }
+//!   configPatches:
+//!   - applyTo: ROUTE_CONFIGURATION
+//!     match: { context: SIDECAR_OUTBOUND }
+//!     patch:
+//!       operation: MERGE
+//!       value:
+//!         response_headers_to_add:
+//!         - header: { key: x-istio-cluster, value: "%UPSTREAM_CLUSTER_RAW%" }
+//!           append_action: OVERWRITE_IF_EXISTS_OR_ADD
+//! ```
+//!
+//! ```
+//! use http::{HeaderMap, HeaderValue};
+//! use mesh_ingress_core::Verdict;
+//! use mesh_ingress_headers::VerdictRules;
+//!
+//! let rules = VerdictRules::istio_sidecar()
+//!     .to_builder()
+//!     .cluster_field("x-istio-cluster")
+//!     .build()?;
+//! let mut headers = HeaderMap::new();
+//! headers.insert("server", HeaderValue::from_static("envoy"));
+//! headers.insert("x-envoy-upstream-service-time", HeaderValue::from_static("3"));
+//! assert_eq!(rules.judge(&headers), Verdict::Unknown);
+//! headers.insert("x-istio-cluster", HeaderValue::from_static("PassthroughCluster"));
+//! assert_eq!(rules.judge(&headers), Verdict::Passthrough);
+//! # Ok::<(), mesh_ingress_headers::InvalidSetting>(())
+//! ```
+
+use std::fmt;
+
+use http::header::{HeaderMap, HeaderName, SERVER};
+use mesh_ingress_core::Verdict;
+
+use crate::InvalidSetting;
+
+/// The verdict on a response by its fields, with [`VerdictRules::default`]: for when it is not
+/// known which data plane there is. Nothing is allocated.
+#[must_use]
+pub fn of(headers: &HeaderMap) -> Verdict {
+    VerdictRules::DEFAULT.judge(headers)
+}
+
+macro_rules! evidence {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal;)*) => {
+        /// What is found in a response. See the [module](self) for what it proves.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Evidence {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Evidence {
+            /// Every piece of evidence, the strongest first.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// A word in lower case, for logs.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+evidence! {
+    /// The cluster field names a cluster of the mesh.
+    MeshCluster = "mesh_cluster";
+    /// The cluster field names the cluster for what the mesh does not know.
+    PassthroughCluster = "passthrough_cluster";
+    /// Linkerd has proven who the destination is.
+    LinkerdIdentity = "linkerd_identity";
+    /// Two proxies of Istio have told each other who they are.
+    PeerMetadata = "peer_metadata";
+    /// A proxy on the side of the destination, and none on ours.
+    DestinationProxy = "destination_proxy";
+    /// Some Envoy passed on a response of its upstream.
+    Envoy = "envoy";
+    /// A proxy answered by itself.
+    ProxyReply = "proxy_reply";
+    /// Some Linkerd proxy was on the way.
+    Linkerd = "linkerd";
+    /// No proxy left a mark.
+    Nothing = "nothing";
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What each [`Evidence`] is taken for.
+///
+/// One pass over the names of the fields; nothing is allocated. To be used before
+/// [`ResponseHygiene`](crate::response::ResponseHygiene) removes what it reads.
+#[derive(Clone, Debug)]
+pub struct VerdictRules {
+    verdicts: [Verdict; Evidence::ALL.len()],
+    cluster_field: Option<HeaderName>,
+}
+
+impl VerdictRules {
+    const DEFAULT: Self = {
+        use Verdict::{Meshed, Passthrough, Unknown};
+        Self {
+            // In the order of the evidence.
+            verdicts: [
+                Meshed,
+                Passthrough,
+                Meshed,
+                Meshed,
+                Unknown,
+                Unknown,
+                Unknown,
+                Unknown,
+                Unknown,
+            ],
+            cluster_field: None,
+        }
+    };
+
+    /// For a gateway behind an Istio sidecar, and targets whose ports are named `http…` or
+    /// `grpc…`.
+    ///
+    /// The sidecar must mark its responses as it does unless told otherwise: where
+    /// `proxyHeaders.server` and `proxyHeaders.envoyDebugHeaders` are both disabled, set
+    /// [`Evidence::Nothing`] to [`Verdict::Unknown`].
+    #[must_use]
+    pub fn istio_sidecar() -> Self {
+        let mut rules = Self::DEFAULT;
+        rules.set(Evidence::DestinationProxy, Verdict::Passthrough);
+        rules.set(Evidence::Nothing, Verdict::Passthrough);
+        rules
+    }
+
+    /// For a gateway in Istio's ambient mode, and targets that have waypoints and no sidecars.
+    #[must_use]
+    pub fn istio_ambient() -> Self {
+        let mut rules = Self::DEFAULT;
+        rules.set(Evidence::DestinationProxy, Verdict::Meshed);
+        rules
+    }
+
+    /// For a gateway behind Linkerd's proxy: the defaults, since today's proxies say nothing of a
+    /// response that they only passed on.
+    #[must_use]
+    pub fn linkerd() -> Self {
+        Self::DEFAULT
+    }
+
+    /// Begins with [`VerdictRules::default`].
+    #[must_use]
+    pub fn builder() -> VerdictRulesBuilder {
+        Self::DEFAULT.to_builder()
+    }
+
+    /// Begins with these rules.
+    #[must_use]
+    pub fn to_builder(&self) -> VerdictRulesBuilder {
+        VerdictRulesBuilder {
+            rules: self.clone(),
+            cluster_field: None,
+        }
+    }
+
+    /// The verdict on a response by its fields.
+    #[must_use]
+    pub fn judge(&self, headers: &HeaderMap) -> Verdict {
+        self.verdict(self.evidence(headers))
+    }
+
+    /// What a piece of evidence is taken for.
+    #[must_use]
+    pub fn verdict(&self, evidence: Evidence) -> Verdict {
+        let verdict = self.verdicts.get(evidence as usize);
+        verdict.copied().unwrap_or_default()
+    }
+
+    /// The strongest evidence in the fields of a response.
+    #[must_use]
+    pub fn evidence(&self, headers: &HeaderMap) -> Evidence {
+        if let Some(evidence) = self.cluster(headers) {
+            return evidence;
+        }
+        let server = headers.get(SERVER).map_or(&b""[..], |v| v.as_bytes());
+        let strongest = headers
+            .keys()
+            .filter_map(|name| mark(name.as_str(), server))
+            .min_by_key(|evidence| *evidence as usize);
+        match (strongest, server) {
+            (Some(Evidence::LinkerdIdentity), _) => Evidence::LinkerdIdentity,
+            (Some(Evidence::PeerMetadata), _) => Evidence::PeerMetadata,
+            (_, b"istio-envoy") => Evidence::DestinationProxy,
+            (None, b"envoy") => Evidence::ProxyReply,
+            (found, _) => found.unwrap_or(Evidence::Nothing),
+        }
+    }
+
+    fn cluster(&self, headers: &HeaderMap) -> Option<Evidence> {
+        let mut lines = headers.get_all(self.cluster_field.as_ref()?).iter();
+        let cluster = lines.next()?.as_bytes();
+        // Of two, one is not the sidecar's, and nobody knows which.
+        if lines.next().is_some() {
+            return None;
+        }
+        match cluster {
+            b"PassthroughCluster" | b"BlackHoleCluster" => Some(Evidence::PassthroughCluster),
+            _ if cluster.starts_with(b"outbound|") => Some(Evidence::MeshCluster),
+            _ => None,
+        }
+    }
+
+    fn set(&mut self, evidence: Evidence, verdict: Verdict) {
+        if let Some(slot) = self.verdicts.get_mut(evidence as usize) {
+            *slot = verdict;
+        }
+    }
+}
+
+impl Default for VerdictRules {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What the name of a field is evidence of.
+fn mark(name: &str, server: &[u8]) -> Option<Evidence> {
+    if let Some(rest) = name.strip_prefix("x-envoy-") {
+        return match rest {
+            "peer-metadata" | "peer-metadata-id" => Some(Evidence::PeerMetadata),
+            // An outbound Envoy that does not trace leaves it, but overwrites `server`.
+            "decorator-operation" if server != b"envoy" => Some(Evidence::DestinationProxy),
+            "upstream-service-time" | "attempt-count" => Some(Evidence::Envoy),
+            _ => None,
+        };
+    }
+    match name.strip_prefix("l5d-")? {
+        "server-id" => Some(Evidence::LinkerdIdentity),
+        "proxy-error" => Some(Evidence::ProxyReply),
+        _ => Some(Evidence::Linkerd),
+    }
+}
+
+/// Settings of [`VerdictRules`].
+#[derive(Clone, Debug)]
+pub struct VerdictRulesBuilder {
+    rules: VerdictRules,
+    cluster_field: Option<String>,
+}
+
+impl VerdictRulesBuilder {
+    /// What a piece of evidence is taken for. Defaults: see the [module](self).
+    #[must_use]
+    pub fn when(mut self, evidence: Evidence, verdict: Verdict) -> Self {
+        self.rules.set(evidence, verdict);
+        self
+    }
+
+    /// For a mesh whose outbound policy is `REGISTRY_ONLY`: takes [`Evidence::Envoy`] for
+    /// [`Verdict::Meshed`]. There the sidecar answers by itself what it does not know, so what
+    /// it passed on is of the mesh.
+    #[must_use]
+    pub fn registry_only(self) -> Self {
+        self.when(Evidence::Envoy, Verdict::Meshed)
+    }
+
+    /// A response field in which the gateway's own sidecar says `%UPSTREAM_CLUSTER_RAW%`. None by
+    /// default: Istio has to be told, see the [module](self). It must overwrite the field; a
+    /// response with two of them is judged by the rest.
+    #[must_use]
+    pub fn cluster_field(mut self, name: &str) -> Self {
+        self.cluster_field = Some(name.to_owned());
+        self
+    }
+
+    /// The rules.
+    ///
+    /// # Errors
+    /// When the cluster field is no field name.
+    pub fn build(mut self) -> Result<VerdictRules, InvalidSetting> {
+        if let Some(name) = self.cluster_field {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                InvalidSetting::new("cluster_field", format!("{name:?} is no field name"))
+            })?;
+            self.rules.cluster_field = Some(parsed);
+        }
+        Ok(self.rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use mesh_ingress_core::Verdict::{Meshed, Passthrough, Unknown};
+
+    use super::Evidence::{
+        DestinationProxy, Envoy, Linkerd, LinkerdIdentity, MeshCluster, Nothing,
+        PassthroughCluster, PeerMetadata, ProxyReply,
+    };
+    use super::*;
+
+    fn fields(text: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for field in text.split(" | ").filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once(": ").unwrap();
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn each_piece_of_evidence_is_found_and_the_strongest_counts() {
+        let cases: &[(&str, Evidence)] = &[
+            // As a real Envoy with a sidecar's routes answers: for a service, for PassthroughCluster
+            // (the same), when it blocks, when the pod is down.
+            ("server: envoy | x-envoy-upstream-service-time: 2", Envoy),
+            ("server: envoy | content-length: 0", ProxyReply),
+            // As an inbound sidecar or a waypoint answers, seen without a sidecar of ours.
+            (
+                "server: istio-envoy | x-envoy-upstream-service-time: 2",
+                DestinationProxy,
+            ),
+            (
+                "server: istio-envoy | x-envoy-upstream-service-time: 2 | x-envoy-decorator-operation: web.default.svc.cluster.local:80/*",
+                DestinationProxy,
+            ),
+            (
+                "server: nginx | x-envoy-decorator-operation: x",
+                DestinationProxy,
+            ),
+            // Refused by the destination's own policy.
+            ("server: istio-envoy | content-length: 19", DestinationProxy),
+            (
+                "server: istio-envoy | l5d-remote-ip: 10.0.0.7",
+                DestinationProxy,
+            ),
+            // An outbound Envoy that does not trace lets the operation through.
+            (
+                "server: envoy | x-envoy-upstream-service-time: 2 | x-envoy-decorator-operation: x",
+                Envoy,
+            ),
+            ("server: envoy | x-envoy-decorator-operation: x", ProxyReply),
+            // `proxyHeaders.server` disabled or set.
+            ("server: nginx | x-envoy-upstream-service-time: 2", Envoy),
+            ("server: acme | x-envoy-attempt-count: 1", Envoy),
+            ("server: envoy | x-envoy-attempt-count: 1", Envoy),
+            (
+                "server: envoy | x-envoy-upstream-service-time: 2 | x-envoy-peer-metadata-id: sidecar~10.0.0.7~web~x",
+                PeerMetadata,
+            ),
+            ("x-envoy-peer-metadata: CiAK", PeerMetadata),
+            (
+                "server: istio-envoy | x-envoy-peer-metadata: CiAK",
+                PeerMetadata,
+            ),
+            (
+                "l5d-server-id: web.default.serviceaccount.identity.linkerd.cluster.local | l5d-remote-ip: 10.0.0.7",
+                LinkerdIdentity,
+            ),
+            (
+                "l5d-proxy-error: service in fail-fast | l5d-proxy-connection: close",
+                ProxyReply,
+            ),
+            ("l5d-remote-ip: 10.0.0.7", Linkerd),
+            (
+                "server: envoy | l5d-proxy-error: x | x-envoy-upstream-service-time: 3",
+                Envoy,
+            ),
+            ("", Nothing),
+            ("server: nginx | x-envoy-ratelimited: true", Nothing),
+            ("server: envoyage | x-l5d-server-id: x", Nothing),
+            // Without the setting it is a field like any other.
+            ("x-istio-cluster: PassthroughCluster", Nothing),
+        ];
+        let rules = VerdictRules::default();
+        for (text, expected) in cases {
+            let headers = fields(text);
+            assert_eq!(rules.evidence(&headers), *expected, "{text}");
+            assert_eq!(of(&headers), rules.verdict(*expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_data_plane_reads_the_evidence_its_own_way() {
+        let rules = [
+            VerdictRules::default(),
+            VerdictRules::istio_sidecar(),
+            VerdictRules::istio_ambient(),
+            VerdictRules::linkerd(),
+        ];
+        let table: &[(Evidence, [Verdict; 4])] = &[
+            (MeshCluster, [Meshed; 4]),
+            (PassthroughCluster, [Passthrough; 4]),
+            (LinkerdIdentity, [Meshed; 4]),
+            (PeerMetadata, [Meshed; 4]),
+            (DestinationProxy, [Unknown, Passthrough, Meshed, Unknown]),
+            (Envoy, [Unknown; 4]),
+            (ProxyReply, [Unknown; 4]),
+            (Linkerd, [Unknown; 4]),
+            (Nothing, [Unknown, Passthrough, Unknown, Unknown]),
+        ];
+        let rows: Vec<_> = table.iter().map(|(evidence, _)| *evidence).collect();
+        assert_eq!(rows, Evidence::ALL);
+        for (evidence, expected) in table {
+            let verdicts = rules.each_ref().map(|rules| rules.verdict(*evidence));
+            assert_eq!(verdicts, *expected, "{evidence}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_field_overrules_all_else() {
+        let rules = VerdictRules::builder()
+            .cluster_field("X-Istio-Cluster")
+            .build()
+            .unwrap();
+        for (text, evidence) in [
+            (
+                "x-istio-cluster: outbound|80||web.default.svc.cluster.local",
+                MeshCluster,
+            ),
+            (
+                "x-istio-cluster: outbound|80|v2|web.default.svc.cluster.local | server: nginx",
+                MeshCluster,
+            ),
+            (
+                "x-istio-cluster: PassthroughCluster | x-envoy-peer-metadata: CiAK",
+                PassthroughCluster,
+            ),
+            ("x-istio-cluster: BlackHoleCluster", PassthroughCluster),
+            ("x-istio-cluster: inbound|80|| | server: envoy", ProxyReply),
+            ("x-istio-cluster: - | server: envoy", ProxyReply),
+            (
+                "x-istio-cluster: outbound|80||web | x-istio-cluster: PassthroughCluster",
+                Nothing,
+            ),
+            ("server: envoy | x-envoy-upstream-service-time: 3", Envoy),
+        ] {
+            assert_eq!(rules.evidence(&fields(text)), evidence, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_counts_can_be_set() {
+        let through = fields("server: envoy | x-envoy-upstream-service-time: 3");
+        let blocked = fields("server: envoy");
+        let registry_only = VerdictRules::istio_sidecar()
+            .to_builder()
+            .registry_only()
+            .build()
+            .unwrap();
+        assert_eq!(registry_only.judge(&through), Meshed);
+        assert_eq!(registry_only.judge(&blocked), Unknown);
+        assert_eq!(registry_only.judge(&HeaderMap::new()), Passthrough);
+        let quiet = registry_only.to_builder().when(Nothing, Unknown);
+        let quiet = quiet.build().unwrap();
+        assert_eq!(quiet.judge(&HeaderMap::new()), Unknown);
+        assert_eq!(quiet.judge(&through), Meshed);
+
+        // Changing one rule leaves the field.
+        let cluster = VerdictRules::builder()
+            .cluster_field("x-c")
+            .build()
+            .unwrap();
+        let changed = cluster.to_builder().registry_only().build().unwrap();
+        assert_eq!(
+            changed.judge(&fields("x-c: PassthroughCluster")),
+            Passthrough
+        );
+        let error = VerdictRules::builder()
+            .cluster_field("a b")
+            .build()
+            .unwrap_err();
+        assert!(error.to_string().contains("cluster_field"), "{error}");
+    }
+
+    #[test]
+    fn judging_allocates_nothing() {
+        let headers = fields("server: istio-envoy | x-envoy-upstream-service-time: 3 | etag: x");
+        let rules = VerdictRules::istio_ambient();
+        let mut judged = Unknown;
+        let count = allocation_counter::measure(|| judged = rules.judge(&headers)).count_total;
+        assert_eq!((judged, count), (Meshed, 0));
+    }
+}
