@@ -5,13 +5,15 @@ use std::sync::Arc;
 use http::HeaderValue;
 use mesh_ingress_core::ClusterDomain;
 use mesh_ingress_forward::Forwarder;
+use mesh_ingress_headers::response::ResponseHygiene;
+use mesh_ingress_headers::verdict::VerdictRules;
 use mesh_ingress_headers::{EdgeHygiene, ForwardedPolicy};
 use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 
 use crate::mesh::Settings;
 use crate::respond::Responder;
-use crate::{BuildError, MeshIngress};
+use crate::{BuildError, Mesh, MeshIngress};
 
 /// Builds a [`MeshIngress`]. Everything but the routes has a default.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ pub struct MeshIngressBuilder {
     forwarder: Forwarder,
     forwarded: ForwardedPolicy,
     hygiene: EdgeHygiene,
+    mesh: Mesh,
+    verdict: Option<VerdictRules>,
+    require_mesh: bool,
+    response: ResponseHygiene,
     name: String,
     details: bool,
 }
@@ -36,6 +42,10 @@ impl Default for MeshIngressBuilder {
             forwarder: Forwarder::default(),
             forwarded: ForwardedPolicy::default(),
             hygiene: EdgeHygiene::default(),
+            mesh: Mesh::default(),
+            verdict: None,
+            require_mesh: false,
+            response: ResponseHygiene::default(),
             name: "mesh-ingress".to_owned(),
             details: false,
         }
@@ -91,6 +101,35 @@ impl MeshIngressBuilder {
         self
     }
 
+    /// The data plane this gateway stands in: sets defaults, see [`Mesh`]. Default: [`Mesh::None`].
+    pub fn mesh(mut self, mesh: Mesh) -> Self {
+        self.mesh = mesh;
+        self
+    }
+
+    /// What marks a response as one that came through the mesh: see [`VerdictRules`]. Default:
+    /// what fits the [`mesh`](Self::mesh).
+    pub fn verdict(mut self, rules: VerdictRules) -> Self {
+        self.verdict = Some(rules);
+        self
+    }
+
+    /// Whether a response that came past the mesh is refused (502): one that is judged
+    /// [`Passthrough`](mesh_ingress_core::Verdict::Passthrough), or that bears no mark although
+    /// earlier ones of the same backend did. Off by default, because the marks are circumstantial:
+    /// behind an Istio sidecar choose a [`verdict`](Self::verdict) that can tell.
+    pub fn require_mesh(mut self, require: bool) -> Self {
+        self.require_mesh = require;
+        self
+    }
+
+    /// What is taken off responses: see [`ResponseHygiene`]. Default: hop-by-hop fields, those of
+    /// the mesh (`X-Envoy-*`, `L5d-*` …) and a `Server` that names it.
+    pub fn response_hygiene(mut self, hygiene: ResponseHygiene) -> Self {
+        self.response = hygiene;
+        self
+    }
+
     /// The name of this gateway in `Proxy-Status` (RFC 9209). Default: `mesh-ingress`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -132,6 +171,10 @@ impl MeshIngressBuilder {
                 forwarder: self.forwarder,
                 forwarded: self.forwarded,
                 hygiene: self.hygiene,
+                mesh: self.mesh,
+                verdict: self.verdict.unwrap_or_else(|| self.mesh.verdict_rules()),
+                require_mesh: self.require_mesh,
+                response: self.response,
                 responder: Responder::new(&self.name, self.details),
             },
         )

@@ -15,8 +15,9 @@ use mesh_ingress_resolve::Ready;
 use pin_project_lite::pin_project;
 
 use crate::mesh::Inner;
-use crate::request::{Addressed, Sent};
+use crate::request::Addressed;
 use crate::respond::Dialect;
+use crate::response::Sent;
 
 pin_project! {
     /// Resolves to the response, be it the upstream's or one that says what failed.
@@ -131,13 +132,15 @@ where
                     inner,
                     dialect,
                 } => {
-                    let response = match ready!(forwarding.poll(cx)) {
-                        Ok(response) => response,
+                    let returned = match ready!(forwarding.poll(cx)) {
+                        Ok(response) => sent.succeeded(inner, response),
                         Err(error) => {
                             sent.failed(&error);
-                            inner.settings.responder.respond(*dialect, &error)
+                            Err(error)
                         }
                     };
+                    let response = returned
+                        .unwrap_or_else(|error| inner.settings.responder.respond(*dialect, &error));
                     this.state.project_replace(State::Done);
                     return Poll::Ready(Ok(response));
                 }

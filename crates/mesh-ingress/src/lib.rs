@@ -43,25 +43,31 @@
 
 mod builder;
 mod connection;
+mod doctor;
 mod error;
 mod event;
 mod explain;
 mod future;
 mod mesh;
+mod profile;
 mod request;
 mod respond;
+mod response;
 mod table;
 
 pub use self::builder::MeshIngressBuilder;
 pub use self::connection::MeshConnection;
+pub use self::doctor::{Finding, Health};
 pub use self::error::BuildError;
 pub use self::explain::{BackendExplanation, Explanation, HeaderChange};
 pub use self::future::ResponseFuture;
 pub use self::mesh::MeshIngress;
+pub use self::profile::Mesh;
+pub use self::response::TargetVerdicts;
 
 pub use mesh_ingress_core::{
     Body, BoxError, ClusterDomain, Downstream, Error, ErrorKind, ErrorOrigin, ParseError, Protocol,
-    Scheme, ServicePort, ServiceRef, Upstream, Vhost, VhostPolicy,
+    Scheme, ServicePort, ServiceRef, Upstream, Verdict, Vhost, VhostPolicy,
 };
 pub use mesh_ingress_forward::{Forwarder, ForwarderBuilder, ResponseBody};
 pub use mesh_ingress_headers as headers;

@@ -9,8 +9,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, ClusterDomain, Downstream};
+use mesh_ingress_core::{BoxError, ClusterDomain, Downstream, Error};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
+use mesh_ingress_headers::response::ResponseHygiene;
+use mesh_ingress_headers::verdict::VerdictRules;
 use mesh_ingress_headers::{Client, EdgeHygiene, ForwardedPolicy};
 use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
@@ -19,7 +21,8 @@ use tower_service::Service;
 use crate::respond::Responder;
 use crate::table::{self, Table};
 use crate::{
-    BuildError, Explanation, MeshConnection, MeshIngressBuilder, ResponseFuture, explain, request,
+    BuildError, Explanation, Finding, Mesh, MeshConnection, MeshIngressBuilder, ResponseFuture,
+    TargetVerdicts, doctor, explain, request,
 };
 
 /// A mesh-aware gateway: routes requests to Kubernetes Services and reaches them as the mesh
@@ -48,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) forwarder: Forwarder,
     pub(crate) forwarded: ForwardedPolicy,
     pub(crate) hygiene: EdgeHygiene,
+    pub(crate) mesh: Mesh,
+    pub(crate) verdict: VerdictRules,
+    pub(crate) require_mesh: bool,
+    pub(crate) response: ResponseHygiene,
     pub(crate) responder: Responder,
 }
 
@@ -58,7 +65,7 @@ impl MeshIngress {
     }
 
     pub(crate) fn new(routes: Vec<Route>, settings: Settings) -> Result<Self, BuildError> {
-        let table = table::prepare(routes, &settings.domain, &*settings.resolver)?;
+        let table = table::prepare(routes, &settings)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 table: ArcSwap::from_pointee(table),
@@ -75,7 +82,7 @@ impl MeshIngress {
     pub fn set_routes(&self, routes: impl IntoIterator<Item = Route>) -> Result<(), BuildError> {
         let settings = &self.inner.settings;
         let routes = routes.into_iter().collect();
-        let table = table::prepare(routes, &settings.domain, &*settings.resolver)?;
+        let table = table::prepare(routes, settings)?;
         self.inner.table.store(Arc::new(table));
         Ok(())
     }
@@ -96,6 +103,31 @@ impl MeshIngress {
         let client = request.extensions().get::<Downstream>();
         let client = client.map_or_else(Client::unknown, Client::new);
         request::dispatch(&self.inner, &client, request)
+    }
+
+    /// Looks for what keeps requests out of the mesh: whether the proxy beside this gateway is
+    /// ready, whether each service resolves, and what a `HEAD /` to it tells about its way. Sends
+    /// these requests; to be called by an operator, or once at the start.
+    pub async fn doctor(&self) -> Vec<Finding> {
+        doctor::examine(&self.inner).await
+    }
+
+    /// Whether the proxy of the mesh beside this gateway is ready; `None` if the
+    /// [`Mesh`] has none to ask. For a readiness probe: requests sent before it is ready fail, or
+    /// pass it by.
+    pub async fn sidecar_ready(&self) -> Option<Result<(), Error>> {
+        doctor::sidecar_ready(&self.inner).await
+    }
+
+    /// How the responses of each backend came, through the mesh or past it, since the routes were
+    /// set. As metrics: `mesh_ingress.upstream.responses` by `route`, `service` and `verdict`.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<TargetVerdicts> {
+        let table = self.inner.table.load();
+        let targets = table.iter().flat_map(|(_, prepared)| prepared.targets());
+        targets
+            .map(|target| target.verdicts.snapshot(target))
+            .collect()
     }
 
     /// Says what would become of a request, without sending anything: route, backends, what each

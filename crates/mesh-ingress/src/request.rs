@@ -1,10 +1,9 @@
 //! A request's way from the client to the forwarder: one visit to each room.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
@@ -12,18 +11,23 @@ use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
-use mesh_ingress_vhost::set_vhost;
+use mesh_ingress_vhost::{PublicIdentity, set_vhost};
 
 use crate::ResponseFuture;
 use crate::mesh::Inner;
 use crate::respond::{self, Dialect};
+use crate::response::Sent;
 use crate::table::{Prepared, Target};
+
+/// Tells a Linkerd proxy in ingress mode where to.
+const L5D_DST_OVERRIDE: HeaderName = HeaderName::from_static("l5d-dst-override");
 
 /// A request that only waits to be told where to go.
 pub(crate) struct Addressed<B> {
     pub(crate) request: Request<B>,
     pub(crate) target: Arc<Target>,
     options: ConnectionOptions,
+    public: Option<PublicIdentity>,
 }
 
 /// Why no backend was taken.
@@ -122,16 +126,24 @@ pub(crate) fn decide<B>(
         )
     })?;
 
+    let scheme = settings.forwarded.real_scheme(&parts.headers, client);
+    let scheme = scheme.unwrap_or_default();
     settings.forwarded.apply(&mut parts.headers, client, &host);
     if let Some(via) = settings.forwarded.via() {
         via.pass(&mut parts.headers, parts.version)?;
     }
+    if let Some(service) = &target.dst_override {
+        parts.headers.insert(L5D_DST_OVERRIDE, service.clone());
+    }
+    let mut public = None;
     if let Some(vhost) = &target.vhost {
+        public = Some(PublicIdentity::new(scheme, host.value().clone()));
         set_vhost(&mut parts, vhost);
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),
         options,
+        public,
         request: Request::from_parts(parts, body),
     }))
 }
@@ -161,28 +173,9 @@ where
         let pool = inner.settings.forwarder.pool(&upstream);
         let sent = Sent {
             target: self.target,
-            addr: upstream.addr(),
+            upstream,
+            public: self.public,
         };
         (pool.send(self.request, &self.options), sent)
-    }
-}
-
-/// Where a request went.
-pub(crate) struct Sent {
-    target: Arc<Target>,
-    addr: SocketAddr,
-}
-
-impl Sent {
-    /// Nobody answers at the address: the resolver may know a better one by now.
-    pub(crate) fn failed(&self, error: &Error) {
-        if matches!(
-            error.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionTimeout
-                | ErrorKind::DestinationIpUnroutable
-        ) {
-            self.target.watch.report_failure(self.addr);
-        }
     }
 }

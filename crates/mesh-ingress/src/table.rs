@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use mesh_ingress_core::{ClusterDomain, Protocol, Vhost, VhostPolicy};
-use mesh_ingress_resolve::{Resolve, Watch};
+use http::HeaderValue;
+use mesh_ingress_core::{Protocol, ServiceRef, Vhost, VhostPolicy};
+use mesh_ingress_resolve::Watch;
 use mesh_ingress_route::{Backend, Route, RouteError, RouteTable};
+
+use crate::mesh::Settings;
+use crate::response::Verdicts;
 
 /// The prepared table.
 pub(crate) type Table = RouteTable<Prepared>;
@@ -23,24 +27,20 @@ pub(crate) struct Target {
     pub(crate) watch: Watch,
     /// `None` keeps what the client said.
     pub(crate) vhost: Option<Vhost>,
+    /// What `l5d-dst-override` is set to; `None` leaves it away.
+    pub(crate) dst_override: Option<HeaderValue>,
     pub(crate) protocol: Protocol,
+    pub(crate) verdicts: Verdicts,
 }
 
 /// Prepares routes. Services that several routes share are watched once.
-pub(crate) fn prepare(
-    routes: Vec<Route>,
-    domain: &ClusterDomain,
-    resolver: &dyn Resolve,
-) -> Result<Table, RouteError> {
+pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, RouteError> {
     // A table that is wrong must not start a single watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
     RouteTable::new(routes.into_iter().map(|route| {
         let name: Arc<str> = route.get_name().into();
         let backends = route.backends().iter();
-        let targets = backends.map(|backend| {
-            let route = Arc::clone(&name);
-            Arc::new(target(route, backend, domain, resolver))
-        });
+        let targets = backends.map(|backend| Arc::new(target(&name, backend, settings)));
         let prepared = Prepared {
             targets: targets.collect(),
         };
@@ -48,23 +48,29 @@ pub(crate) fn prepare(
     }))
 }
 
-fn target(
-    route: Arc<str>,
-    backend: &Backend,
-    domain: &ClusterDomain,
-    resolver: &dyn Resolve,
-) -> Target {
+fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
     let service = backend.service();
+    let derived = service.vhost(&settings.domain);
+    let overrides = settings.mesh.sets_dst_override();
     Target {
-        route,
-        watch: resolver.watch(service),
+        route: Arc::clone(route),
+        watch: settings.resolver.watch(service),
+        dst_override: overrides.then(|| dst_override(&derived, service)).flatten(),
         vhost: match backend.get_vhost() {
             VhostPolicy::Preserve => None,
             VhostPolicy::Override(vhost) => Some(vhost.clone()),
-            _ => Some(service.vhost(domain)),
+            _ => Some(derived),
         },
         protocol: backend.get_protocol(),
+        verdicts: Verdicts::default(),
     }
+}
+
+/// The service and its port, as Linkerd's ingress mode wants them. `None` for a named port: its
+/// number is known to DNS only.
+fn dst_override(derived: &Vhost, service: &ServiceRef) -> Option<HeaderValue> {
+    let port = service.port().number()?;
+    HeaderValue::try_from(format!("{derived}:{port}")).ok()
 }
 
 impl Prepared {
