@@ -253,7 +253,10 @@ async fn doctor_names_the_likely_cause() {
     let findings = mesh.doctor().await;
     let text: Vec<_> = findings.iter().map(ToString::to_string).collect();
     let text = text.join("\n");
-    assert!(text.contains("Host matched no virtual host of the mesh"), "{text}");
+    assert!(
+        text.contains("Host matched no virtual host of the mesh"),
+        "{text}"
+    );
     assert!(
         text.contains("missing.default:80: cluster DNS could not resolve"),
         "{text}"

@@ -21,5 +21,6 @@ mod dns_recovery;
 mod mesh_contract;
 mod mesh_modes;
 mod mesh_outages;
+mod mesh_verdict;
 mod resolver;
 mod streaming;

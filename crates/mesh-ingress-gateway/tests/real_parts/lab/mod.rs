@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::curl::Curl;
+pub(crate) use self::curl::{Curl, Response};
 pub(crate) use self::dnsmasq::{Dnsmasq, Record};
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::host::{Host, succeed};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::service::{OutboundPolicy, PortKind, Service};
+use super::service::{Outbound, OutboundPolicy, PortKind, Service};
 
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -37,8 +37,8 @@ fn from_file(path: &Path) -> Value {
 }
 
 /// All listeners, as a discovery response.
-pub(crate) fn listeners(version: u32, services: &[Service], policy: OutboundPolicy) -> Value {
-    let mut listeners = vec![virtual_outbound(policy), readiness()];
+pub(crate) fn listeners(version: u32, services: &[Service], outbound: &Outbound) -> Value {
+    let mut listeners = vec![virtual_outbound(outbound.policy), readiness()];
     // One listener for all http services of a port number: the address is ignored.
     let mut by_port: BTreeMap<u16, Vec<&Service>> = BTreeMap::new();
     for service in services {
@@ -49,7 +49,7 @@ pub(crate) fn listeners(version: u32, services: &[Service], policy: OutboundPoli
             PortKind::Unnamed => {
                 let vip = service.cluster_ip.to_string();
                 let virtual_host = virtual_host(&service.fqdn(), &["*".to_owned()], service);
-                let filters = http(&vip, service.port, &[virtual_host]);
+                let filters = http(&vip, service.port, &[virtual_host], outbound);
                 listeners.push(unbound(&vip, service.port, &filters));
             }
             PortKind::Tcp => {
@@ -69,8 +69,12 @@ pub(crate) fn listeners(version: u32, services: &[Service], policy: OutboundPoli
                 )
             })
             .collect();
-        hosts.push(catch_all(policy));
-        listeners.push(unbound("0.0.0.0", port, &http("0.0.0.0", port, &hosts)));
+        hosts.push(catch_all(outbound.policy));
+        listeners.push(unbound(
+            "0.0.0.0",
+            port,
+            &http("0.0.0.0", port, &hosts, outbound),
+        ));
     }
     let listener = "type.googleapis.com/envoy.config.listener.v3.Listener";
     discovery(version, listener, listeners)
@@ -228,8 +232,15 @@ fn unbound(address: &str, port: u16, filters: &Value) -> Value {
     })
 }
 
-fn http(address: &str, port: u16, virtual_hosts: &[Value]) -> Value {
+fn http(address: &str, port: u16, virtual_hosts: &[Value], outbound: &Outbound) -> Value {
     let any_host = address != "0.0.0.0";
+    let marks = match outbound.cluster_field {
+        Some(field) => json!([{
+            "header": { "key": field, "value": "%UPSTREAM_CLUSTER_RAW%" },
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }]),
+        None => json!([]),
+    };
     json!([{
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -251,6 +262,7 @@ fn http(address: &str, port: u16, virtual_hosts: &[Value]) -> Value {
             "route_config": {
                 "name": port.to_string(),
                 "validate_clusters": false,
+                "response_headers_to_add": marks,
                 "ignore_port_in_host_matching": !any_host,
                 "max_direct_response_body_size_bytes": 1_048_576,
                 "virtual_hosts": virtual_hosts,

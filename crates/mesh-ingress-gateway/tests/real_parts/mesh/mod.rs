@@ -26,7 +26,7 @@ pub(crate) use self::failures::Failures;
 pub(crate) use self::load::{Call, Kind, Load, Outcome};
 use self::pods::Pods;
 pub(crate) use self::pods::SLOW;
-pub(crate) use self::service::{OutboundPolicy, PortKind, Service};
+pub(crate) use self::service::{Outbound, OutboundPolicy, PortKind, Service};
 use self::sidecar::ControlPlane;
 pub(crate) use self::sidecar::Sidecar;
 use crate::lab::{Dnsmasq, Host, Lab, Nginx, Record, succeed, tool};
@@ -95,7 +95,7 @@ fn kube_dns() -> Service {
 
 impl Mesh {
     /// A cluster with all services above.
-    pub(crate) fn start(lab: &Lab, policy: OutboundPolicy) -> Self {
+    pub(crate) fn start(lab: &Lab, outbound: impl Into<Outbound>) -> Self {
         let services = vec![
             web(),
             api(),
@@ -112,7 +112,7 @@ impl Mesh {
         network::set_services(&node, &services);
 
         let certificates = make_certificates(lab);
-        let mut control = ControlPlane::new(lab, policy, Some(certificates.clone()));
+        let mut control = ControlPlane::new(lab, outbound.into(), Some(certificates.clone()));
         control.set_services(&services);
 
         let mut servers = Vec::new();

@@ -40,6 +40,24 @@ pub(crate) enum OutboundPolicy {
     RegistryOnly,
 }
 
+/// How the mesh treats what goes out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outbound {
+    pub(crate) policy: OutboundPolicy,
+    /// The response field in which the sidecar tells the cluster it used; see the documentation of
+    /// `mesh_ingress_headers::verdict`.
+    pub(crate) cluster_field: Option<&'static str>,
+}
+
+impl From<OutboundPolicy> for Outbound {
+    fn from(policy: OutboundPolicy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+}
+
 impl Service {
     pub(crate) fn new(
         name: &'static str,

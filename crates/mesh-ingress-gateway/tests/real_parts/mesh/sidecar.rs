@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::config::{self, ADMIN, BLACK_HOLE, PASSTHROUGH, READY_PORT};
 use super::network::SIDECAR_USER;
-use super::service::{OutboundPolicy, Service};
+use super::service::{Outbound, Service};
 use crate::lab::{Curl, Lab, Process, SOON, poll, tool};
 
 /// The files that Envoy reads, which stand in for istiod.
@@ -19,7 +19,7 @@ pub(crate) struct ControlPlane {
     listeners: PathBuf,
     clusters: PathBuf,
     version: u32,
-    policy: OutboundPolicy,
+    outbound: Outbound,
     certificates: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Request {
 pub(crate) struct Stats(BTreeMap<String, u64>);
 
 impl ControlPlane {
-    pub(crate) fn new(lab: &Lab, policy: OutboundPolicy, certificates: Option<PathBuf>) -> Self {
+    pub(crate) fn new(lab: &Lab, outbound: Outbound, certificates: Option<PathBuf>) -> Self {
         let dir = lab.path("xds");
         fs::create_dir(&dir).expect("a directory");
         let (listeners, clusters) = (dir.join("lds.json"), dir.join("cds.json"));
@@ -58,7 +58,7 @@ impl ControlPlane {
             listeners,
             clusters,
             version: 0,
-            policy,
+            outbound,
             certificates,
         }
     }
@@ -73,7 +73,7 @@ impl ControlPlane {
         );
         replace(
             &self.listeners,
-            &config::listeners(self.version, services, self.policy),
+            &config::listeners(self.version, services, &self.outbound),
         );
         self.version
     }
