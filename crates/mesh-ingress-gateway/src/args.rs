@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use mesh_ingress::{ClusterDomain, Protocol, Route};
+use mesh_ingress::{ClusterDomain, Mesh, Protocol, Route};
 
 use crate::duration;
 
@@ -26,6 +26,11 @@ pub(crate) enum Command {
     Serve(Box<Serve>),
     /// Read Ingress manifests and say what would become of them.
     Check(Check),
+    /// Say what would become of a request; nothing is sent but questions to DNS.
+    Explain(Box<Explain>),
+    /// Look for what keeps requests out of the mesh: asks the sidecar and DNS, sends a HEAD / to
+    /// each service.
+    Doctor(Box<Doctor>),
 }
 
 /// What to serve, and how.
@@ -35,6 +40,52 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: Vec<SocketAddr>,
 
+    #[command(flatten)]
+    pub(crate) gateway: Gateway,
+
+    /// Threads that serve, each with connections of its own [default: one a core].
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    /// How long requests and WebSockets under way may take after SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) shutdown_timeout: Duration,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as
+    /// 'info,mesh_ingress_resolve=debug'.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// Which request to explain.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) gateway: Gateway,
+
+    /// Method of the request.
+    #[arg(long, short = 'X', value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: http::Method,
+
+    /// Header field of the request, as in 'x-canary: always'. May be given several times.
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+
+    /// URL of the request, as a client has it.
+    #[arg(value_name = "URL")]
+    pub(crate) url: http::Uri,
+}
+
+/// Which gateway to examine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) gateway: Gateway,
+}
+
+/// Routes, names and connections: what all commands that build a gateway take.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Gateway {
     /// Name server of the cluster, instead of those in /etc/resolv.conf. May be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) dns: Vec<SocketAddr>,
@@ -66,9 +117,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PROTOCOL", default_value = "http1")]
     pub(crate) upstream_protocol: UpstreamProtocol,
 
-    /// Threads that serve, each with connections of its own [default: one a core].
-    #[arg(long, value_name = "N")]
-    pub(crate) workers: Option<NonZeroUsize>,
+    /// Data plane this gateway stands in: by what marks a response is one of the mesh, and whom
+    /// 'doctor' asks.
+    #[arg(long, value_name = "MESH", default_value = "none")]
+    pub(crate) mesh: DataPlane,
+
+    /// Refuse responses (502) that came past the mesh.
+    #[arg(long)]
+    pub(crate) require_mesh: bool,
 
     /// How long connecting to a service may take; 0 is for ever.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
@@ -87,18 +143,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     pub(crate) max_lifetime: Duration,
 
-    /// How long requests and WebSockets under way may take after SIGTERM.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    pub(crate) shutdown_timeout: Duration,
-
     /// Put the whole text of errors into the Proxy-Status field. It names services and addresses.
     #[arg(long)]
     pub(crate) expose_details: bool,
-
-    /// What to log: error, warn, info, debug, trace, or a filter such as
-    /// 'info,mesh_ingress_resolve=debug'.
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
-    pub(crate) log: String,
 }
 
 /// Which manifests to look at.
@@ -115,6 +162,29 @@ pub(crate) enum UpstreamProtocol {
     Http1,
     /// HTTP/2 without TLS, with prior knowledge: gRPC.
     H2c,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DataPlane {
+    /// None, or not known which.
+    None,
+    /// An Istio sidecar beside this process.
+    IstioSidecar,
+    /// Istio's ambient mode.
+    IstioAmbient,
+    /// A Linkerd proxy beside this process, in ingress mode.
+    Linkerd,
+}
+
+impl From<DataPlane> for Mesh {
+    fn from(mesh: DataPlane) -> Self {
+        match mesh {
+            DataPlane::None => Self::None,
+            DataPlane::IstioSidecar => Self::IstioSidecar,
+            DataPlane::IstioAmbient => Self::IstioAmbient,
+            DataPlane::Linkerd => Self::Linkerd,
+        }
+    }
 }
 
 impl From<UpstreamProtocol> for Protocol {

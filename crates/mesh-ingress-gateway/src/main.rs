@@ -1,10 +1,12 @@
 //! `mesh-ingress`: a gateway at the edge of a service mesh. See `mesh-ingress help`.
 
 mod args;
+mod build;
 mod check;
 mod client;
 mod duration;
 mod listener;
+mod look;
 mod serve;
 mod worker;
 
@@ -18,6 +20,8 @@ fn main() -> ExitCode {
     let done = match args.command {
         args::Command::Serve(serve) => log_to_stderr(&serve.log).and_then(|()| serve::run(&serve)),
         args::Command::Check(check) => check::run(&check),
+        args::Command::Explain(explain) => look::explain(&explain),
+        args::Command::Doctor(doctor) => look::doctor(&doctor),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,18 +3,16 @@
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
-use mesh_ingress::headers::{ForwardedPolicy, TrustedPeers};
-use mesh_ingress::{AddressPolicy, ClusterDns, Forwarder, MeshIngress, Route};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Serve;
 use crate::worker::{Phase, Worker};
-use crate::{Chain, Failure, check};
+use crate::{Chain, Failure, build};
 
 /// Serves until a signal says to stop.
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
-    let routes = routes(args)?;
+    let routes = build::routes(&args.gateway)?;
     let workers = args.workers.map_or_else(default_workers, usize::from);
     let listeners = args
         .listen
@@ -33,12 +31,12 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let dns = cluster_dns(args)?;
+        let dns = build::cluster_dns(&args.gateway)?;
         let (phase, _) = watch::channel(Phase::Serving);
         let mut threads = Vec::new();
         for (number, listeners) in by_worker(listeners, workers).into_iter().enumerate() {
             let worker = Worker {
-                mesh: mesh(args, &routes, &dns)?,
+                mesh: build::mesh(&args.gateway, &routes, &dns)?,
                 listeners,
                 phase: phase.subscribe(),
             };
@@ -52,61 +50,6 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
 fn default_workers() -> usize {
     // Respects the CPU quota of a container.
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn routes(args: &Serve) -> Result<Vec<Route>, Failure> {
-    let protocol = args.upstream_protocol.into();
-    let mut routes: Vec<Route> = args
-        .route
-        .iter()
-        .map(|route| route.clone().protocol(protocol))
-        .collect();
-    for path in &args.ingress {
-        let imported = check::read(path)?;
-        for finding in &imported.findings {
-            tracing::warn!("{}: {finding}", path.display());
-        }
-        routes.extend(imported.routes);
-    }
-    if routes.is_empty() {
-        return Err("nothing to serve: give --route or --ingress".into());
-    }
-    Ok(routes)
-}
-
-fn cluster_dns(args: &Serve) -> Result<ClusterDns, Failure> {
-    let policy = args
-        .upstream_cidr
-        .iter()
-        .fold(AddressPolicy::default(), |policy, cidr| policy.allow(*cidr));
-    let builder = ClusterDns::builder()
-        .domain(args.cluster_domain.clone())
-        .address_policy(policy);
-    let builder = args
-        .dns
-        .iter()
-        .fold(builder, |builder, server| builder.nameserver(*server));
-    Ok(builder.build()?)
-}
-
-/// A gateway for one worker: names are watched together, connections are its own.
-fn mesh(args: &Serve, routes: &[Route], dns: &ClusterDns) -> Result<MeshIngress, Failure> {
-    let forwarder = Forwarder::builder()
-        .connect_timeout(args.connect_timeout)
-        .response_header_timeout(args.response_header_timeout)
-        .idle_timeout(args.idle_timeout)
-        .max_lifetime(args.max_lifetime)
-        .build();
-    let trusted = TrustedPeers::new(args.trusted_proxy.iter().copied());
-    let forwarded = ForwardedPolicy::builder().trusted(trusted).build()?;
-    Ok(MeshIngress::builder()
-        .routes(routes.iter().cloned())
-        .domain(args.cluster_domain.clone())
-        .resolver(dns.clone())
-        .forwarder(forwarder)
-        .forwarded(forwarded)
-        .expose_details(args.expose_details)
-        .build()?)
 }
 
 /// From sockets by address to sockets by worker.

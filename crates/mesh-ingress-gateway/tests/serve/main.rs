@@ -349,3 +349,36 @@ async fn bad_options_are_one_clear_error_and_a_code() {
         assert_eq!(text.matches("error: ").count(), 1, "{text}");
     }
 }
+
+#[tokio::test]
+async fn explain_tells_and_sends_nothing_and_doctor_probes() {
+    let origin = Origin::start().await.unwrap();
+    let (_dns, options) = cluster(origin.addr()).await;
+    let run = async |command: &str, more: &[&str]| {
+        let mut process = binary();
+        process.arg(command).args(&options).args(more);
+        let output = process.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let url = "http://shop.example.com/cart?id=7";
+    let (code, text) = run("explain", &["-H", "x-envoy-force-trace: 1", url]).await;
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "vhost     web.default.svc.cluster.local",
+        &format!("address   {}", origin.addr()),
+        "target    /cart?id=7",
+        "- x-envoy-force-trace: 1",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    let (code, text) = run("explain", &["http://other.example.com/"]).await;
+    assert_eq!(code, Some(1));
+    assert!(text.starts_with("refused: "), "{text}");
+    assert_eq!(origin.connections(), 0);
+
+    let (code, text) = run("doctor", &[]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("HEAD / answers 200 OK"), "{text}");
+    assert_eq!(origin.requests()[0].method, http::Method::HEAD);
+}
