@@ -148,3 +148,80 @@ async fn a_request_body_that_breaks_off_is_the_clients_fault() {
     origin.wait_for_closed(0).await;
     assert!(!origin.received(0).ends_with(b"0\r\n\r\n"));
 }
+
+/// A listener whose queue is full: a SYN to it gets no answer.
+fn blackhole() -> (std::net::TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    let addr = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    // One waits to be accepted, the next is not let in any more.
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    (listener, queued, addr)
+}
+
+fn to_both(first: SocketAddr, second: SocketAddr) -> Request<Body> {
+    let mut request = get(first);
+    let upstream = mesh_ingress_core::Upstream::from_addresses([first, second]).unwrap();
+    request.extensions_mut().insert(upstream);
+    request
+}
+
+#[tokio::test]
+async fn rfc8305_the_second_address_serves_when_the_first_does_not() {
+    let origin = mesh_ingress_testkit::Origin::start().await.unwrap();
+    let request = to_both(closed_port(), origin.addr());
+    assert!(send(&Forwarder::default(), request).await.is_ok());
+
+    // Nor is it waited for one that says nothing at all.
+    let (_listener, _queued, silent) = blackhole();
+    let forwarder = Forwarder::builder().connect_timeout(None).build();
+    assert!(
+        send(&forwarder, to_both(silent, origin.addr()))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_never_accepted_times_out() {
+    let (_listener, _queued, silent) = blackhole();
+    let forwarder = Forwarder::builder()
+        .connect_timeout(Duration::from_millis(50))
+        .build();
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        let error = send(&forwarder, to(silent, protocol, get(silent)))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
+        assert!(error.may_retry());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() {
+    let silent = Gate::new();
+    let origin = RawOrigin::start([vec![Step::Hold(silent)]]).await.unwrap();
+    let request = to(origin.addr(), Protocol::H2c, get(origin.addr()));
+    let error = send(&Forwarder::default(), request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
+    assert!(error.may_retry());
+
+    let http1 = Step::send("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+    let origin = RawOrigin::start([vec![http1, Step::Close]]).await.unwrap();
+    let request = to(origin.addr(), Protocol::H2c, get(origin.addr()));
+    let error = send(&Forwarder::default(), request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpProtocolError);
+    assert!(error.may_retry());
+    assert!(
+        error
+            .report()
+            .to_string()
+            .contains("does this port speak h2c")
+    );
+}

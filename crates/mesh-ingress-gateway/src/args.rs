@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -105,12 +105,12 @@ pub(crate) struct Gateway {
 
     /// Address range a service may resolve to although it is refused by default (loopback,
     /// link-local, unspecified, multicast). May be given several times.
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(crate) upstream_cidr: Vec<IpNet>,
 
     /// Load balancer or proxy in front whose X-Forwarded-* fields are believed. May be given
     /// several times.
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(crate) trusted_proxy: Vec<IpNet>,
 
     /// Protocol towards the services given by --route.
@@ -194,6 +194,14 @@ impl From<UpstreamProtocol> for Protocol {
             UpstreamProtocol::H2c => Self::H2c,
         }
     }
+}
+
+/// Parses an address range; a single address is one, too.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| single()).map_err(|_| {
+        format!("expected an address range such as 10.96.0.0/16 or fd00::/108, got {text:?}")
+    })
 }
 
 #[cfg(test)]

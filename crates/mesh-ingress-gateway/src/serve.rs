@@ -83,23 +83,26 @@ async fn until_stopped(
 ) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut stop = async || {
+    let mut signalled = async || {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
-            // A worker that ended by itself has said why: the others end, too.
-            () = phase.closed() => "a worker ended",
         }
     };
-    let why = stop().await;
+    let why = tokio::select! {
+        signal = signalled() => signal,
+        // It has said why: the others end, too.
+        () = phase.closed() => "all workers ended",
+    };
     tracing::info!("{why}: no new connections, up to {timeout:?} for requests under way");
     phase.send_replace(Phase::Draining);
     tokio::select! {
+        biased;
         () = phase.closed() => {}
         () = tokio::time::sleep(timeout) => {
             tracing::warn!("requests still under way after {timeout:?} are cut off");
         }
-        why = stop() => tracing::warn!("{why} again: requests under way are cut off"),
+        why = signalled() => tracing::warn!("{why} again: requests under way are cut off"),
     }
     phase.send_replace(Phase::Ended);
     let stopped = tokio::task::spawn_blocking(move || {

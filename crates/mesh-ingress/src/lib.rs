@@ -38,7 +38,7 @@
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory-resolver. Without it, pass a [`Resolve`] of your own |
+//! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory's DNS client. Without it, pass a [`Resolve`] of your own |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;

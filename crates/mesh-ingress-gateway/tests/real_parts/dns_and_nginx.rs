@@ -98,7 +98,7 @@ fn two_requests_of_one_client_connection_go_over_one_upstream_connection() {
 
         // With as many workers as there are cores.
         let again = format!("{}/again", Gateway::URL);
-        assert_eq!(shop("/").and_get(&again).send().status, 200);
+        assert_eq!(shop("/").statuses_with(&again), [200, 200]);
         let requests = nginx.wait_for_requests(2);
         let counts: Vec<_> = requests
             .iter()

@@ -36,11 +36,6 @@ impl Curl {
         Self { command }
     }
 
-    /// One more URL to get, over the same connection. [`Self::send`] returns the first response.
-    pub(crate) fn and_get(self, url: &str) -> Self {
-        self.flag(url)
-    }
-
     /// Adds an option without a value, such as `--http2-prior-knowledge`.
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.command.arg(name);
@@ -81,6 +76,26 @@ impl Curl {
         let size = String::from_utf8(this.run()).expect("a number");
         size.parse()
             .unwrap_or_else(|error| panic!("{size:?}: {error}"))
+    }
+
+    /// Gets another URL over the same connection afterwards; the status of both.
+    pub(crate) fn statuses_with(self, url: &str) -> [u16; 2] {
+        let this = self.flag(url).flag("--no-include");
+        let this = this
+            .option("--output", "/dev/null")
+            .option("--output", "/dev/null");
+        let told = this
+            .option("--write-out", "%{http_code} %{num_connects}\n")
+            .run();
+        let told = String::from_utf8(told).expect("numbers");
+        let lines: Vec<_> = told
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .collect();
+        let [(first, "1"), (second, "0")] = lines.as_slice() else {
+            panic!("two responses over one connection, not {told:?}");
+        };
+        [first, second].map(|status| status.parse().expect("a status"))
     }
 
     fn run(mut self) -> Vec<u8> {

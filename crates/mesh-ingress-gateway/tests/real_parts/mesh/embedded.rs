@@ -9,14 +9,17 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mesh_ingress::{Backend, ClusterDns, Downstream, MeshIngress, MeshIngressBuilder, Route};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::service::{PortKind, Service};
 use super::{DNS, api, legacy, orders, shop_api, web};
-use crate::lab::Gateway;
+use crate::lab::{Gateway, SOON};
 
 /// A running gateway of one thread, on the address of [`Gateway`]; ends when dropped.
 pub(crate) struct Embedded {
+    mesh: MeshIngress,
+    runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -70,7 +73,8 @@ impl Embedded {
                 let listener = TcpListener::bind(Gateway::ADDR)
                     .await
                     .expect("the gateway's address");
-                tell.send(()).expect("the test");
+                tell.send((mesh.clone(), Handle::current()))
+                    .expect("the test");
                 loop {
                     tokio::select! {
                         accepted = listener.accept() => {
@@ -89,11 +93,31 @@ impl Embedded {
                 }
             });
         });
-        started.recv().expect("the gateway starts");
+        let (mesh, runtime) = started.recv().expect("the gateway starts");
         Self {
+            mesh,
+            runtime,
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+}
+
+impl Embedded {
+    /// Asks the gateway something, on its own thread.
+    pub(crate) fn ask<F, T>(&self, question: impl FnOnce(MeshIngress) -> F) -> T
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (tell, told) = mpsc::channel();
+        let asked = question(self.mesh.clone());
+        self.runtime.spawn(async move { tell.send(asked.await) });
+        told.recv_timeout(SOON).expect("an answer")
+    }
+
+    pub(crate) fn mesh(&self) -> &MeshIngress {
+        &self.mesh
     }
 }
 

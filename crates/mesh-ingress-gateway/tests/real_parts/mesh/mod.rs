@@ -87,6 +87,11 @@ pub(crate) fn vault() -> Service {
         .strict()
 }
 
+/// A service that is not there.
+pub(crate) fn missing() -> Service {
+    Service::new("missing", "shop", 80, PortKind::Http)
+}
+
 fn kube_dns() -> Service {
     Service::new("kube-dns", "kube-system", 53, PortKind::Tcp)
         .cluster_ip([10, 96, 0, 10])
