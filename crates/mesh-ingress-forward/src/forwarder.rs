@@ -24,7 +24,9 @@ use crate::tunnel::Tunnels;
 
 /// Sends requests to where their [`Upstream`] extension says, over pooled connections.
 ///
-/// Cheap to clone; clones share the connections. See the [crate documentation](crate).
+/// Cheap to clone; clones share the connections. A connection belongs to the runtime that opened it:
+/// share a forwarder among runtimes only if none of them ends while another goes on. See the
+/// [crate documentation](crate).
 ///
 /// # Errors
 ///

@@ -27,6 +27,7 @@ use crate::body::RequestBody;
 use crate::connect;
 use crate::error;
 use crate::pool::Pool;
+use crate::shard;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
 pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
@@ -45,6 +46,8 @@ pub(crate) struct Connection {
     requests_left: Option<u64>,
     reused: bool,
     idle_since: Instant,
+    /// The thread that opened it.
+    home: usize,
 }
 
 /// What is needed to send a request without a body once more. Kept with the connection, so that
@@ -81,6 +84,7 @@ pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
         requests_left: settings.max_requests.map(jittered_count),
         reused: false,
         idle_since: now,
+        home: shard::of_this_thread(),
     }))
 }
 
@@ -145,6 +149,11 @@ impl Connection {
     /// Whether it has served a request before.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// The thread that opened it, as a number.
+    pub(crate) fn home(&self) -> usize {
+        self.home
     }
 
     /// How long it has been idle.

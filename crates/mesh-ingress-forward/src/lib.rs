@@ -53,6 +53,7 @@ mod noticed;
 mod pool;
 mod prepare;
 mod settings;
+mod shard;
 mod tunnel;
 
 pub use self::body::{RequestBody, ResponseBody};

@@ -1,5 +1,6 @@
 //! What can be set, and what is set unless somebody does.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::Forwarder;
@@ -15,6 +16,7 @@ pub(crate) struct Settings {
     pub(crate) max_requests: Option<u64>,
     pub(crate) max_header_size: usize,
     pub(crate) max_headers: usize,
+    pub(crate) shards: NonZeroUsize,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             max_requests: None,
             max_header_size: 64 * 1024,
             max_headers: 100,
+            shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }
 }
@@ -108,6 +111,14 @@ impl ForwarderBuilder {
     /// The largest number of fields in a response's header section. Default: 100.
     pub fn max_headers(mut self, fields: usize) -> Self {
         self.settings.max_headers = fields.max(1);
+        self
+    }
+
+    /// Into how many parts the idle connections of an upstream are divided, so that threads do not
+    /// wait for each other. Default: the number of cores. A thread prefers connections that it
+    /// opened, and takes those of others before it opens a new one.
+    pub fn shards(mut self, shards: NonZeroUsize) -> Self {
+        self.settings.shards = shards;
         self
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) gateway: Gateway,
 
-    /// Threads that serve, each with connections of its own [default: one a core].
+    /// Threads that serve [default: one a core].
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
 

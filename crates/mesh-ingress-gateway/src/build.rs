@@ -43,7 +43,7 @@ pub(crate) fn cluster_dns(args: &Gateway) -> Result<ClusterDns, Failure> {
     Ok(builder.build()?)
 }
 
-/// A gateway. Names are watched once for all gateways with one DNS; connections are its own.
+/// The gateway; its clones share connections.
 pub(crate) fn mesh(
     args: &Gateway,
     routes: &[Route],

@@ -1,10 +1,11 @@
 //! `mesh-ingress serve`: from the command line to running workers, and back.
 
+use std::convert::Infallible;
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::args::Serve;
 use crate::worker::{Phase, Worker};
@@ -33,17 +34,21 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     runtime.block_on(async {
         let dns = build::cluster_dns(&args.gateway)?;
         let (phase, _) = watch::channel(Phase::Serving);
+        let (busy, idle) = mpsc::channel(1);
         let mut threads = Vec::new();
+        let mesh = build::mesh(&args.gateway, &routes, &dns)?;
         for (number, listeners) in by_worker(listeners, workers).into_iter().enumerate() {
             let worker = Worker {
-                mesh: build::mesh(&args.gateway, &routes, &dns)?,
+                mesh: mesh.clone(),
                 listeners,
                 phase: phase.subscribe(),
+                busy: busy.clone(),
             };
             threads.push(spawn(number, worker)?);
         }
         tracing::info!(routes = routes.len(), workers, "serving on {addresses}");
-        until_stopped(&phase, args.shutdown_timeout, threads).await
+        drop(busy);
+        until_stopped(&phase, idle, args.shutdown_timeout, threads).await
     })
 }
 
@@ -78,6 +83,7 @@ fn spawn(number: usize, worker: Worker) -> Result<JoinHandle<()>, Failure> {
 
 async fn until_stopped(
     phase: &watch::Sender<Phase>,
+    mut idle: mpsc::Receiver<Infallible>,
     timeout: std::time::Duration,
     threads: Vec<JoinHandle<()>>,
 ) -> Result<(), Failure> {
@@ -91,14 +97,14 @@ async fn until_stopped(
     };
     let why = tokio::select! {
         signal = signalled() => signal,
-        // It has said why: the others end, too.
-        () = phase.closed() => "all workers ended",
+        // Each has said why.
+        _ = idle.recv() => "all workers ended",
     };
     tracing::info!("{why}: no new connections, up to {timeout:?} for requests under way");
     phase.send_replace(Phase::Draining);
     tokio::select! {
         biased;
-        () = phase.closed() => {}
+        _ = idle.recv() => {}
         () = tokio::time::sleep(timeout) => {
             tracing::warn!("requests still under way after {timeout:?} are cut off");
         }

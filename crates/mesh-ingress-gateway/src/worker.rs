@@ -1,12 +1,13 @@
 //! One worker: a thread, its listeners, its connections.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_ingress::{Downstream, MeshIngress};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::client;
@@ -25,6 +26,8 @@ pub(crate) struct Worker {
     pub(crate) mesh: MeshIngress,
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// Dropped when nothing is under way here any more.
+    pub(crate) busy: mpsc::Sender<Infallible>,
 }
 
 impl Worker {
@@ -34,6 +37,7 @@ impl Worker {
             mesh,
             listeners,
             mut phase,
+            busy,
         } = self;
         let (clients, drained) = client::Clients::new(phase.clone());
         let mut accepting = JoinSet::new();
@@ -46,9 +50,17 @@ impl Worker {
         accepting.shutdown().await;
         drop(clients);
         let forwarder = mesh.forwarder();
+        let ended = phase.wait_for(|phase| *phase == Phase::Ended);
+        let finished = async {
+            drained.wait().await;
+            forwarder.tunnels_closed().await;
+            drop(busy);
+            // Other workers may use connections that this one opened and its runtime drives.
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
-            () = async { drained.wait().await; forwarder.tunnels_closed().await } => {}
-            _ = phase.wait_for(|phase| *phase == Phase::Ended) => forwarder.close_tunnels(),
+            () = finished => {}
+            _ = ended => forwarder.close_tunnels(),
         }
         Ok(())
     }
