@@ -2,18 +2,22 @@
 
 use std::any::Any;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use mesh_ingress_core::{Body, BoxError};
+use mesh_ingress_core::{Body, BoxError, Error};
 use mesh_ingress_headers::trailers;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use crate::error::Failure;
+use crate::pool::Pool;
 use crate::{h1, h2};
 
 /// The body of a request on its way to an upstream.
@@ -164,7 +168,7 @@ impl Progress {
 
     /// When the body last moved, and whether that was its end.
     pub(crate) fn last(&self) -> (Instant, bool) {
-        let moved = std::time::Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
         (self.started + moved, self.finished.load(Ordering::Relaxed))
     }
 }
@@ -178,6 +182,35 @@ pub struct ResponseBody {
     kind: ResponseKind,
     /// An error that is held back for a moment.
     failed: Option<BoxError>,
+    stalled: Option<Stalled>,
+}
+
+/// Watches for an upstream that stops sending in the middle.
+struct Stalled {
+    addr: SocketAddr,
+    timeout: Duration,
+    moved: Instant,
+    /// Made when something has to be waited for; most bodies are there at once.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stalled {
+    /// Ready when nothing has moved for the whole timeout.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.moved + self.timeout)));
+        while timer.as_mut().poll(cx).is_ready() {
+            // The timer is not set anew for each piece: it looks when it is due.
+            let due = self.moved + self.timeout;
+            if due <= Instant::now() {
+                let (addr, timeout) = (self.addr, self.timeout);
+                return Poll::Ready(Failure::ResponseBodyTimeout { addr, timeout }.into_error());
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
 }
 
 enum ResponseKind {
@@ -196,7 +229,26 @@ impl ResponseBody {
     }
 
     fn of(kind: ResponseKind) -> Self {
-        Self { kind, failed: None }
+        Self {
+            kind,
+            failed: None,
+            stalled: None,
+        }
+    }
+
+    /// Fails when the upstream stops sending in the middle.
+    pub(crate) fn with_timeout(mut self, pool: &Pool) -> Self {
+        if let Some(timeout) = pool.settings.body_idle_timeout
+            && !self.is_end_stream()
+        {
+            self.stalled = Some(Stalled {
+                addr: pool.upstream.addr(),
+                timeout,
+                moved: Instant::now(),
+                timer: None,
+            });
+        }
+        self
     }
 
     /// No body.
@@ -237,7 +289,20 @@ impl HttpBody for ResponseBody {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            polled => without_forbidden_trailers(polled),
+            Poll::Pending => match &mut self.stalled {
+                Some(stalled) => stalled.poll(cx).map(|error| {
+                    self.kind = ResponseKind::Local(Body::empty());
+                    self.stalled = None;
+                    Some(Err(error.into()))
+                }),
+                None => Poll::Pending,
+            },
+            polled => {
+                if let Some(stalled) = &mut self.stalled {
+                    stalled.moved = Instant::now();
+                }
+                without_forbidden_trailers(polled)
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     ResponseTimeout { addr: SocketAddr, timeout: Duration },
     #[error("the client sent nothing of its request body for {timeout:?}")]
     RequestBodyTimeout { timeout: Duration },
+    #[error("nothing of the response body came from {addr} for {timeout:?}")]
+    ResponseBodyTimeout { addr: SocketAddr, timeout: Duration },
     #[error("exchange with {addr}")]
     Exchange { addr: SocketAddr, source: BoxError },
     #[error("{addr} answered 101 Switching Protocols to a request that did not ask for it")]
@@ -64,6 +66,7 @@ impl Failure {
             Self::Handshake { .. } => (ErrorKind::HttpProtocolError, true),
             Self::ResponseTimeout { .. } => (ErrorKind::HttpResponseTimeout, false),
             Self::RequestBodyTimeout { .. } => (ErrorKind::HttpRequestError, false),
+            Self::ResponseBodyTimeout { .. } => (ErrorKind::ConnectionReadTimeout, false),
             Self::Exchange { .. } => (ErrorKind::ConnectionTerminated, false),
             Self::UnsolicitedUpgrade { .. } => (ErrorKind::HttpProtocolError, false),
             Self::WrongUpgrade { .. } | Self::UpgradeLost { .. } => {
@@ -81,6 +84,10 @@ impl Failure {
     }
 }
 
+// As in errno.h, the same on all Unixes.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 fn connect_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorKind::ConnectionRefused,
@@ -91,7 +98,11 @@ fn connect_kind(error: &io::Error) -> ErrorKind {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
             ErrorKind::ConnectionTerminated
         }
-        // Out of sockets, ports or memory: ours, not the upstream's.
+        // Out of file descriptors: that passes.
+        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+            ErrorKind::ConnectionLimitReached
+        }
+        // Out of memory or worse: ours, not the upstream's.
         _ => ErrorKind::ProxyInternalError,
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use mesh_ingress_core::{Error, Protocol};
@@ -122,7 +123,7 @@ async fn http2(
     if announce {
         prepare::announce_grpc_trailers(response.headers_mut());
     }
-    Ok(response.map(ResponseBody::http2))
+    Ok(response.map(|stream| ResponseBody::http2(stream).with_timeout(&pool)))
 }
 
 /// One exchange on an HTTP/1.1 connection, from finding one to the response's head.
@@ -254,12 +255,17 @@ impl Http1 {
         }
         // In doubt about where the response ends, the connection goes with it.
         check_response(response.status(), response.version(), response.headers())?;
+        if response.status() == StatusCode::NO_CONTENT {
+            // A zero is harmless and still not allowed (RFC 9110 §8.6).
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         prepare::response(response.headers_mut());
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = Arc::clone(&self.pool);
         Ok(response.map(|incoming| {
             ResponseBody::http1(h1::ResponseStream::new(incoming, connection, pool))
+                .with_timeout(&self.pool)
         }))
     }
 

@@ -65,6 +65,7 @@ pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
     let handshake = async {
         let stream = connect::tcp(upstream).await?;
         http1::Builder::new()
+            .max_buf_size(settings.max_buffer())
             .max_header_size(settings.max_header_size)
             .max_headers(settings.max_headers)
             .handshake(TokioIo::new(stream))
@@ -262,7 +263,8 @@ impl ResponseStream {
         }
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if self.incoming.is_end_stream() {
+                // Nothing comes after trailers, and nobody asks for it.
+                if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -10,6 +10,7 @@ use crate::Forwarder;
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) response_header_timeout: Option<Duration>,
+    pub(crate) body_idle_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_idle: usize,
     pub(crate) max_lifetime: Option<Duration>,
@@ -24,6 +25,7 @@ impl Default for Settings {
         Self {
             connect_timeout: Some(Duration::from_secs(5)),
             response_header_timeout: Some(Duration::from_secs(60)),
+            body_idle_timeout: Some(Duration::from_secs(300)),
             idle_timeout: Some(Duration::from_secs(4)),
             max_idle: 256,
             max_lifetime: Some(Duration::from_secs(60)),
@@ -32,6 +34,17 @@ impl Default for Settings {
             max_headers: 100,
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
+    }
+}
+
+/// What may wait in memory of a body on one connection, and what is read at once. Small enough for
+/// thousands of clients that read slowly, large enough to fill a fast connection.
+const BUFFER: usize = 128 * 1024;
+
+impl Settings {
+    /// A header section must fit in, too.
+    pub(crate) fn max_buffer(&self) -> usize {
+        BUFFER.max(self.max_header_size)
     }
 }
 
@@ -67,6 +80,16 @@ impl ForwarderBuilder {
     /// While a request body is still streaming in, the clock starts anew with every piece of it.
     pub fn response_header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.response_header_timeout = on(timeout);
+        self
+    }
+
+    /// How long the upstream may send nothing in the middle of a response body. Default: 5 min,
+    /// Envoy's `stream_idle_timeout`. Beyond it: `connection_read_timeout`, and the client sees a
+    /// truncated response.
+    ///
+    /// A client that does not read does not count: then nothing is asked of the upstream.
+    pub fn body_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.body_idle_timeout = on(timeout);
         self
     }
 

@@ -225,3 +225,24 @@ async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() 
             .contains("does this port speak h2c")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_stops_in_the_middle_times_out() {
+    use http_body_util::BodyExt as _;
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        let gate = Gate::new();
+        let behaviour = mesh_ingress_testkit::Behaviour::GatedBody(gate);
+        let origin = mesh_ingress_testkit::Origin::builder().behaviour(behaviour);
+        let origin = origin.start().await.unwrap();
+        let forwarder = Forwarder::builder()
+            .body_idle_timeout(Duration::from_secs(7))
+            .build();
+        let response = send(&forwarder, to(origin.addr(), protocol, get(origin.addr()))).await;
+        let begun = tokio::time::Instant::now();
+        let error = response.unwrap().into_body().collect().await.unwrap_err();
+        let error = error.downcast_ref::<mesh_ingress_core::Error>().unwrap();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReadTimeout);
+        let waited = begun.elapsed();
+        assert!((6.9..7.5).contains(&waited.as_secs_f64()), "{waited:?}");
+    }
+}

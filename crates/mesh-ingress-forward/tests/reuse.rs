@@ -27,6 +27,27 @@ async fn one_after_another_share_a_connection() {
 }
 
 #[tokio::test]
+async fn trailers_end_an_exchange_and_not_its_connection() {
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-checksum", http::HeaderValue::from_static("abc"));
+    let origin = Origin::builder()
+        .behaviour(Behaviour::Trailers(trailers))
+        .start()
+        .await
+        .unwrap();
+    let forwarder = Forwarder::default();
+    for _ in 0..5 {
+        let mut request = post(origin.addr(), "hello");
+        let te = http::HeaderValue::from_static("trailers");
+        request.headers_mut().insert("te", te);
+        let mut body = send(&forwarder, request).await.unwrap().into_body();
+        // As servers do: nobody asks again after the trailers.
+        while !body.frame().await.unwrap().unwrap().is_trailers() {}
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
 async fn bodiless_responses_give_the_connection_back_at_once() {
     let origin = Origin::builder()
         .at("/none", Behaviour::Status(StatusCode::NO_CONTENT))

@@ -99,7 +99,11 @@ pub(crate) fn decide<B>(
     }
 
     let table = inner.table.load();
-    let query = RouteQuery::new(host.host(), &parts.method, &parts.uri, &parts.headers);
+    let mut query = RouteQuery::new(host.host(), &parts.method, &parts.uri, &parts.headers);
+    if query.path == "*" {
+        // `OPTIONS *` asks about the whole host (RFC 9110 §9.3.7).
+        query.path = "/";
+    }
     let (route, prepared) = table
         .lookup(&query)
         .map_err(|miss| unrouted(miss, &host, parts.uri.path()))?;
