@@ -7,22 +7,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use mesh_ingress::{MeshConnection, ResponseBody, ResponseFuture};
+use pin_project_lite::pin_project;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::io::ClientIo;
 use crate::worker::Phase;
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take for the head of a request, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests may be on their way when the gateway begins to drain.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
+/// What may wait in memory of one connection, each way; a header section must fit in, too.
+const BUFFER: usize = 128 * 1024;
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_SIZE: usize = 64 * 1024;
 /// Streams one HTTP/2 client may have open.
@@ -58,6 +64,7 @@ impl Clients {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(BUFFER)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_SIZE);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -85,24 +92,24 @@ impl Clients {
         let _ = stream.set_nodelay(true);
         let mut phase = self.phase.clone();
         let sniffed = tokio::select! {
+            biased;
             sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)) => sniffed,
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            () = drained(&mut phase) => return,
         };
         // A client that says nothing, or leaves, is owed nothing.
         let Ok(Ok(Some(begin))) = sniffed else {
             return;
         };
         let http2 = begin.starts_with(PREFACE);
-        let io = Begun {
-            begin,
-            read: 0,
-            stream: TokioIo::new(stream),
-        };
-        let service = Service(mesh);
+        let io = ClientIo::new(begin, stream);
         let served = if http2 {
-            let connection = pin!(self.http2.serve_connection(io, service));
+            let connection = pin!(self.http2.serve_connection(io, Service(mesh)));
             drive(connection, phase, http2::Connection::graceful_shutdown).await
         } else {
+            let service = Http1Service {
+                mesh,
+                phase: phase.clone(),
+            };
             let connection = self.http1.serve_connection(io, service).with_upgrades();
             let shutdown = http1::UpgradeableConnection::graceful_shutdown;
             drive(pin!(connection), phase, shutdown).await
@@ -110,6 +117,16 @@ impl Clients {
         if let Err(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&error));
         }
+    }
+}
+
+/// Resolves when the gateway has been draining for a moment: requests that were on their way when
+/// it began are still served.
+async fn drained(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    tokio::select! {
+        () = tokio::time::sleep(ON_THE_WAY) => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
     }
 }
 
@@ -125,7 +142,7 @@ where
     tokio::select! {
         biased;
         served = connection.as_mut() => return served,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+        () = drained(&mut phase) => {}
     }
     graceful_shutdown(connection.as_mut());
     tokio::select! {
@@ -148,65 +165,6 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// A connection whose first bytes have been read already.
-struct Begun {
-    begin: Vec<u8>,
-    read: usize,
-    stream: TokioIo<TcpStream>,
-}
-
-impl Read for Begun {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.begin.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let left = &self.begin[self.read..];
-        let taken = left.len().min(buf.remaining());
-        buf.put_slice(&left[..taken]);
-        self.read += taken;
-        if self.read == self.begin.len() {
-            // Gives the memory back: the connection may live long.
-            self.begin = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for Begun {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-}
-
 /// The gateway as hyper wants a service: called by reference, without a clone a request.
 struct Service(MeshConnection);
 
@@ -217,5 +175,48 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.0.handle(request)
+    }
+}
+
+/// The same for HTTP/1, which tells clients one by one that the gateway is going away.
+struct Http1Service {
+    mesh: MeshConnection,
+    phase: watch::Receiver<Phase>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Http1Service {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Closing;
+
+    fn call(&self, request: Request<Incoming>) -> Closing {
+        Closing {
+            response: self.mesh.handle(request),
+            phase: self.phase.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// Adds `Connection: close` to what is answered while the gateway drains (RFC 9112 §9.6).
+    struct Closing {
+        #[pin]
+        response: ResponseFuture<Incoming>,
+        phase: watch::Receiver<Phase>,
+    }
+}
+
+impl Future for Closing {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.response.poll(cx))?;
+        let draining = *this.phase.borrow() != Phase::Serving;
+        if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        Poll::Ready(Ok(response))
     }
 }

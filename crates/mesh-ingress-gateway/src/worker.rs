@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use mesh_ingress::{Downstream, MeshIngress};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -43,11 +44,12 @@ impl Worker {
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            accepting.spawn(accept(listener, mesh.clone(), clients.clone()));
+            let serving = phase.clone();
+            accepting.spawn(accept(listener, mesh.clone(), clients.clone(), serving));
         }
         // Ends when the sender is gone, too: nobody is left to tell.
         let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-        accepting.shutdown().await;
+        while accepting.join_next().await.is_some() {}
         drop(clients);
         let forwarder = mesh.forwarder();
         let ended = phase.wait_for(|phase| *phase == Phase::Ended);
@@ -66,30 +68,47 @@ impl Worker {
     }
 }
 
+/// Serves what connects until told to stop, and then what had connected before.
 async fn accept(
     listener: tokio::net::TcpListener,
     mesh: MeshIngress,
     clients: Arc<client::Clients>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     let port = listener.local_addr().map(|addr| addr.port()).ok();
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                // Out of file descriptors or memory. Asking again at once would spin until some
-                // connection ends; clients wait in the backlog meanwhile.
-                tracing::warn!("cannot accept connections for a moment: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    let serve = |(stream, peer)| {
         let mut downstream = Downstream::new(peer);
         if let Some(port) = port {
             downstream = downstream.listener_port(port);
         }
         let connection = mesh.for_connection(&downstream);
         tokio::spawn(Arc::clone(&clients).serve(stream, connection));
+    };
+    let mut warned: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
+        };
+        match accepted {
+            Ok(accepted) => serve(accepted),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                if warned.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                    warned = Some(Instant::now());
+                    tracing::warn!("cannot accept connections for a moment: {error}");
+                }
+                // Out of file descriptors or memory. Asking again at once would spin until some
+                // connection ends; clients wait in the backlog meanwhile.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // The kernel has told these that they are connected: closing the socket would reset them.
+    let mut waiting = std::pin::pin!(listener.accept());
+    while let Some(Ok(accepted)) = waiting.as_mut().now_or_never() {
+        serve(accepted);
+        waiting.set(listener.accept());
     }
 }
 

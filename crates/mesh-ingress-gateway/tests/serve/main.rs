@@ -221,6 +221,91 @@ async fn a_client_that_leaves_is_noticed_upstream() {
 }
 
 #[tokio::test]
+async fn a_reset_is_noticed_although_more_bytes_wait_to_be_read() {
+    let gate = Gate::new();
+    let origin = Origin::builder()
+        .at("/head", Behaviour::Gated(gate.clone()))
+        .at("/body", Behaviour::GatedBody(gate))
+        .start()
+        .await
+        .unwrap();
+    let (_dns, options) = cluster(origin.addr()).await;
+    let gateway = Gateway::start(&options).await;
+    for (requests, path) in [(1, "/head"), (2, "/body")] {
+        let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+        // The last line end belongs to nothing, and may be there (RFC 9112 §2.2).
+        let get = format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n\r\n");
+        client.write_all(get.as_bytes()).await.unwrap();
+        origin.wait_for_requests(requests).await;
+        if path == "/body" {
+            assert_ne!(client.read(&mut [0; 1024]).await.unwrap(), 0, "the head");
+        }
+        client.set_zero_linger().unwrap();
+        drop(client);
+        origin.wait_for_open_connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_arrives_although_the_upload_goes_on_rfc9112_9_6() {
+    let origin = Origin::start().await.unwrap();
+    let (_dns, options) = cluster(origin.addr()).await;
+    let gateway = Gateway::start(&options).await;
+    for _ in 0..50 {
+        let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+        let post = "POST / HTTP/1.1\r\nHost: nobody.example.com\r\nContent-Length: 5000000\r\n\r\n";
+        client.write_all(post.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = client.split();
+        let mut reply = Vec::new();
+        let upload = async {
+            // Cut off some time, which is no matter: what counts is the answer.
+            let _ = writer.write_all(&vec![b'x'; 5_000_000]).await;
+        };
+        let (read, ()) = tokio::join!(reader.read_to_end(&mut reply), upload);
+        let head = String::from_utf8_lossy(&reply);
+        assert!(head.starts_with("HTTP/1.1 404 "), "{read:?}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn while_it_drains_clients_are_told_to_go_and_none_is_cut_off() {
+    let gate = Gate::new();
+    let origin = Origin::builder()
+        .at("/slow", Behaviour::Gated(gate.clone()))
+        .start()
+        .await
+        .unwrap();
+    let (_dns, options) = cluster(origin.addr()).await;
+    let mut gateway = Gateway::start(&options).await;
+    let slow = GET.replace("/x", "/slow");
+    let addr = gateway.addr;
+    let slow = tokio::spawn(async move { exchange(addr, &slow).await });
+    // An idle connection that has been used before.
+    let mut kept = TcpStream::connect(gateway.addr).await.unwrap();
+    let get = "GET /x HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    kept.write_all(get.as_bytes()).await.unwrap();
+    let mut reply = vec![0; 4096];
+    let read = kept.read(&mut reply).await.unwrap();
+    assert!(
+        !String::from_utf8_lossy(&reply[..read])
+            .to_lowercase()
+            .contains("connection: close")
+    );
+    origin.wait_for_requests(2).await;
+
+    // Its next request is on its way when the gateway is told to stop.
+    gateway.terminate();
+    kept.write_all(get.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    kept.read_to_end(&mut reply).await.unwrap();
+    let reply = String::from_utf8_lossy(&reply).to_lowercase();
+    assert!(reply.starts_with("http/1.1 200 "), "{reply}");
+    gate.open();
+    assert!(slow.await.unwrap().starts_with("HTTP/1.1 200 "));
+    assert_eq!(gateway.exit_code().await, Some(0));
+}
+
+#[tokio::test]
 async fn sigterm_lets_requests_finish_and_exits_0() {
     let gate = Gate::new();
     let origin = Origin::builder()

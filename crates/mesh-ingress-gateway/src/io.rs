@@ -1,0 +1,166 @@
+//! The socket of a client, with the care that hyper leaves to its owner.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long a client may take nothing of a response: nginx's `send_timeout`.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long, after the last response, a client may go on sending what nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's connection, some of whose first bytes may have been read already.
+///
+/// * A client that stops reading is cut off after a minute; hyper would wait for ever.
+/// * A reset is noticed while hyper reads nothing, which it does as long as bytes of a next request
+///   wait in its buffer: upstream must not work on for a client that is gone.
+/// * A client that is still sending when its connection is closed gets its response first: closing
+///   a socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).
+pub(crate) struct ClientIo {
+    begin: Vec<u8>,
+    begun: usize,
+    stream: TokioIo<TcpStream>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Pin<Box<Sleep>>>,
+    /// Whether hyper has looked for bytes since it last flushed.
+    read: bool,
+}
+
+impl ClientIo {
+    pub(crate) fn new(begin: Vec<u8>, stream: TcpStream) -> Self {
+        Self {
+            begin,
+            begun: 0,
+            stream: TokioIo::new(stream),
+            stalled: None,
+            lingering: None,
+            read: false,
+        }
+    }
+
+    /// Turns a write that waits for too long into an error.
+    fn check_stall<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        stalled.as_mut().poll(cx).map(|()| {
+            let text = "the client takes nothing of its response";
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+    }
+
+    /// Fails if the connection has been reset; asks to be woken when it is.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut byte = [0];
+        let peeked = self
+            .stream
+            .inner()
+            .poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        match peeked {
+            Poll::Ready(Err(error)) => Err(error),
+            // Something to read, or a client that has said all it had to say.
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Reads and drops what the client is still sending, until it ends or its time is up.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [0; 4096];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            match Pin::new(self.stream.inner_mut()).poll_read(cx, &mut scrap) {
+                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
+                    self.lingering
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                // Nothing was under way: there is nothing to wait for.
+                Poll::Pending => {
+                    return match &mut self.lingering {
+                        Some(lingering) => lingering.as_mut().poll(cx),
+                        None => Poll::Ready(()),
+                    };
+                }
+            }
+            if let Some(lingering) = &mut self.lingering
+                && lingering.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.read = true;
+        if self.begin.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let left = &self.begin[self.begun..];
+        let taken = left.len().min(buf.remaining());
+        buf.put_slice(&left[..taken]);
+        self.begun += taken;
+        if self.begun == self.begin.len() {
+            // Gives the memory back: the connection may live long.
+            self.begin = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.check_stall(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.check_stall(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::take(&mut self.read) {
+            self.poll_reset(cx)?;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        ready!(self.poll_linger(cx));
+        Poll::Ready(Ok(()))
+    }
+}
