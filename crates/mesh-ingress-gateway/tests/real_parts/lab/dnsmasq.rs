@@ -1,7 +1,8 @@
 //! Debian's dnsmasq as cluster DNS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
@@ -26,6 +27,8 @@ impl Record {
 pub(crate) struct Dnsmasq {
     process: Process,
     hosts: PathBuf,
+    addr: SocketAddr,
+    marks: AtomicUsize,
 }
 
 impl Dnsmasq {
@@ -66,7 +69,12 @@ impl Dnsmasq {
         }
         let process = Process::start("dnsmasq", &command);
         process.wait_for_line("started, version");
-        Self { process, hosts }
+        Self {
+            process,
+            hosts,
+            addr,
+            marks: AtomicUsize::new(0),
+        }
     }
 
     /// Replaces the addresses while it runs.
@@ -87,14 +95,32 @@ impl Dnsmasq {
 
     /// The queries so far, as `query[A] web.default.svc.cluster.local`.
     pub(crate) fn queries(&self) -> Vec<String> {
-        let lines = self.process.lines().into_iter();
-        lines
-            .filter_map(|line| {
-                let (_, query) = line.split_once(": query[")?;
-                let (query, _) = query.split_once(" from ")?;
-                Some(format!("query[{query}"))
-            })
-            .collect()
+        // dnsmasq logs when it has time. A query of our own, once it is logged, comes after all
+        // that were there before.
+        let number = self.marks.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("mark-{number}.cluster.local");
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket
+            .send_to(&question(&mark), self.addr)
+            .expect("sending a query");
+        self.process.wait_for("a query of our own", |lines| {
+            let mut queries = Vec::new();
+            for line in lines {
+                let Some((_, query)) = line.split_once(": query[") else {
+                    continue;
+                };
+                let Some((query, _)) = query.split_once(" from ") else {
+                    continue;
+                };
+                if query.ends_with(&mark) {
+                    return Some(queries);
+                }
+                if !query.contains("] mark-") {
+                    queries.push(format!("query[{query}"));
+                }
+            }
+            None
+        })
     }
 
     pub(crate) fn stop(mut self) {
@@ -110,4 +136,15 @@ fn hosts_file(records: &[Record]) -> String {
             Record::Service(..) => None,
         })
         .collect()
+}
+
+/// A DNS message (RFC 1035 §4.1) that asks for the IPv4 address of a name.
+fn question(name: &str) -> Vec<u8> {
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).expect("a short label"));
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
 }

@@ -1,11 +1,10 @@
 //! The binary under test.
 
-use std::net::TcpStream;
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
 
-use super::{Host, Process, SOON, poll};
+use super::{Host, Process, SOON};
 
 /// A running `mesh-ingress serve`.
 pub(crate) struct Gateway {
@@ -18,7 +17,7 @@ impl Gateway {
     /// The same as the start of a URL.
     pub(crate) const URL: &'static str = "http://127.0.0.1:8080";
 
-    /// Starts it and waits until it accepts connections.
+    /// Starts it and waits until it says that it serves.
     pub(crate) fn serve(args: &[&str]) -> Self {
         Self::start(&Self::command(args))
     }
@@ -31,15 +30,8 @@ impl Gateway {
     }
 
     fn start(command: &Command) -> Self {
-        let mut process = Process::start("mesh-ingress", command);
-        poll(SOON, "the gateway listens", || {
-            assert!(
-                process.is_running(),
-                "the gateway ended: {:#?}",
-                process.lines()
-            );
-            TcpStream::connect(Self::ADDR).ok()
-        });
+        let process = Process::start("mesh-ingress", command);
+        process.wait_for_line("serving on ");
         Self { process }
     }
 
