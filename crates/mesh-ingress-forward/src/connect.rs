@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mesh_ingress_core::{Error, Upstream};
+use mesh_ingress_core::{Error, ErrorKind};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::pool::Pool;
 
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -29,13 +31,32 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Connects to the first of the upstream's addresses that answers.
-pub(crate) async fn tcp(upstream: &Upstream) -> Result<TcpStream, Error> {
-    let stream = match upstream.addresses() {
-        [only] => dial(*only).await,
-        several => race(several).await,
-    }?;
-    Ok(stream)
+/// How long to wait before a refused connection is tried again, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LAST: Duration = Duration::from_millis(200);
+
+/// Connects to the first of the upstream's addresses that answers. Where nothing listens it goes on
+/// trying for as long as the settings allow.
+pub(crate) async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
+    let until = pool
+        .settings
+        .connect_retry
+        .map(|retry| Instant::now() + retry);
+    let mut pause = RETRY_FIRST;
+    loop {
+        let connected = match pool.upstream.addresses() {
+            [only] => dial(*only).await,
+            several => race(several).await,
+        };
+        let refused = |error: &Error| error.kind() == ErrorKind::ConnectionRefused;
+        if !connected.as_ref().is_err_and(refused)
+            || until.is_none_or(|until| Instant::now() + pause > until)
+        {
+            return connected;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LAST);
+    }
 }
 
 async fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {

@@ -63,7 +63,7 @@ pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
     let upstream = &pool.upstream;
     let settings = &pool.settings;
     let handshake = async {
-        let stream = connect::tcp(upstream).await?;
+        let stream = connect::tcp(&pool).await?;
         http1::Builder::new()
             .max_buf_size(settings.max_buffer())
             .max_header_size(settings.max_header_size)

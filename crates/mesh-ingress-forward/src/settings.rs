@@ -9,6 +9,7 @@ use crate::Forwarder;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) connect_retry: Option<Duration>,
     pub(crate) response_header_timeout: Option<Duration>,
     pub(crate) body_idle_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -24,6 +25,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connect_timeout: Some(Duration::from_secs(5)),
+            connect_retry: None,
             response_header_timeout: Some(Duration::from_secs(60)),
             body_idle_timeout: Some(Duration::from_secs(300)),
             idle_timeout: Some(Duration::from_secs(4)),
@@ -71,6 +73,16 @@ impl ForwarderBuilder {
     /// ingress-nginx's `proxy-connect-timeout`. Beyond it: `connection_timeout`.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.connect_timeout = on(timeout);
+        self
+    }
+
+    /// For how long a connection that is refused is tried again, with pauses of 20 ms to 200 ms,
+    /// within the connect timeout. Default: `None`, a refusal is final.
+    ///
+    /// Behind a sidecar a refusal means that the sidecar is (re)starting: Services without pods are
+    /// answered by it, not refused. Nothing has been sent, so that any request may wait.
+    pub fn connect_retry(mut self, retry: impl Into<Option<Duration>>) -> Self {
+        self.settings.connect_retry = on(retry);
         self
     }
 

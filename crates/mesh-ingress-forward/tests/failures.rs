@@ -246,3 +246,25 @@ async fn an_origin_that_stops_in_the_middle_times_out() {
         assert!((6.9..7.5).contains(&waited.as_secs_f64()), "{waited:?}");
     }
 }
+
+#[tokio::test]
+async fn a_refused_connection_is_tried_again_if_wanted() {
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        let addr = closed_port();
+        let forwarder = Forwarder::builder()
+            .connect_retry(Duration::from_secs(4))
+            .build();
+        let mut waiting = std::pin::pin!(send(&forwarder, to(addr, protocol, get(addr))));
+        // Refused at least once before anything listens.
+        tokio::select! {
+            biased;
+            done = &mut waiting => panic!("{done:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        let _origin = mesh_ingress_testkit::Origin::builder()
+            .bind(addr)
+            .await
+            .unwrap();
+        assert!(waiting.await.is_ok(), "{protocol:?}");
+    }
+}

@@ -130,6 +130,11 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub(crate) connect_timeout: Duration,
 
+    /// For how long a refused connection to a service is tried again [default: 2s behind a sidecar,
+    /// 0 otherwise].
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    connect_retry: Option<Duration>,
+
     /// How long a service may take to begin its response; 0 is for ever.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     pub(crate) response_header_timeout: Duration,
@@ -146,6 +151,16 @@ pub(crate) struct Gateway {
     /// Put the whole text of errors into the Proxy-Status field. It names services and addresses.
     #[arg(long)]
     pub(crate) expose_details: bool,
+}
+
+impl Gateway {
+    /// A sidecar that refuses is starting; anything else that does has nobody to answer.
+    pub(crate) fn connect_retry(&self) -> Duration {
+        self.connect_retry.unwrap_or(match self.mesh {
+            DataPlane::IstioSidecar | DataPlane::Linkerd => Duration::from_secs(2),
+            DataPlane::None | DataPlane::IstioAmbient => Duration::ZERO,
+        })
+    }
 }
 
 /// Which manifests to look at.

@@ -51,6 +51,7 @@ pub(crate) fn mesh(
 ) -> Result<MeshIngress, Failure> {
     let forwarder = Forwarder::builder()
         .connect_timeout(args.connect_timeout)
+        .connect_retry(args.connect_retry())
         .response_header_timeout(args.response_header_timeout)
         .idle_timeout(args.idle_timeout)
         .max_lifetime(args.max_lifetime)

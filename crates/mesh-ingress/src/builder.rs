@@ -22,7 +22,7 @@ pub struct MeshIngressBuilder {
     routes: Vec<Route>,
     domain: ClusterDomain,
     resolver: Option<Arc<dyn Resolve>>,
-    forwarder: Forwarder,
+    forwarder: Option<Forwarder>,
     forwarded: ForwardedPolicy,
     hygiene: EdgeHygiene,
     mesh: Mesh,
@@ -39,7 +39,7 @@ impl Default for MeshIngressBuilder {
             routes: Vec::new(),
             domain: ClusterDomain::default(),
             resolver: None,
-            forwarder: Forwarder::default(),
+            forwarder: None,
             forwarded: ForwardedPolicy::default(),
             hygiene: EdgeHygiene::default(),
             mesh: Mesh::default(),
@@ -79,10 +79,10 @@ impl MeshIngressBuilder {
     }
 
     /// The forwarder, with time-outs and pool limits of your choice. Default:
-    /// [`Forwarder::default`]. One forwarder may serve several gateways, which then share
+    /// [`Forwarder::default`], with what fits the [`mesh`](Self::mesh). One forwarder may serve several gateways, which then share
     /// connections.
     pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
-        self.forwarder = forwarder;
+        self.forwarder = Some(forwarder);
         self
     }
 
@@ -168,7 +168,10 @@ impl MeshIngressBuilder {
             Settings {
                 domain: self.domain,
                 resolver,
-                forwarder: self.forwarder,
+                forwarder: self.forwarder.unwrap_or_else(|| {
+                    let retry = self.mesh.connect_retry();
+                    Forwarder::builder().connect_retry(retry).build()
+                }),
                 forwarded: self.forwarded,
                 hygiene: self.hygiene,
                 mesh: self.mesh,

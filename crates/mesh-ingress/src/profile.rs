@@ -1,6 +1,7 @@
 //! What a data plane wants, as defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use mesh_ingress_headers::verdict::VerdictRules;
 
@@ -22,7 +23,8 @@ pub enum Mesh {
     ///
     /// It picks the destination by `Host` on ports named `http…` or `grpc…`, and leaves
     /// `server: envoy` on every response (istio `pilot/pkg/networking/util/proxy_headers.go`): one
-    /// without has passed it by. It is ready when `127.0.0.1:15021/healthz/ready` says so (istio
+    /// without has passed it by. Connections are refused only while it (re)starts: the default
+    /// forwarder tries again for two seconds. It is ready when `127.0.0.1:15021/healthz/ready` says so (istio
     /// `pkg/config/constants`, `StatusPort`).
     IstioSidecar,
     /// Istio's ambient mode: ztunnel, and waypoints where Services have them.
@@ -56,6 +58,14 @@ impl Mesh {
             Self::IstioSidecar => VerdictRules::istio_sidecar(),
             Self::IstioAmbient => VerdictRules::istio_ambient(),
             Self::Linkerd => VerdictRules::linkerd(),
+        }
+    }
+
+    /// For how long a refused connection is tried again: a sidecar that refuses is starting.
+    pub(crate) fn connect_retry(self) -> Option<Duration> {
+        match self {
+            Self::IstioSidecar | Self::Linkerd => Some(Duration::from_secs(2)),
+            Self::None | Self::IstioAmbient => None,
         }
     }
 
