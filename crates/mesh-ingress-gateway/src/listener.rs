@@ -23,20 +23,27 @@ pub(crate) fn bind(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>,
         format!("cannot listen on {addr}: {error}{hint}").into()
     };
     // With port 0 the first socket chooses the port for the others.
-    let first = socket(addr, false).map_err(failed)?;
+    let first = bound(addr, false).map_err(failed)?;
     let chosen = first.local_addr().map_err(failed)?;
     if workers == 1 {
-        return Ok(vec![first]);
+        return Ok(vec![listening(first).map_err(failed)?]);
     }
+    let chosen = chosen.as_socket().unwrap_or(addr);
     // A socket with SO_REUSEPORT would share the port with a gateway that is already there, and
-    // take half of its traffic: that the port is free was just shown by one without.
+    // take half of its traffic: that the port is free was just shown by one without. It does not
+    // listen, so that no client connects to it.
     drop(first);
     (0..workers)
-        .map(|_| socket(chosen, true).map_err(failed))
+        .map(|_| bound(chosen, true).and_then(listening).map_err(failed))
         .collect()
 }
 
-fn socket(addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
+fn listening(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound(addr: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the kernel to forget old connections.
     socket.set_reuse_address(true)?;
@@ -46,6 +53,5 @@ fn socket(addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }

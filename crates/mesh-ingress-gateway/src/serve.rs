@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Serve;
@@ -15,23 +15,25 @@ use crate::{Chain, Failure, build};
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let routes = build::routes(&args.gateway)?;
     let workers = args.workers.map_or_else(default_workers, usize::from);
-    let listeners = args
-        .listen
-        .iter()
-        .map(|addr| crate::listener::bind(*addr, workers))
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = listeners
-        .iter()
-        .filter_map(|sockets| sockets.first()?.local_addr().ok())
-        .map(|addr| addr.to_string())
-        .collect::<Vec<_>>()
-        .join(", ");
-
     // This thread watches names and signals; requests are served by the workers.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        // Before anything can be seen from outside: who sees us may tell us to stop.
+        let signals = Signals::new()?;
+        let listeners = args
+            .listen
+            .iter()
+            .map(|addr| crate::listener::bind(*addr, workers))
+            .collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners
+            .iter()
+            .filter_map(|sockets| sockets.first()?.local_addr().ok())
+            .map(|addr| addr.to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+
         let dns = build::cluster_dns(&args.gateway)?;
         let (phase, _) = watch::channel(Phase::Serving);
         let (busy, idle) = mpsc::channel(1);
@@ -48,7 +50,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         }
         tracing::info!(routes = routes.len(), workers, "serving on {addresses}");
         drop(busy);
-        until_stopped(&phase, idle, args.shutdown_timeout, threads).await
+        until_stopped(signals, &phase, idle, args.shutdown_timeout, threads).await
     })
 }
 
@@ -81,22 +83,38 @@ fn spawn(number: usize, worker: Worker) -> Result<JoinHandle<()>, Failure> {
         })?)
 }
 
+/// The signals that end the gateway.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
 async fn until_stopped(
+    mut signals: Signals,
     phase: &watch::Sender<Phase>,
     mut idle: mpsc::Receiver<Infallible>,
     timeout: std::time::Duration,
     threads: Vec<JoinHandle<()>>,
 ) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut signalled = async || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
     let why = tokio::select! {
-        signal = signalled() => signal,
+        signal = signals.next() => signal,
         // Each has said why.
         _ = idle.recv() => "all workers ended",
     };
@@ -108,7 +126,7 @@ async fn until_stopped(
         () = tokio::time::sleep(timeout) => {
             tracing::warn!("requests still under way after {timeout:?} are cut off");
         }
-        why = signalled() => tracing::warn!("{why} again: requests under way are cut off"),
+        why = signals.next() => tracing::warn!("{why} again: requests under way are cut off"),
     }
     phase.send_replace(Phase::Ended);
     let stopped = tokio::task::spawn_blocking(move || {

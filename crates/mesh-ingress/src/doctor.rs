@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
-use mesh_ingress_core::{Body, Error, ErrorKind, ServiceRef, Upstream, Verdict};
+use mesh_ingress_core::{Body, Error, ErrorKind, ServiceRef, Upstream, Verdict, Vhost};
 use mesh_ingress_headers::ConnectionOptions;
 use mesh_ingress_vhost::set_vhost;
 
@@ -73,11 +73,18 @@ pub(crate) async fn examine(inner: &Inner) -> Vec<Finding> {
     }
     let table = inner.table.load_full();
     let mut seen = HashSet::new();
-    for (_, prepared) in table.iter() {
+    for (route, prepared) in table.iter() {
         for target in prepared.targets() {
-            let vhost = target.vhost.as_ref().map(ToString::to_string);
-            if seen.insert((target.watch.service().clone(), vhost, target.protocol)) {
-                examine_target(inner, target, &mut findings).await;
+            // What requests of this route say: the vhost, or what the client said. A wildcard is
+            // no name to ask by; then the address is.
+            let kept = || route.get_host().parse().ok();
+            let host: Option<Vhost> = target.vhost.clone().or_else(kept);
+            if seen.insert((
+                target.watch.service().clone(),
+                host.clone(),
+                target.protocol,
+            )) {
+                examine_target(inner, target, host.as_ref(), &mut findings).await;
             }
         }
     }
@@ -100,7 +107,12 @@ pub(crate) async fn sidecar_ready(inner: &Inner) -> Option<Result<(), Error>> {
     }))
 }
 
-async fn examine_target(inner: &Inner, target: &Arc<Target>, findings: &mut Vec<Finding>) {
+async fn examine_target(
+    inner: &Inner,
+    target: &Arc<Target>,
+    host: Option<&Vhost>,
+    findings: &mut Vec<Finding>,
+) {
     let service = Some(target.watch.service().clone());
     if target.vhost.is_none() {
         findings.push(doubtful(
@@ -124,13 +136,13 @@ async fn examine_target(inner: &Inner, target: &Arc<Target>, findings: &mut Vec<
         .collect();
     let resolved = format!("resolves to {}", addresses.join(", "));
     findings.push(good(service.clone(), resolved));
-    findings.push(probe(inner, target, &upstream, service).await);
+    findings.push(probe(inner, host, &upstream, service).await);
 }
 
 /// Sends a `HEAD /`, which changes nothing, the way requests go.
 async fn probe(
     inner: &Inner,
-    target: &Target,
+    host: Option<&Vhost>,
     upstream: &Upstream,
     service: Option<ServiceRef>,
 ) -> Finding {
@@ -139,8 +151,8 @@ async fn probe(
         .method(Method::HEAD)
         .uri(format!("http://{addr}/"));
     let (mut parts, body) = request.body(Body::empty()).unwrap_or_default().into_parts();
-    if let Some(vhost) = &target.vhost {
-        set_vhost(&mut parts, vhost);
+    if let Some(host) = host {
+        set_vhost(&mut parts, host);
     }
     let pool = inner.settings.forwarder.pool(upstream);
     let request = Request::from_parts(parts, body);
