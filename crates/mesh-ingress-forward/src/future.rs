@@ -78,7 +78,7 @@ impl ResponseFuture {
                 let upgrade = Upgrade::of(&mut request, options);
                 prepare::http1(&mut request, options);
                 if let Some(upgrade) = &upgrade {
-                    prepare::ask_upgrade(request.headers_mut(), &upgrade.token);
+                    prepare::upgrade(request.headers_mut(), upgrade.token.clone());
                 }
                 Self {
                     state: State::Http1 {
@@ -285,7 +285,7 @@ impl Http1 {
         self.tunnels.open(upgrade.client, stream, read);
         let mut response = response.map(|_| ResponseBody::empty());
         prepare::response(response.headers_mut());
-        prepare::switching(response.headers_mut(), token);
+        prepare::upgrade(response.headers_mut(), token);
         Ok(response)
     }
 }

@@ -53,10 +53,10 @@ pub(crate) fn http1(request: &mut Request<RequestBody>, options: &ConnectionOpti
     }
 }
 
-/// Asks the upstream to switch protocols.
-pub(crate) fn ask_upgrade(headers: &mut HeaderMap, token: &HeaderValue) {
+/// Asks for another protocol, or agrees to it, the way HTTP/1.1 does (RFC 9110 §7.8).
+pub(crate) fn upgrade(headers: &mut HeaderMap, token: HeaderValue) {
     headers.insert(CONNECTION, CONNECTION_UPGRADE);
-    headers.insert(UPGRADE, token.clone());
+    headers.insert(UPGRADE, token);
 }
 
 /// Makes an HTTP/2 request of it: `:authority` comes from the URI, and `Host` goes away, because
@@ -112,10 +112,4 @@ pub(crate) fn announce_grpc_trailers(headers: &mut HeaderMap) {
     if grpc && !headers.contains_key(TRAILER) {
         headers.insert(TRAILER, GRPC_TRAILERS);
     }
-}
-
-/// Says `101` the way HTTP/1.1 does.
-pub(crate) fn switching(headers: &mut HeaderMap, token: HeaderValue) {
-    headers.insert(CONNECTION, CONNECTION_UPGRADE);
-    headers.insert(UPGRADE, token);
 }
