@@ -10,17 +10,26 @@ pub enum Protocol {
     /// HTTP/1.1 (RFC 9112).
     #[default]
     Http1,
-    /// HTTP/2 over cleartext with prior knowledge (RFC 9113 §3.3), what gRPC wants.
-    H2c,
+    /// HTTP/2: over cleartext with prior knowledge (RFC 9113 §3.3), what gRPC wants; over TLS
+    /// negotiated, and nothing else accepted.
+    Http2,
+    /// What the client speaks: HTTP/2 for requests that came over HTTP/2 and for gRPC, HTTP/1.1
+    /// for all others. For Services that take both on one port.
+    SameAsClient,
+    /// What the upstream chooses in the TLS handshake (ALPN, RFC 7301), HTTP/2 preferred.
+    /// Without TLS there is nothing to choose with: then it is HTTP/1.1.
+    Alpn,
 }
 
 impl Protocol {
-    /// `http1` or `h2c`.
+    /// `http1`, `h2c`, `auto` or `alpn`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
-            Self::H2c => "h2c",
+            Self::Http2 => "h2c",
+            Self::SameAsClient => "auto",
+            Self::Alpn => "alpn",
         }
     }
 }
@@ -36,7 +45,7 @@ impl Protocol {
 /// ```
 /// use mesh_ingress_core::{Protocol, Upstream};
 ///
-/// let web = Upstream::new("10.96.0.7:80".parse()?).protocol(Protocol::H2c);
+/// let web = Upstream::new("10.96.0.7:80".parse()?).protocol(Protocol::Http2);
 /// assert_eq!(web.addr().port(), 80);
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```

@@ -1,4 +1,4 @@
-//! Opening TCP connections.
+//! Opening the transport.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::Failure;
 use crate::pool::Pool;
+use crate::stream::Stream;
 
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -37,7 +38,7 @@ const RETRY_LAST: Duration = Duration::from_millis(200);
 
 /// Connects to the first of the upstream's addresses that answers. Where nothing listens it goes on
 /// trying for as long as the settings allow.
-pub(crate) async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
+pub(crate) async fn open(pool: &Pool) -> Result<Stream, Error> {
     let until = pool
         .settings
         .connect_retry
@@ -52,7 +53,7 @@ pub(crate) async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
         if !connected.as_ref().is_err_and(refused)
             || until.is_none_or(|until| Instant::now() + pause > until)
         {
-            return connected;
+            return connected.map(Stream::Plain);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);

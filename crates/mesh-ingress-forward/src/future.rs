@@ -63,7 +63,7 @@ impl ResponseFuture {
         options: &ConnectionOptions,
     ) -> Self {
         match pool.upstream.http_protocol() {
-            Protocol::H2c => {
+            Protocol::Http2 => {
                 let announce = options.te_trailers && request.version() < Version::HTTP_2;
                 if let Err(error) = prepare::http2(&mut request, options) {
                     return Self::failed(error);

@@ -19,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{BoxError, Error};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -28,8 +27,9 @@ use crate::connect;
 use crate::error;
 use crate::pool::Pool;
 use crate::shard;
+use crate::stream::Stream;
 
-type Driver = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+type Driver = http1::Connection<TokioIo<Stream>, RequestBody>;
 pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// A connection, idle or in use.
@@ -63,7 +63,7 @@ pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
     let upstream = &pool.upstream;
     let settings = &pool.settings;
     let handshake = async {
-        let stream = connect::tcp(&pool).await?;
+        let stream = connect::open(&pool).await?;
         http1::Builder::new()
             .max_buf_size(settings.max_buffer())
             .max_header_size(settings.max_header_size)
@@ -176,7 +176,7 @@ impl Connection {
 
     /// The socket of a connection that has been switched to another protocol, and what was read
     /// of that already.
-    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(Stream, Bytes)> {
         // The end of the HTTP part may not have been seen yet.
         self.drive(&mut Context::from_waker(Waker::noop()));
         if !self.closed {

@@ -147,7 +147,7 @@ async fn connect(pool: &Pool) -> Result<Connection, Error> {
     let settings = &pool.settings;
     let addr = pool.upstream.addr();
     let failed = |source: BoxError| Failure::Handshake { addr, source }.into_error();
-    let stream = connect::tcp(pool).await?;
+    let stream = connect::open(pool).await?;
     let written = Arc::new(AtomicWaker::new());
     let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -54,6 +54,7 @@ mod pool;
 mod prepare;
 mod settings;
 mod shard;
+mod stream;
 mod tunnel;
 
 pub use self::body::{RequestBody, ResponseBody};

@@ -12,16 +12,17 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use crate::stream::Stream;
 
 pub(crate) struct Noticed {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     written: Arc<AtomicWaker>,
 }
 
 impl Noticed {
     /// Wakes whoever is registered after each write.
-    pub(crate) fn new(stream: TcpStream, written: Arc<AtomicWaker>) -> Self {
+    pub(crate) fn new(stream: Stream, written: Arc<AtomicWaker>) -> Self {
         let io = TokioIo::new(stream);
         Self { io, written }
     }

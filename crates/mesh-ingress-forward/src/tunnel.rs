@@ -10,12 +10,12 @@ use hyper_util::rt::TokioIo;
 use mesh_ingress_core::Error;
 use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::Failure;
 use crate::pool::Pool;
+use crate::stream::Stream;
 
 /// What a client asked to switch to.
 pub(crate) struct Upgrade {
@@ -101,7 +101,7 @@ impl Tunnels {
     }
 
     /// Copies both ways until both sides have ended, half-closes included.
-    pub(crate) fn open(&self, client: OnUpgrade, upstream: TcpStream, read: Bytes) {
+    pub(crate) fn open(&self, client: OnUpgrade, upstream: Stream, read: Bytes) {
         let closing = self.closing.clone();
         self.tracker.spawn(async move {
             let copied = async {

@@ -63,7 +63,7 @@ async fn rfc9113_8_3_1_h2c_gets_the_authority_and_no_host() {
             .header(HOST, "web.default.svc.cluster.local")
             .body(Body::empty())
             .unwrap();
-        let request = to(origin.addr(), Protocol::H2c, request);
+        let request = to(origin.addr(), Protocol::Http2, request);
         let (body, _) = read(send(&Forwarder::default(), request).await).await;
         assert_eq!(echoed(&body, "version"), "HTTP/2.0");
         assert_eq!(echoed(&body, "host"), "web.default.svc.cluster.local");
@@ -82,7 +82,7 @@ async fn the_way_in_does_not_decide_the_way_out() {
     for (came, goes, seen) in [
         (Version::HTTP_2, Protocol::Http1, "HTTP/1.1"),
         (Version::HTTP_10, Protocol::Http1, "HTTP/1.1"),
-        (Version::HTTP_11, Protocol::H2c, "HTTP/2.0"),
+        (Version::HTTP_11, Protocol::Http2, "HTTP/2.0"),
     ] {
         let mut request = get(origin.addr());
         *request.version_mut() = came;
@@ -98,7 +98,7 @@ async fn trailers_cross_both_ways_over_both_protocols() {
         .start()
         .await
         .unwrap();
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let request = Request::post("http://web/")
             .header(TE, "trailers")
             .header(TRAILER, "grpc-status, x-checksum")
@@ -131,7 +131,7 @@ async fn grpc_trailers_are_announced_to_an_http1_client() {
         .insert(TE, HeaderValue::from_static("trailers"));
     let reply = send(
         &Forwarder::default(),
-        to(origin.addr(), Protocol::H2c, request),
+        to(origin.addr(), Protocol::Http2, request),
     )
     .await;
     let announced = reply.as_ref().unwrap().headers()[TRAILER].clone();
@@ -250,7 +250,7 @@ async fn bodies_without_end_in_sight_stream_both_ways() {
         .start()
         .await
         .unwrap();
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         // Each piece is only sent when the one before has come back.
         let (pieces, receiver) =
             tokio::sync::mpsc::channel::<Result<Frame<bytes::Bytes>, BoxError>>(1);

@@ -22,7 +22,7 @@ fn closed_port() -> SocketAddr {
 
 #[tokio::test]
 async fn refused() {
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let addr = closed_port();
         let error = send(&Forwarder::default(), to(addr, protocol, get(addr)))
             .await
@@ -53,7 +53,7 @@ async fn without_an_upstream() {
 #[tokio::test]
 async fn without_an_authority_for_h2() {
     let request = Request::get("/").body(Body::empty()).unwrap();
-    let request = to(closed_port(), Protocol::H2c, request);
+    let request = to(closed_port(), Protocol::Http2, request);
     let error = send(&Forwarder::default(), request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HttpRequestError);
 }
@@ -194,7 +194,7 @@ async fn a_connection_that_is_never_accepted_times_out() {
     let forwarder = Forwarder::builder()
         .connect_timeout(Duration::from_millis(50))
         .build();
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let error = send(&forwarder, to(silent, protocol, get(silent)))
             .await
             .unwrap_err();
@@ -207,14 +207,14 @@ async fn a_connection_that_is_never_accepted_times_out() {
 async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() {
     let silent = Gate::new();
     let origin = RawOrigin::start([vec![Step::Hold(silent)]]).await.unwrap();
-    let request = to(origin.addr(), Protocol::H2c, get(origin.addr()));
+    let request = to(origin.addr(), Protocol::Http2, get(origin.addr()));
     let error = send(&Forwarder::default(), request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
     assert!(error.may_retry());
 
     let http1 = Step::send("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
     let origin = RawOrigin::start([vec![http1, Step::Close]]).await.unwrap();
-    let request = to(origin.addr(), Protocol::H2c, get(origin.addr()));
+    let request = to(origin.addr(), Protocol::Http2, get(origin.addr()));
     let error = send(&Forwarder::default(), request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HttpProtocolError);
     assert!(error.may_retry());
@@ -229,7 +229,7 @@ async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() 
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_stops_in_the_middle_times_out() {
     use http_body_util::BodyExt as _;
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let gate = Gate::new();
         let behaviour = mesh_ingress_testkit::Behaviour::GatedBody(gate);
         let origin = mesh_ingress_testkit::Origin::builder().behaviour(behaviour);
@@ -249,7 +249,7 @@ async fn an_origin_that_stops_in_the_middle_times_out() {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_if_wanted() {
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let addr = closed_port();
         let forwarder = Forwarder::builder()
             .connect_retry(Duration::from_secs(4))

@@ -16,7 +16,7 @@ use support::{get, post, read, send, to};
 async fn one_after_another_share_a_connection() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         let before = origin.connections();
         for _ in 0..20 {
             let request = to(origin.addr(), protocol, post(origin.addr(), "hello"));
@@ -112,7 +112,7 @@ async fn h2_streams_beyond_the_limit_get_another_connection() {
         .map(|_| {
             tokio::spawn({
                 let forwarder = forwarder.clone();
-                let request = to(origin.addr(), Protocol::H2c, get(origin.addr()));
+                let request = to(origin.addr(), Protocol::Http2, get(origin.addr()));
                 async move { read(send(&forwarder, request).await).await }
             })
         })
@@ -299,7 +299,7 @@ async fn idle_connections_are_closed_after_a_while() {
     let forwarder = Forwarder::builder()
         .idle_timeout(Duration::from_secs(3))
         .build();
-    for protocol in [Protocol::Http1, Protocol::H2c] {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
         read(send(&forwarder, to(origin.addr(), protocol, get(origin.addr()))).await).await;
     }
     // Time moves by itself while nothing else is to be done.

@@ -206,7 +206,7 @@ impl From<UpstreamProtocol> for Protocol {
     fn from(protocol: UpstreamProtocol) -> Self {
         match protocol {
             UpstreamProtocol::Http1 => Self::Http1,
-            UpstreamProtocol::H2c => Self::H2c,
+            UpstreamProtocol::H2c => Self::Http2,
         }
     }
 }

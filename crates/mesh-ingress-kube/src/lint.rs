@@ -67,7 +67,7 @@ fn port(service: &ServiceRef, protocol: Protocol, about: &mut About<'_>) {
             let prefix = port.split('-').next().unwrap_or_default();
             match (prefix, protocol) {
                 ("http" | "http2", _) => {}
-                ("grpc", Protocol::H2c) => {}
+                ("grpc", Protocol::Http2) => {}
                 ("grpc", _) => about.warning(
                     field,
                     format!(

@@ -124,7 +124,7 @@ impl Settings {
     fn backend_protocol(&mut self, value: &str, field: &str, about: &mut About<'_>) {
         match &*value.to_ascii_uppercase() {
             "HTTP" => self.protocol = Protocol::Http1,
-            "GRPC" => self.protocol = Protocol::H2c,
+            "GRPC" => self.protocol = Protocol::Http2,
             "AUTO_HTTP" => {
                 about.warning(field, "AUTO_HTTP is taken for HTTP: the mesh encrypts");
             }

@@ -69,9 +69,9 @@ fn backend_protocol_in_any_case() {
     for (value, protocol) in [
         ("HTTP", Protocol::Http1),
         ("http", Protocol::Http1),
-        ("GRPC", Protocol::H2c),
-        ("grpc", Protocol::H2c),
-        ("Grpc", Protocol::H2c),
+        ("GRPC", Protocol::Http2),
+        ("grpc", Protocol::Http2),
+        ("Grpc", Protocol::Http2),
     ] {
         let imported = with("backend-protocol", value);
         assert_eq!(

@@ -70,7 +70,7 @@ fn a_shop_behind_a_sidecar() {
         .iter()
         .map(|route| route.backends()[0].get_protocol())
         .collect();
-    assert_eq!(spoken, [Protocol::Http1, Protocol::Http1, Protocol::H2c]);
+    assert_eq!(spoken, [Protocol::Http1, Protocol::Http1, Protocol::Http2]);
     assert_lines(
         &findings(&imported),
         &[

@@ -28,7 +28,7 @@ use crate::future::{ResponseFuture, Target};
 /// let web: ServiceRef = "web.default:80".parse()?;
 /// let watch = Watch::fixed(web, Upstream::new("10.96.0.7:80".parse()?));
 /// let service = ServiceBuilder::new()
-///     .layer(ServiceUpstreamLayer::new(watch).protocol(Protocol::H2c))
+///     .layer(ServiceUpstreamLayer::new(watch).protocol(Protocol::Http2))
 ///     .service_fn(async |request: Request<()>| {
 ///         let upstream = request.extensions().get::<Upstream>().cloned();
 ///         Ok::<_, Error>(Response::new(upstream))
@@ -36,7 +36,7 @@ use crate::future::{ResponseFuture, Target};
 /// let response = service.oneshot(Request::new(())).await?;
 /// let upstream = response.into_body().unwrap();
 /// assert_eq!(upstream.addr(), "10.96.0.7:80".parse()?);
-/// assert_eq!(upstream.http_protocol(), Protocol::H2c);
+/// assert_eq!(upstream.http_protocol(), Protocol::Http2);
 /// # Ok(())
 /// # }
 /// ```

@@ -93,17 +93,17 @@ fn a_known_address_goes_into_the_request_without_any_wait() {
 
 #[test]
 fn the_protocol_is_the_layers_if_it_has_one() {
-    let h2c = Upstream::new(addr(A)).protocol(Protocol::H2c);
+    let h2c = Upstream::new(addr(A)).protocol(Protocol::Http2);
     let watch = Watch::fixed("web.default:80".parse().unwrap(), h2c);
     for (layer, protocol) in [
-        (ServiceUpstreamLayer::new(watch.clone()), Protocol::H2c),
+        (ServiceUpstreamLayer::new(watch.clone()), Protocol::Http2),
         (
             ServiceUpstreamLayer::new(watch).protocol(Protocol::Http1),
             Protocol::Http1,
         ),
         (
-            ServiceUpstreamLayer::new(fixed()).protocol(Protocol::H2c),
-            Protocol::H2c,
+            ServiceUpstreamLayer::new(fixed()).protocol(Protocol::Http2),
+            Protocol::Http2,
         ),
     ] {
         let service = layer.layer(Strict::default());

@@ -14,7 +14,7 @@ use mesh_ingress_core::{Protocol, ServiceRef, VhostPolicy};
 /// let canary = Backend::new("web-canary.default:80".parse()?)
 ///     .weight(10)
 ///     .vhost(VhostPolicy::Override("web-canary.default.svc.k8s.example".parse()?))
-///     .protocol(Protocol::H2c);
+///     .protocol(Protocol::Http2);
 /// assert_eq!(canary.get_weight(), 10);
 /// # Ok::<(), mesh_ingress_core::ParseError>(())
 /// ```

@@ -29,7 +29,7 @@ use crate::path::{PathMatch, PathRule};
 /// let grpc = Route::host("*.example.com")
 ///     .path_prefix("/shop.v1.Cart")
 ///     .to("cart.default:grpc".parse()?)
-///     .protocol(Protocol::H2c);
+///     .protocol(Protocol::Http2);
 /// assert_eq!(web.backends().len(), 2);
 /// assert_eq!(grpc.to_string(), "*.example.com/shop.v1.Cart=cart.default:grpc");
 /// # Ok::<(), mesh_ingress_core::ParseError>(())

@@ -387,7 +387,7 @@ fn a_backends_own_settings_win_over_its_routes() {
         .to("before.x:80".parse().unwrap())
         .to_backend(own)
         .vhost(VhostPolicy::Preserve)
-        .protocol(Protocol::H2c)
+        .protocol(Protocol::Http2)
         .to("after.x:80".parse().unwrap());
     let seen: Vec<_> = route
         .backends()
@@ -397,9 +397,9 @@ fn a_backends_own_settings_win_over_its_routes() {
     assert_eq!(
         seen,
         [
-            (VhostPolicy::Preserve, Protocol::H2c),
+            (VhostPolicy::Preserve, Protocol::Http2),
             (VhostPolicy::Override(vhost), Protocol::Http1),
-            (VhostPolicy::Preserve, Protocol::H2c),
+            (VhostPolicy::Preserve, Protocol::Http2),
         ]
     );
 }

@@ -34,7 +34,7 @@ pub(crate) fn route(host: &'static str, service: &Service) -> Route {
 fn backend(service: &Service) -> Backend {
     let backend = Backend::new(service.reference().parse().expect("a service reference"));
     match service.kind {
-        PortKind::Grpc => backend.protocol(mesh_ingress::Protocol::H2c),
+        PortKind::Grpc => backend.protocol(mesh_ingress::Protocol::Http2),
         _ => backend,
     }
 }
