@@ -8,6 +8,7 @@
 //! | [`Vhost`] | what `Host` / `:authority` must say for a mesh to route by it |
 //! | [`Downstream`] | who asked: a request extension set by whoever accepted the connection |
 //! | [`Upstream`] | where to connect: a request extension set by the resolver's layer |
+//! | [`Tls`] | whether and how to speak TLS to it |
 //! | [`Body`] | a body whose framing survives being passed along |
 //! | [`Error`] | what went wrong, in the words of RFC 9209 |
 //!
@@ -28,6 +29,7 @@ mod downstream;
 mod error;
 mod name;
 mod service_ref;
+mod tls;
 mod upstream;
 mod verdict;
 mod vhost;
@@ -38,6 +40,7 @@ pub use self::downstream::{Downstream, Scheme};
 pub use self::error::{Error, ErrorKind, ErrorOrigin, Report};
 pub use self::name::ParseError;
 pub use self::service_ref::{ServicePort, ServiceRef};
+pub use self::tls::Tls;
 pub use self::upstream::{Protocol, Upstream};
 pub use self::verdict::Verdict;
 pub use self::vhost::{Vhost, VhostPolicy};

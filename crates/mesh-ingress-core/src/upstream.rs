@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::Tls;
+
 /// The protocol spoken to an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -39,7 +41,7 @@ impl Protocol {
 ///
 /// Holds the addresses of one Service in the order to try them (several only for a dual-stack
 /// ClusterIP) behind one reference count, so that a DNS snapshot hands it out without allocating.
-/// Two upstreams are equal when they have the same addresses and protocol: then they share
+/// Two upstreams are equal when they have the same addresses, protocol and [`Tls`]: then they share
 /// connections.
 ///
 /// ```
@@ -53,6 +55,7 @@ impl Protocol {
 pub struct Upstream {
     addresses: Arc<[SocketAddr]>,
     protocol: Protocol,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Upstream {
@@ -62,6 +65,7 @@ impl Upstream {
         Self {
             addresses: Arc::from([address]),
             protocol: Protocol::default(),
+            tls: None,
         }
     }
 
@@ -72,6 +76,7 @@ impl Upstream {
         (!addresses.is_empty()).then_some(Self {
             addresses,
             protocol: Protocol::default(),
+            tls: None,
         })
     }
 
@@ -79,6 +84,13 @@ impl Upstream {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// Speaks TLS to it; cleartext unless set. Give an `Arc` to share one among many.
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<Arc<Tls>>) -> Self {
+        self.tls = Some(tls.into());
         self
     }
 
@@ -99,5 +111,39 @@ impl Upstream {
     #[must_use]
     pub fn http_protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// How to speak TLS to it; `None` is cleartext.
+    #[must_use]
+    pub fn tls_options(&self) -> Option<&Tls> {
+        self.tls.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_changes_meaning_tells_upstreams_apart() {
+        let plain = Upstream::new(([10, 96, 0, 7], 80).into());
+        let tls = |name: &str| plain.clone().tls(Tls::default().with_server_name(name));
+        let different = [
+            plain.clone(),
+            Upstream::new(([10, 96, 0, 7], 81).into()),
+            plain.clone().protocol(Protocol::Http2),
+            tls("a"),
+            tls("b"),
+            tls("a").protocol(Protocol::Alpn),
+            plain
+                .clone()
+                .tls(Tls::default().with_profile("p").with_server_name("a")),
+        ];
+        for (i, one) in different.iter().enumerate() {
+            for (j, other) in different.iter().enumerate() {
+                assert_eq!(one == other, i == j, "{one:?} {other:?}");
+            }
+        }
+        assert_eq!(tls("a"), tls("A"));
     }
 }
