@@ -1,0 +1,305 @@
+//! The WebSocket handshake, from the form of one HTTP version to that of another.
+//!
+//! HTTP/1.1 has `GET` with `Upgrade: websocket`, a key, and `101` with a hash of that key
+//! (RFC 6455 §4); HTTP/2 has extended `CONNECT` with `:protocol`, no key, and `200` (RFC 8441 §5).
+//! All other fields, `Sec-WebSocket-Protocol` and `-Extensions` among them, are the same in both
+//! and concern the two ends, not us.
+
+use data_encoding::BASE64;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::ext::Protocol;
+
+const TOKEN: &str = "websocket";
+const WEBSOCKET: HeaderValue = HeaderValue::from_static(TOKEN);
+const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+/// The only version there is (RFC 6455 §4.1).
+const VERSION: HeaderValue = HeaderValue::from_static("13");
+/// What a server mixes into its answer to show that it knows the protocol (RFC 6455 §1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A `Sec-WebSocket-Key`: 16 octets in base64.
+#[derive(Clone, Debug)]
+pub(crate) struct Key(HeaderValue);
+
+impl Key {
+    /// A new one. It is no secret: it only keeps a server that knows nothing of WebSocket, or a
+    /// cache, from seeming to agree (RFC 6455 §10.3 does not count it among what must be strong).
+    fn random() -> Self {
+        let nonce: [u8; 16] = fastrand::u128(..).to_ne_bytes();
+        let mut text = [0; 24];
+        BASE64.encode_mut(&nonce, &mut text);
+        Self(value(&text))
+    }
+
+    /// The one of a request, if it has exactly one and that is well-formed (RFC 6455 §4.2.1).
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+        let (Some(key), None) = (lines.next(), lines.next()) else {
+            return None;
+        };
+        let mut nonce = [0; 18];
+        let decoded = key.len() == 24 && BASE64.decode_mut(key.as_bytes(), &mut nonce) == Ok(16);
+        decoded.then(|| Self(key.clone()))
+    }
+
+    /// The `Sec-WebSocket-Accept` that answers it (RFC 6455 §4.2.2, item 5.4).
+    fn accept(&self) -> [u8; 28] {
+        let mut hash = sha1_smol::Sha1::new();
+        hash.update(self.0.as_bytes());
+        hash.update(GUID);
+        let mut text = [0; 28];
+        BASE64.encode_mut(&hash.digest().bytes(), &mut text);
+        text
+    }
+
+    /// Whether a response answers it (RFC 6455 §4.1, item 4 of the checks).
+    pub(crate) fn is_answered_by(&self, headers: &HeaderMap) -> bool {
+        let mut lines = headers.get_all(SEC_WEBSOCKET_ACCEPT).iter();
+        let (Some(answer), None) = (lines.next(), lines.next()) else {
+            return false;
+        };
+        answer.as_bytes().trim_ascii() == self.accept()
+    }
+}
+
+/// As the value of a field, which base64 always is.
+fn value(base64: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(base64).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Whether `protocol`, of `Upgrade` or `:protocol`, is WebSocket and nothing else.
+pub(crate) fn is_token(protocol: &[u8]) -> bool {
+    protocol.trim_ascii().eq_ignore_ascii_case(TOKEN.as_bytes())
+}
+
+/// Makes an HTTP/1.1 handshake of an extended `CONNECT`. Returns the key to compare the answer with.
+/// Call it last: nothing must touch `Connection` afterwards.
+pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Key {
+    let key = Key::random();
+    *request.method_mut() = Method::GET;
+    request.extensions_mut().remove::<Protocol>();
+    let headers = request.headers_mut();
+    // What an HTTP/2 client says here means nothing (RFC 8441 §5).
+    headers.remove(SEC_WEBSOCKET_ACCEPT);
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(SEC_WEBSOCKET_KEY, key.0.clone());
+    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(VERSION);
+    headers.insert(CONNECTION, CONNECTION_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
+    key
+}
+
+/// Makes an extended `CONNECT` of an HTTP/1.1 handshake whose hop-by-hop fields are gone.
+pub(crate) fn to_extended_connect<B>(request: &mut Request<B>) {
+    *request.method_mut() = Method::CONNECT;
+    request
+        .extensions_mut()
+        .insert(Protocol::from_static(TOKEN));
+    let headers = request.headers_mut();
+    headers.remove(SEC_WEBSOCKET_KEY);
+    headers.remove(SEC_WEBSOCKET_ACCEPT);
+    // hyper resets a CONNECT with a body, and a handshake has none.
+    headers.remove(CONTENT_LENGTH);
+}
+
+/// Makes the answer that opens a tunnel on an HTTP/2 stream.
+pub(crate) fn to_success<B>(response: &mut Response<B>) {
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+        headers.remove(name);
+    }
+    without_framing(headers);
+}
+
+/// Makes the answer that switches an HTTP/1.1 connection.
+pub(crate) fn to_switching<B>(response: &mut Response<B>, key: &Key) {
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    without_framing(headers);
+    headers.insert(SEC_WEBSOCKET_ACCEPT, value(&key.accept()));
+    headers.insert(CONNECTION, CONNECTION_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// What follows is no body (RFC 9110 §8.6, §9.3.6).
+pub(crate) fn without_framing(headers: &mut HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &'static str) -> Option<Key> {
+        let mut headers = HeaderMap::new();
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static(text));
+        Key::of(&headers)
+    }
+
+    #[test]
+    fn rfc6455_1_3_the_example_has_the_accept_it_says() {
+        let key = key("dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+        assert_eq!(key.accept(), *b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn rfc6455_4_2_1_a_key_is_16_octets_in_base64_once() {
+        assert!(key("AAAAAAAAAAAAAAAAAAAAAA==").is_some());
+        for bad in [
+            "",
+            "AAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAA!==",
+            "AAAAAAAAAAAAAAAAAAAAAA==AAAAAAAA",
+        ] {
+            assert!(key(bad).is_none(), "{bad}");
+        }
+        let mut twice = HeaderMap::new();
+        let good = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==");
+        twice.append(SEC_WEBSOCKET_KEY, good.clone());
+        twice.append(SEC_WEBSOCKET_KEY, good);
+        assert!(Key::of(&twice).is_none());
+        assert!(Key::of(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn rfc6455_4_1_only_the_one_right_accept_answers_a_key() {
+        let key = key("dGhlIHNhbXBsZSBub25jZQ==").unwrap();
+        let answer = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static(line));
+            }
+            key.is_answered_by(&headers)
+        };
+        let right = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        assert!(answer(&[right]));
+        assert!(!answer(&[]));
+        assert!(!answer(&["s3pplmbitxaq9kygzzhzrbk+xoo="]), "case counts");
+        assert!(
+            !answer(&["dGhlIHNhbXBsZSBub25jZQ=="]),
+            "the key is no answer"
+        );
+        assert!(!answer(&[right, right]));
+    }
+
+    #[test]
+    fn keys_are_well_formed_and_differ() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let Key(value) = Key::random();
+            let mut headers = HeaderMap::new();
+            headers.insert(SEC_WEBSOCKET_KEY, value.clone());
+            assert!(Key::of(&headers).is_some(), "{value:?}");
+            assert!(seen.insert(value));
+        }
+    }
+
+    #[test]
+    fn rfc8441_5_an_extended_connect_becomes_a_get_with_a_key_of_ours() {
+        let mut request = Request::connect("http://shop.example.com/chat?room=1")
+            .header("sec-websocket-protocol", "chat, superchat")
+            .header("sec-websocket-extensions", "permessage-deflate")
+            .header("sec-websocket-key", "of-the-client")
+            .header("origin", "http://example.com")
+            .extension(Protocol::from_static("websocket"))
+            .body(())
+            .unwrap();
+        let key = to_http1(&mut request);
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(request.uri(), "http://shop.example.com/chat?room=1");
+        assert!(request.extensions().get::<Protocol>().is_none());
+        let headers = request.headers();
+        assert_eq!(headers["connection"], "upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        assert_eq!(headers["sec-websocket-version"], "13");
+        assert_eq!(headers["sec-websocket-key"], key.0);
+        assert_eq!(headers.get_all("sec-websocket-key").iter().count(), 1);
+        assert_ne!(key.0, "of-the-client");
+        assert_eq!(headers["sec-websocket-protocol"], "chat, superchat");
+        assert_eq!(headers["sec-websocket-extensions"], "permessage-deflate");
+        assert_eq!(headers["origin"], "http://example.com");
+    }
+
+    #[test]
+    fn a_version_the_client_asks_for_is_for_the_origin_to_judge() {
+        let mut request = Request::connect("http://a/")
+            .header("sec-websocket-version", "8")
+            .body(())
+            .unwrap();
+        to_http1(&mut request);
+        assert_eq!(request.headers()["sec-websocket-version"], "8");
+    }
+
+    #[test]
+    fn rfc8441_5_a_get_becomes_an_extended_connect_without_the_key() {
+        let mut request = Request::get("http://shop.example.com/chat?room=1")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-version", "13")
+            .header("content-length", "0")
+            .body(())
+            .unwrap();
+        to_extended_connect(&mut request);
+        assert_eq!(request.method(), Method::CONNECT);
+        assert_eq!(request.uri(), "http://shop.example.com/chat?room=1");
+        let protocol = request.extensions().get::<Protocol>().unwrap();
+        assert_eq!(protocol.as_ref(), b"websocket");
+        assert_eq!(request.headers().len(), 1);
+        assert_eq!(request.headers()["sec-websocket-version"], "13");
+    }
+
+    #[test]
+    fn rfc8441_5_a_101_becomes_a_200_without_what_belongs_to_http1() {
+        let mut response = Response::builder()
+            .status(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+            .header("sec-websocket-protocol", "chat")
+            .header("content-length", "0")
+            .body(())
+            .unwrap();
+        to_success(&mut response);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().len(), 1);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    }
+
+    #[test]
+    fn a_200_becomes_a_101_with_the_answer_to_the_clients_key() {
+        let mut response = Response::builder()
+            .status(200)
+            .header("sec-websocket-protocol", "chat")
+            .header("sec-websocket-accept", "whatever")
+            .header("content-length", "0")
+            .body(())
+            .unwrap();
+        to_switching(&mut response, &key("dGhlIHNhbXBsZSBub25jZQ==").unwrap());
+        assert_eq!(response.status(), 101);
+        let headers = response.headers();
+        assert_eq!(headers.len(), 4);
+        assert_eq!(headers["connection"], "upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        assert_eq!(
+            headers["sec-websocket-accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(headers["sec-websocket-protocol"], "chat");
+    }
+
+    #[test]
+    fn protocol_names_have_no_case() {
+        assert!(is_token(b"websocket"));
+        assert!(is_token(b" WebSocket "));
+        assert!(!is_token(b"websockets"));
+        assert!(!is_token(b"websocket, foo"));
+        assert!(!is_token(b""));
+    }
+}
