@@ -56,6 +56,9 @@ mod settings;
 mod shard;
 mod stream;
 mod tunnel;
+#[allow(dead_code)]
+mod upgrade;
+mod websocket;
 
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::forwarder::{Forwarder, UpstreamPool};
