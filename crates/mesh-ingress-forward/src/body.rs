@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +14,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_ingress_core::{Body, BoxError, Error};
 use mesh_ingress_headers::trailers;
-use tokio::time::{Instant, Sleep};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::error::Failure;
+use crate::expect::Gate;
+use crate::overdue::Deadline;
 use crate::pool::Pool;
 use crate::{h1, h2};
 
@@ -26,6 +30,8 @@ use crate::{h1, h2};
 pub struct RequestBody {
     kind: RequestKind,
     progress: Option<Arc<Progress>>,
+    /// Closed until the upstream wants it.
+    gate: Option<Box<Gate>>,
 }
 
 enum RequestKind {
@@ -50,6 +56,7 @@ impl RequestBody {
         let mut body = Self {
             kind,
             progress: None,
+            gate: None,
         };
         if !body.is_end_stream() {
             body.progress = Some(Arc::default());
@@ -61,7 +68,13 @@ impl RequestBody {
         Self {
             kind: RequestKind::Body(Body::empty()),
             progress: None,
+            gate: None,
         }
+    }
+
+    /// Nothing of it is read until the gate opens.
+    pub(crate) fn hold(&mut self, gate: Gate) {
+        self.gate = Some(Box::new(gate));
     }
 
     /// How far the body has come; `None` for a request without one.
@@ -85,6 +98,10 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
         let polled = match &mut self.kind {
             RequestKind::Incoming(body) => Pin::new(body)
                 .poll_frame(cx)
@@ -92,12 +109,13 @@ impl HttpBody for RequestBody {
             RequestKind::Body(body) => Pin::new(body).poll_frame(cx),
         };
         let polled = without_forbidden_trailers(polled);
-        if let (Some(progress), Poll::Ready(frame)) = (&self.progress, &polled) {
-            if frame.is_none() || self.is_end_stream() {
-                progress.finish();
-            } else {
-                progress.advance();
-            }
+        if let Some(progress) = &self.progress {
+            progress.note(match &polled {
+                Poll::Pending => Moved::Awaited,
+                Poll::Ready(None) => Moved::Finished,
+                Poll::Ready(_) if self.is_end_stream() => Moved::Finished,
+                Poll::Ready(_) => Moved::FromClient,
+            });
         }
         polled
     }
@@ -136,13 +154,23 @@ fn without_forbidden_trailers(mut polled: Polled) -> Polled {
     polled
 }
 
+/// How far a request body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// A piece has come; the upstream has not asked for the next.
+    FromClient,
+    /// The upstream wants the next piece, and the client has not sent it.
+    Awaited,
+    /// All of it has come.
+    Finished,
+}
+
 /// When a request body last moved.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
-    /// Milliseconds after `started`.
+    /// Milliseconds after `started`, shifted to make room for how it moved.
     moved: AtomicU64,
-    finished: AtomicBool,
 }
 
 impl Default for Progress {
@@ -150,27 +178,45 @@ impl Default for Progress {
         Self {
             started: Instant::now(),
             moved: AtomicU64::new(0),
-            finished: AtomicBool::new(false),
         }
     }
 }
 
 impl Progress {
-    fn advance(&self) {
-        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(millis, Ordering::Relaxed);
+    fn note(&self, moved: Moved) {
+        let (millis, before) = unpack(self.moved.load(Ordering::Relaxed));
+        // To ask again for what has not come yet is no progress.
+        let millis = if moved == Moved::Awaited && before == Moved::Awaited {
+            millis
+        } else {
+            u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2)
+        };
+        self.moved.store(pack(millis, moved), Ordering::Relaxed);
     }
 
-    fn finish(&self) {
-        self.advance();
-        self.finished.store(true, Ordering::Relaxed);
+    /// When the body last moved, and how.
+    pub(crate) fn last(&self) -> (Instant, Moved) {
+        let (millis, moved) = unpack(self.moved.load(Ordering::Relaxed));
+        (self.started + Duration::from_millis(millis), moved)
     }
+}
 
-    /// When the body last moved, and whether that was its end.
-    pub(crate) fn last(&self) -> (Instant, bool) {
-        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
-        (self.started + moved, self.finished.load(Ordering::Relaxed))
-    }
+fn pack(millis: u64, moved: Moved) -> u64 {
+    millis << 2
+        | match moved {
+            Moved::FromClient => 0,
+            Moved::Awaited => 1,
+            Moved::Finished => 2,
+        }
+}
+
+fn unpack(packed: u64) -> (u64, Moved) {
+    let moved = match packed & 3 {
+        0 => Moved::FromClient,
+        1 => Moved::Awaited,
+        _ => Moved::Finished,
+    };
+    (packed >> 2, moved)
 }
 
 /// The body of an upstream's response.
@@ -182,34 +228,39 @@ pub struct ResponseBody {
     kind: ResponseKind,
     /// An error that is held back for a moment.
     failed: Option<BoxError>,
-    stalled: Option<Stalled>,
+    watched: Option<Watched>,
+    /// Counts the request as long as the body lives.
+    in_flight: Option<OwnedSemaphorePermit>,
 }
 
-/// Watches for an upstream that stops sending in the middle.
-struct Stalled {
+/// Watches for an upstream that stops sending in the middle, or takes too long in all.
+struct Watched {
     addr: SocketAddr,
-    timeout: Duration,
+    idle: Option<Duration>,
     moved: Instant,
-    /// Made when something has to be waited for; most bodies are there at once.
-    timer: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
+    /// Used where there is no connection with a timer of its own.
+    alarm: Alarm,
 }
 
-impl Stalled {
+impl Watched {
     /// Ready when nothing has moved for the whole timeout.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.moved + self.timeout)));
-        while timer.as_mut().poll(cx).is_ready() {
-            // The timer is not set anew for each piece: it looks when it is due.
-            let due = self.moved + self.timeout;
-            if due <= Instant::now() {
-                let (addr, timeout) = (self.addr, self.timeout);
-                return Poll::Ready(Failure::ResponseBodyTimeout { addr, timeout }.into_error());
+    fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Error> {
+        let idle = self.idle.map(|idle| self.moved + idle);
+        let deadline = self.deadline.map(|deadline| deadline.at);
+        let Some(due) = idle.into_iter().chain(deadline).min() else {
+            return Poll::Pending;
+        };
+        ready!(stream.unwrap_or(&mut self.alarm).poll(cx, due));
+        let late = self.deadline.filter(|deadline| deadline.at <= due);
+        Poll::Ready(match (late, self.idle) {
+            (None, Some(timeout)) => {
+                let addr = self.addr;
+                Failure::ResponseBodyTimeout { addr, timeout }.into_error()
             }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
+            (Some(deadline), _) => deadline.error(),
+            (None, None) => return Poll::Pending,
+        })
     }
 }
 
@@ -232,22 +283,29 @@ impl ResponseBody {
         Self {
             kind,
             failed: None,
-            stalled: None,
+            watched: None,
+            in_flight: None,
         }
     }
 
-    /// Fails when the upstream stops sending in the middle.
-    pub(crate) fn with_timeout(mut self, pool: &Pool) -> Self {
-        if let Some(timeout) = pool.settings.body_idle_timeout
-            && !self.is_end_stream()
-        {
-            self.stalled = Some(Stalled {
+    /// Fails when the upstream stops sending in the middle, or the deadline comes.
+    pub(crate) fn watched(mut self, pool: &Pool, deadline: Option<Deadline>) -> Self {
+        let idle = pool.settings.body_idle_timeout;
+        if (idle.is_some() || deadline.is_some()) && !self.is_end_stream() {
+            self.watched = Some(Watched {
                 addr: pool.upstream.addr(),
-                timeout,
+                idle,
                 moved: Instant::now(),
-                timer: None,
+                deadline,
+                alarm: Alarm::default(),
             });
         }
+        self
+    }
+
+    /// Holds a place among the requests in flight until the body is dropped.
+    pub(crate) fn counted(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.in_flight = place;
         self
     }
 
@@ -289,17 +347,25 @@ impl HttpBody for ResponseBody {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Pending => match &mut self.stalled {
-                Some(stalled) => stalled.poll(cx).map(|error| {
+            Poll::Pending => {
+                let this = &mut *self;
+                let alarm = match &mut this.kind {
+                    ResponseKind::Http1(stream) => stream.alarm(),
+                    _ => None,
+                };
+                let overdue = match &mut this.watched {
+                    Some(watched) => watched.poll(alarm, cx),
+                    None => Poll::Pending,
+                };
+                overdue.map(|error| {
                     self.kind = ResponseKind::Local(Body::empty());
-                    self.stalled = None;
+                    self.watched = None;
                     Some(Err(error.into()))
-                }),
-                None => Poll::Pending,
-            },
+                })
+            }
             polled => {
-                if let Some(stalled) = &mut self.stalled {
-                    stalled.moved = Instant::now();
+                if let Some(watched) = &mut self.watched {
+                    watched.moved = Instant::now();
                 }
                 without_forbidden_trailers(polled)
             }

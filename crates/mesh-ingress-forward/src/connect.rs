@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::error::Failure;
 use crate::pool::Pool;
 use crate::stream::Stream;
+use crate::tls::Handshake;
 
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -36,9 +37,25 @@ pub(crate) async fn within<T>(
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LAST: Duration = Duration::from_millis(200);
 
-/// Connects to the first of the upstream's addresses that answers. Where nothing listens it goes on
-/// trying for as long as the settings allow.
+/// Connects to the first of the upstream's addresses that answers, and speaks TLS with it if that
+/// is asked for.
+///
+/// The protocol to speak is that of the upstream: HTTP/1.1, HTTP/2, or what
+/// [`Stream::negotiated`] says of the outcome.
 pub(crate) async fn open(pool: &Pool) -> Result<Stream, Error> {
+    let Some(tls) = pool.upstream.tls_options() else {
+        return tcp(pool).await.map(Stream::Plain);
+    };
+    // What cannot succeed is not begun.
+    let handshake = Handshake::new(pool, tls)?;
+    let timeout = pool.settings.connect_timeout;
+    let until = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+    let tcp = tcp(pool).await?;
+    handshake.run(tcp, until).await
+}
+
+/// Connects. Where nothing listens it goes on trying for as long as the settings allow.
+async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
     let until = pool
         .settings
         .connect_retry
@@ -53,7 +70,7 @@ pub(crate) async fn open(pool: &Pool) -> Result<Stream, Error> {
         if !connected.as_ref().is_err_and(refused)
             || until.is_none_or(|until| Instant::now() + pause > until)
         {
-            return connected.map(Stream::Plain);
+            return connected;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);

@@ -1,8 +1,10 @@
 //! From what hyper and the kernel say to what RFC 9209 calls it.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -41,6 +43,32 @@ pub(crate) enum Failure {
         "the request carries no Upstream extension: is a ServiceUpstreamLayer above the Forwarder?"
     )]
     NoUpstream,
+    #[error("the future of a request is polled outside of a Tokio runtime")]
+    NoRuntime,
+    #[error(
+        "{open} connections to {addr} are open and {waiting} requests wait for one: is the upstream slow, or max_connections too low?"
+    )]
+    LimitReached {
+        addr: SocketAddr,
+        open: usize,
+        waiting: usize,
+    },
+    #[error(
+        "no connection to {addr} became free within {waited:?}: {open} are open; is the upstream slow, or max_connections too low?"
+    )]
+    QueueTimeout {
+        addr: SocketAddr,
+        waited: Duration,
+        open: usize,
+    },
+    #[error("the request is not complete within {timeout:?}")]
+    RequestTimeout { timeout: Duration },
+    #[error("{addr} took nothing of the request body for {timeout:?}")]
+    RequestBodyWrite { addr: SocketAddr, timeout: Duration },
+    #[error("{addr} has failed repeatedly and is left alone for {rest:?}")]
+    Broken { addr: SocketAddr, rest: Duration },
+    #[error("{max} requests are in flight, as many as are allowed")]
+    InFlight { max: usize },
     #[error("the request says neither Host nor an authority, HTTP/2 needs one")]
     NoAuthority,
 }
@@ -72,6 +100,13 @@ impl Failure {
             Self::WrongUpgrade { .. } | Self::UpgradeLost { .. } => {
                 (ErrorKind::HttpUpgradeFailed, false)
             }
+            Self::NoRuntime => (ErrorKind::ProxyInternalError, true),
+            Self::LimitReached { .. } | Self::QueueTimeout { .. } | Self::InFlight { .. } => {
+                (ErrorKind::ConnectionLimitReached, true)
+            }
+            Self::RequestTimeout { .. } => (ErrorKind::HttpResponseTimeout, false),
+            Self::RequestBodyWrite { .. } => (ErrorKind::ConnectionWriteTimeout, false),
+            Self::Broken { .. } => (ErrorKind::DestinationUnavailable, true),
             Self::NoUpstream => (ErrorKind::ProxyConfigurationError, true),
             Self::NoAuthority => (ErrorKind::HttpRequestError, true),
         };
@@ -81,6 +116,53 @@ impl Failure {
             error = error.with_status(StatusCode::REQUEST_TIMEOUT);
         }
         if retry { error.retryable() } else { error }
+    }
+}
+
+/// One failure that several requests share.
+pub(crate) struct Shared(Arc<Error>);
+
+impl Shared {
+    pub(crate) fn new(error: Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The failure, for one more request.
+    pub(crate) fn error(&self) -> Error {
+        let cause = Cause(Arc::clone(&self.0));
+        let mut error = Error::new(self.0.kind(), cause).with_origin(self.0.origin());
+        if let Some(status) = self.0.status() {
+            error = error.with_status(status);
+        }
+        if self.0.may_retry() {
+            error = error.retryable();
+        }
+        error
+    }
+}
+
+/// The cause of a shared error: it speaks as that would.
+#[derive(Debug)]
+struct Cause(Arc<Error>);
+
+impl Cause {
+    fn inner(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.inner() {
+            Some(cause) => fmt::Display::fmt(cause, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner().and_then(StdError::source)
     }
 }
 

@@ -3,21 +3,26 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, Upstream};
+use mesh_ingress_core::{BoxError, Error, Protocol, Upstream};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::PollSemaphore;
 use tower_service::Service;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Failure;
+use crate::exchange::Exchange;
 use crate::future::ResponseFuture;
 use crate::maintenance;
+use crate::permit::Total;
 use crate::pool::Pool;
 use crate::settings::{ForwarderBuilder, Settings};
 use crate::tunnel::Tunnels;
@@ -36,9 +41,19 @@ use crate::tunnel::Tunnels;
 /// `http_response_header_section_size`, `http_upgrade_failed`, `http_request_error` (the client's
 /// body broke off), `proxy_configuration_error` (no `Upstream` on the request) or
 /// `proxy_internal_error` (out of sockets).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Forwarder {
     shared: Arc<Shared>,
+    /// A place that `poll_ready` has found, and what it is looking for one with.
+    ready: Option<OwnedSemaphorePermit>,
+    places: Option<PollSemaphore>,
+}
+
+impl Clone for Forwarder {
+    fn clone(&self) -> Self {
+        // A place belongs to whoever has waited for it.
+        Self::share(Arc::clone(&self.shared))
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +62,8 @@ pub(crate) struct Shared {
     pools: ArcSwap<HashMap<Upstream, Arc<Pool>>>,
     /// Held while an upstream is added or removed, never while one is looked up.
     changing: Mutex<()>,
+    total: Arc<Total>,
+    in_flight: Option<Arc<Semaphore>>,
     tunnels: Tunnels,
     pub(crate) maintained: AtomicBool,
 }
@@ -58,24 +75,48 @@ impl Forwarder {
     }
 
     pub(crate) fn new(settings: Settings) -> Self {
+        let max_in_flight = settings.max_in_flight;
+        Self::share(Arc::new(Shared {
+            total: Arc::new(Total::new(settings.max_connections_total)),
+            in_flight: max_in_flight
+                .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
+            settings: Arc::new(settings),
+            pools: ArcSwap::default(),
+            changing: Mutex::default(),
+            tunnels: Tunnels::default(),
+            maintained: AtomicBool::new(false),
+        }))
+    }
+
+    fn share(shared: Arc<Shared>) -> Self {
+        let ready = None;
+        let places = shared.in_flight.clone().map(PollSemaphore::new);
         Self {
-            shared: Arc::new(Shared {
-                settings: Arc::new(settings),
-                pools: ArcSwap::default(),
-                changing: Mutex::default(),
-                tunnels: Tunnels::default(),
-                maintained: AtomicBool::new(false),
-            }),
+            shared,
+            ready,
+            places,
         }
     }
 
     /// The connections to one upstream, to send requests without looking them up each time.
     #[must_use]
     pub fn pool(&self, upstream: &Upstream) -> UpstreamPool {
+        let of = |protocol| self.shared.pool(&upstream.clone().protocol(protocol));
+        let (pool, http2) = match upstream.http_protocol() {
+            Protocol::SameAsClient => (of(Protocol::Http1), Some(of(Protocol::Http2))),
+            _ => (self.shared.pool(upstream), None),
+        };
         UpstreamPool {
-            pool: self.shared.pool(upstream),
+            pool,
+            http2,
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// How many connections are open, to all upstreams, upgraded ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.total.len()
     }
 
     /// How many upgraded connections (WebSocket) are open.
@@ -111,7 +152,7 @@ impl Shared {
         let mut pools = HashMap::clone(&self.pools.load());
         let pool = pools.entry(upstream.clone()).or_insert_with(|| {
             let settings = Arc::clone(&self.settings);
-            Arc::new(Pool::new(upstream.clone(), settings))
+            Pool::new(upstream.clone(), settings, Arc::clone(&self.total))
         });
         let pool = Arc::clone(pool);
         self.pools.store(Arc::new(pools));
@@ -152,7 +193,13 @@ where
     type Error = Error;
     type Future = ResponseFuture;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(places) = &mut self.places
+            && self.ready.is_none()
+        {
+            // Never closed: there is always a next.
+            self.ready = ready!(places.poll_acquire(cx));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -160,8 +207,31 @@ where
         let Some(upstream) = request.extensions_mut().remove::<Upstream>() else {
             return ResponseFuture::failed(Failure::NoUpstream.into_error());
         };
+        let place = match self.place() {
+            Ok(place) => place,
+            Err(error) => return ResponseFuture::failed(error),
+        };
         let options = hop_by_hop::strip(request.headers_mut());
-        self.pool(&upstream).send(request, &options)
+        let sent = self.pool(&upstream).send(request, &options);
+        match place {
+            Some(place) => sent.counted(place),
+            None => sent,
+        }
+    }
+}
+
+impl Forwarder {
+    /// A place among the requests in flight, if they are bounded.
+    fn place(&mut self) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Some(places) = &self.shared.in_flight else {
+            return Ok(None);
+        };
+        let place = self.ready.take();
+        let place = place.or_else(|| Arc::clone(places).try_acquire_owned().ok());
+        let max = self.shared.settings.max_in_flight.unwrap_or_default();
+        place
+            .map(Some)
+            .ok_or_else(|| Failure::InFlight { max }.into_error())
     }
 }
 
@@ -169,6 +239,8 @@ where
 #[derive(Clone, Debug)]
 pub struct UpstreamPool {
     pool: Arc<Pool>,
+    /// Where the client's protocol decides: the pool for HTTP/2.
+    http2: Option<Arc<Pool>>,
     shared: Arc<Shared>,
 }
 
@@ -188,28 +260,66 @@ impl UpstreamPool {
     {
         let shared = &self.shared;
         maintenance::ensure(&shared.maintained, || Arc::downgrade(shared));
-        ResponseFuture::send(
-            Arc::clone(&self.pool),
+        let pool = match &self.http2 {
+            Some(http2) if wants_http2(&request) => http2,
+            _ => &self.pool,
+        };
+        ResponseFuture::exchange(Exchange::new(
+            Arc::clone(pool),
             shared.tunnels.clone(),
             request.map(RequestBody::new),
             options,
-        )
+        ))
     }
 
-    /// Closes what is idle, and each other connection after its exchange: the upstream is no
-    /// longer at this address.
+    /// Opens connections until `count` are ready, for requests to come: the first ones then do not
+    /// wait for a handshake. One of HTTP/2 counts like one of HTTP/1.1.
+    ///
+    /// # Errors
+    ///
+    /// That of the first connection that fails.
+    pub async fn warm_up(&self, count: usize) -> Result<(), Error> {
+        let shared = &self.shared;
+        maintenance::ensure(&shared.maintained, || Arc::downgrade(shared));
+        self.pool.warm_up(count).await
+    }
+
+    /// Closes what is idle, and each other connection after its exchange: the upstream has moved.
+    /// Requests that still come open new connections.
     pub fn drain(&self) {
-        self.pool.drain();
-    }
-
-    /// Keeps connections again after a [`drain`](Self::drain).
-    pub fn revive(&self) {
-        self.pool.revive();
+        for pool in self.pools() {
+            pool.drain();
+        }
     }
 
     /// Idle HTTP/1.1 connections at this moment.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.pool.idle_len()
+        self.pools().map(|pool| pool.idle_len()).sum()
     }
+
+    /// Connections that are open or being opened at this moment, upgraded ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.pools().map(|pool| pool.open_len()).sum()
+    }
+
+    /// Requests that wait for a connection at this moment.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pools().map(|pool| pool.queue.len()).sum()
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        std::iter::once(&self.pool).chain(&self.http2)
+    }
+}
+
+/// Whether a request came over HTTP/2, or must be sent over it.
+fn wants_http2<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        || request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -22,14 +22,17 @@ use mesh_ingress_core::{BoxError, Error};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::alarm::Alarm;
 use crate::body::RequestBody;
-use crate::connect;
+use crate::budget::{Budgeted, HeadBudget};
 use crate::error;
+use crate::permit::Permit;
 use crate::pool::Pool;
+use crate::replay::Replay;
 use crate::shard;
 use crate::stream::Stream;
 
-type Driver = http1::Connection<TokioIo<Stream>, RequestBody>;
+type Driver = http1::Connection<TokioIo<Budgeted>, RequestBody>;
 pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// A connection, idle or in use.
@@ -42,38 +45,37 @@ pub(crate) struct Connection {
     /// hyper's future of the response. Its type has no name; its box is kept with the connection.
     reply: ReusableBoxFuture<'static, Reply>,
     replay: Replay,
+    heads: HeadBudget,
+    /// How many bytes may come before the head of a response is complete.
+    head_budget: usize,
+    alarm: Alarm,
     retire_at: Option<Instant>,
     requests_left: Option<u64>,
     reused: bool,
+    sent_at: Instant,
     idle_since: Instant,
     /// The thread that opened it.
     home: usize,
+    /// How often its pool had been drained when it was opened.
+    era: u64,
+    permit: Permit,
 }
 
-/// What is needed to send a request without a body once more. Kept with the connection, so that
-/// remembering costs reference counts and no allocation.
-#[derive(Default)]
-struct Replay {
-    target: Option<(Method, Uri)>,
-    fields: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// Opens a connection.
-pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
-    let upstream = &pool.upstream;
+/// Speaks HTTP/1.1 on a new transport.
+pub(crate) async fn open(
+    pool: &Pool,
+    stream: Stream,
+    permit: Permit,
+) -> Result<Box<Connection>, Error> {
     let settings = &pool.settings;
-    let handshake = async {
-        let stream = connect::open(&pool).await?;
-        http1::Builder::new()
-            .max_buf_size(settings.max_buffer())
-            .max_header_size(settings.max_header_size)
-            .max_headers(settings.max_headers)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error::exchange(upstream.addr(), error))
-    };
-    let (sender, driver) =
-        connect::within(settings.connect_timeout, upstream.addr(), handshake).await?;
+    let heads = HeadBudget::default();
+    let (sender, driver) = http1::Builder::new()
+        .max_buf_size(settings.max_buffer())
+        .max_header_size(settings.max_header_size)
+        .max_headers(settings.max_headers)
+        .handshake(TokioIo::new(Budgeted::new(stream, heads.clone())))
+        .await
+        .map_err(|error| error::exchange(pool.upstream.addr(), error))?;
     let now = Instant::now();
     Ok(Box::new(Connection {
         sender,
@@ -81,11 +83,17 @@ pub(crate) async fn connect(pool: Arc<Pool>) -> Result<Box<Connection>, Error> {
         closed: false,
         reply: ReusableBoxFuture::new(std::future::pending()),
         replay: Replay::default(),
+        heads,
+        head_budget: settings.max_header_size + settings.max_buffer(),
+        alarm: Alarm::default(),
         retire_at: settings.max_lifetime.map(|life| now + jittered(life)),
         requests_left: settings.max_requests.map(jittered_count),
         reused: false,
+        sent_at: now,
         idle_since: now,
         home: shard::of_this_thread(),
+        era: pool.era(),
+        permit,
     }))
 }
 
@@ -94,14 +102,21 @@ pub(crate) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(1.0 - 0.1 * fastrand::f64())
 }
 
-fn jittered_count(count: u64) -> u64 {
+pub(crate) fn jittered_count(count: u64) -> u64 {
     count - fastrand::u64(0..=count / 10)
 }
 
 impl Connection {
     /// Queues a request; [`poll_reply`](Self::poll_reply) sends it.
     pub(crate) fn send(&mut self, request: Request<RequestBody>) {
-        self.replay.remember(self.reused, &request);
+        // A new connection does not die of having been idle: what fails there failed for a reason.
+        if self.reused && request.method().is_safe() {
+            self.replay.remember(&request);
+        } else {
+            self.replay.forget();
+        }
+        self.sent_at = Instant::now();
+        self.heads.set(self.head_budget);
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(1);
         }
@@ -117,6 +132,7 @@ impl Connection {
         // task's own waker. Registering that waker here, too, would wake the task by itself.
         let noop = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(reply) = self.reply.poll(noop) {
+            self.heads.lift();
             return Poll::Ready(reply);
         }
         if self.closed && self.driver.take().is_some() {
@@ -152,6 +168,21 @@ impl Connection {
         self.reused
     }
 
+    /// When the last request was sent.
+    pub(crate) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// A timer for whoever uses the connection.
+    pub(crate) fn alarm(&mut self) -> &mut Alarm {
+        &mut self.alarm
+    }
+
+    /// How often its pool had been drained when it was opened.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
+    }
+
     /// The thread that opened it, as a number.
     pub(crate) fn home(&self) -> usize {
         self.home
@@ -174,45 +205,21 @@ impl Connection {
         self.replay.take()
     }
 
-    /// The socket of a connection that has been switched to another protocol, and what was read
-    /// of that already.
-    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(Stream, Bytes)> {
+    /// The transport of a connection that has been switched to another protocol, what was read of
+    /// that already, and the right to have it open.
+    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(Stream, Bytes, Permit)> {
         // The end of the HTTP part may not have been seen yet.
         self.drive(&mut Context::from_waker(Waker::noop()));
         if !self.closed {
             return None;
         }
-        let parts = self.driver.take()?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
-    }
-}
-
-impl Replay {
-    fn remember(&mut self, reused: bool, request: &Request<RequestBody>) {
-        self.fields.clear();
-        self.target = None;
-        // A new connection does not die of having been idle: what fails there failed for a reason.
-        if !reused || !request.method().is_safe() || !request.body().is_end_stream() {
-            return;
-        }
-        self.target = Some((request.method().clone(), request.uri().clone()));
-        self.fields.extend(
-            request
-                .headers()
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-    }
-
-    fn take(&mut self) -> Option<Request<RequestBody>> {
-        let (method, uri) = self.target.take()?;
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        for (name, value) in self.fields.drain(..) {
-            request.headers_mut().append(name, value);
-        }
-        Some(request)
+        let this = *self;
+        let parts = this.driver?.into_parts();
+        Some((
+            parts.io.into_inner().into_inner(),
+            parts.read_buf,
+            this.permit,
+        ))
     }
 }
 
@@ -288,6 +295,13 @@ impl ResponseStream {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+
+    /// The timer of the connection, as long as there is one.
+    pub(crate) fn alarm(&mut self) -> Option<&mut Alarm> {
+        self.connection
+            .as_mut()
+            .map(|connection| connection.alarm())
     }
 
     /// The body is complete: the connection may be used again if the request is complete, too.

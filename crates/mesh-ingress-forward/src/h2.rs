@@ -1,10 +1,11 @@
-//! HTTP/2 connections to an upstream, cleartext with prior knowledge.
+//! HTTP/2 connections to an upstream.
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,9 +21,12 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::error::{self, Failure};
+use crate::h1;
 use crate::noticed::Noticed;
+use crate::permit::Permit;
 use crate::pool::Pool;
-use crate::{connect, h1};
+use crate::replay::Replay;
+use crate::stream::Stream as Transport;
 
 /// Streams used of a connection at most, whatever the peer takes: beyond it another connection
 /// serves better, since all streams of one share a socket and a lock.
@@ -35,21 +39,37 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// The HTTP/2 connections to one upstream.
-#[derive(Default)]
 pub(crate) struct Connections {
     open: Mutex<Vec<Connection>>,
-    /// One connects at a time; the others wait for its streams, in order.
-    connecting: tokio::sync::Mutex<()>,
+    /// How many streams the upstream took when it last said.
+    expected: AtomicUsize,
 }
 
-#[derive(Clone)]
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            expected: AtomicUsize::new(MAX_STREAMS),
+        }
+    }
+}
+
 struct Connection {
     sender: http2::SendRequest<RequestBody>,
-    streams: Arc<AtomicUsize>,
-    /// How many the peer takes at this moment; it may change its mind (RFC 9113 §6.5.2).
-    max_streams: Arc<AtomicUsize>,
+    load: Arc<Load>,
     retire_at: Option<Instant>,
+    requests_left: Option<u64>,
     used_at: Instant,
+}
+
+/// What all streams of a connection know of it.
+struct Load {
+    streams: AtomicUsize,
+    /// How many the peer takes at this moment; it may change its mind (RFC 9113 §6.5.2).
+    max_streams: AtomicUsize,
+    /// It takes the extended `CONNECT`; what it said once it cannot take back (RFC 8441 §3).
+    extended_connect: bool,
+    pool: Weak<Pool>,
 }
 
 /// The right to one stream of a connection.
@@ -61,39 +81,79 @@ pub(crate) struct Stream {
 }
 
 /// Counts a stream as long as it lives.
-struct Slot(Arc<AtomicUsize>);
+struct Slot(Arc<Load>);
+
+impl Slot {
+    fn new(load: &Arc<Load>) -> Self {
+        load.streams.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(load))
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.streams.fetch_sub(1, Ordering::SeqCst);
+        if let Some(pool) = self.0.pool.upgrade()
+            && pool.is_wanting()
+        {
+            pool.serve();
+        }
+    }
+}
+
+impl Connection {
+    /// A stream, if there is room for one. Called under the lock: two cannot take the last.
+    fn stream(&mut self, now: Instant) -> Option<Stream> {
+        if self.is_retired(now) || self.load.streams.load(Ordering::SeqCst) >= self.max_streams() {
+            return None;
+        }
+        if let Some(left) = &mut self.requests_left {
+            *left -= 1;
+        }
+        self.used_at = now;
+        Some(Stream {
+            sender: self.sender.clone(),
+            slot: Slot::new(&self.load),
+            reused: true,
+        })
+    }
+
+    fn max_streams(&self) -> usize {
+        let max = self.load.max_streams.load(Ordering::Relaxed);
+        max.min(MAX_STREAMS)
+    }
+
+    fn is_retired(&self, now: Instant) -> bool {
+        self.requests_left == Some(0) || self.retire_at.is_some_and(|at| now >= at)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.load.streams.load(Ordering::SeqCst) == 0
     }
 }
 
 impl Connections {
     /// A stream on a connection that has room for one.
-    fn take(&self) -> Option<Stream> {
+    pub(crate) fn take(&self) -> Option<Stream> {
         let now = Instant::now();
         let mut open = self.open();
         open.retain(|connection| !connection.sender.is_closed());
         open.iter_mut()
-            .filter(|connection| connection.retire_at.is_none_or(|at| now < at))
-            .find_map(|connection| {
-                // Counted under the lock: two cannot take the last stream.
-                let max = connection
-                    .max_streams
-                    .load(Ordering::Relaxed)
-                    .min(MAX_STREAMS);
-                if connection.streams.load(Ordering::Relaxed) >= max {
-                    return None;
-                }
-                connection.streams.fetch_add(1, Ordering::Relaxed);
-                connection.used_at = now;
-                Some(Stream {
-                    sender: connection.sender.clone(),
-                    slot: Slot(Arc::clone(&connection.streams)),
-                    reused: true,
-                })
-            })
+            .find_map(|connection| connection.stream(now))
+    }
+
+    /// How many streams a connection to come will have.
+    pub(crate) fn expected_streams(&self) -> usize {
+        self.expected.load(Ordering::Relaxed).clamp(1, MAX_STREAMS)
+    }
+
+    /// Connections that take requests.
+    pub(crate) fn ready_len(&self, now: Instant) -> usize {
+        let open = self.open();
+        let ready = open
+            .iter()
+            .filter(|connection| !connection.sender.is_closed() && !connection.is_retired(now));
+        ready.count()
     }
 
     pub(crate) fn drain(&self) {
@@ -101,13 +161,19 @@ impl Connections {
         self.open().clear();
     }
 
+    pub(crate) fn close_one_idle(&self) {
+        let mut open = self.open();
+        if let Some(idle) = open.iter().position(Connection::is_idle) {
+            open.swap_remove(idle);
+        }
+    }
+
     pub(crate) fn sweep(&self, now: Instant, idle_timeout: Option<Duration>) {
         self.open().retain(|connection| {
-            let idle = connection.streams.load(Ordering::Relaxed) == 0;
-            let retired = connection.retire_at.is_some_and(|at| now >= at);
             let unused = now.saturating_duration_since(connection.used_at);
-            let stale = idle && idle_timeout.is_some_and(|timeout| unused >= timeout);
-            !(connection.sender.is_closed() || retired || stale)
+            let stale =
+                connection.is_idle() && idle_timeout.is_some_and(|timeout| unused >= timeout);
+            !(connection.sender.is_closed() || connection.is_retired(now) || stale)
         });
     }
 
@@ -120,34 +186,16 @@ impl Connections {
     }
 }
 
-async fn stream(pool: &Pool) -> Result<Stream, Error> {
-    if let Some(stream) = pool.http2.take() {
-        return Ok(stream);
-    }
-    let connecting = pool.http2.connecting.lock().await;
-    // Whoever held the lock before may have opened one.
-    if let Some(stream) = pool.http2.take() {
-        return Ok(stream);
-    }
-    let connection = connect(pool).await?;
-    connection.streams.fetch_add(1, Ordering::Relaxed);
-    let stream = Stream {
-        sender: connection.sender.clone(),
-        slot: Slot(Arc::clone(&connection.streams)),
-        reused: false,
-    };
-    if !pool.is_draining() {
-        pool.http2.open().push(connection);
-    }
-    drop(connecting);
-    Ok(stream)
-}
-
-async fn connect(pool: &Pool) -> Result<Connection, Error> {
+/// Speaks HTTP/2 on a new transport; its first stream.
+pub(crate) async fn open(
+    pool: &Arc<Pool>,
+    stream: Transport,
+    permit: Permit,
+) -> Result<Stream, Error> {
     let settings = &pool.settings;
     let addr = pool.upstream.addr();
+    let era = pool.era();
     let failed = |source: BoxError| Failure::Handshake { addr, source }.into_error();
-    let stream = connect::open(pool).await?;
     let written = Arc::new(AtomicWaker::new());
     let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -175,116 +223,126 @@ async fn connect(pool: &Pool) -> Result<Connection, Error> {
     })
     .await
     .map_err(failed)?;
-    let max_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
+    let max_streams = driver.current_max_send_streams();
+    pool.http2.expected.store(max_streams, Ordering::Relaxed);
+    let load = Arc::new(Load {
+        streams: AtomicUsize::new(0),
+        max_streams: AtomicUsize::new(max_streams),
+        extended_connect: driver.is_extended_connect_protocol_enabled(),
+        pool: Arc::downgrade(pool),
+    });
     // Its streams are used by many tasks: it needs one of its own.
     tokio::spawn({
-        let max_streams = Arc::clone(&max_streams);
+        let load = Arc::clone(&load);
         async move {
             let driven = poll_fn(|cx| {
                 let driven = Pin::new(&mut driver).poll(cx);
                 if driven.is_pending() {
-                    max_streams.store(driver.current_max_send_streams(), Ordering::Relaxed);
+                    let now = driver.current_max_send_streams();
+                    let before = load.max_streams.swap(now, Ordering::Relaxed);
+                    // Room that came without a stream ending.
+                    if before < now
+                        && let Some(pool) = load.pool.upgrade()
+                        && pool.is_wanting()
+                    {
+                        pool.serve();
+                    }
                 }
                 driven
             });
             if let Err(error) = driven.await {
                 tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
             }
+            drop(driver);
+            drop(permit);
         }
     });
     let now = Instant::now();
-    Ok(Connection {
+    let mut connection = Connection {
         sender,
-        streams: Arc::default(),
-        max_streams,
+        load,
         retire_at: settings.max_lifetime.map(|life| now + h1::jittered(life)),
+        requests_left: settings.max_requests.map(h1::jittered_count),
         used_at: now,
-    })
+    };
+    let first = Stream {
+        sender: connection.sender.clone(),
+        slot: Slot::new(&connection.load),
+        reused: false,
+    };
+    if let Some(left) = &mut connection.requests_left {
+        *left -= 1;
+    }
+    if era == pool.era() {
+        pool.http2.open().push(connection);
+    }
+    Ok(first)
 }
 
-/// Sends a request and waits for the head of the response.
-pub(crate) async fn exchange(
-    pool: &Pool,
-    mut request: Request<RequestBody>,
-) -> Result<Response<ResponseStream>, Error> {
-    let progress = request.body().progress();
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        // Waiting for somebody else's handshake counts, too: a hung one must not add up.
-        let within = pool.settings.connect_timeout;
-        let mut stream = connect::within(within, pool.upstream.addr(), stream(pool)).await?;
-        let reply = stream.sender.try_send_request(request);
-        let waited = wait(pool, progress.as_deref(), reply).await?;
-        let mut error = match waited {
+/// A request that was not answered.
+pub(crate) struct Unanswered {
+    pub(crate) error: Error,
+    /// The request itself, where nobody has acted on it.
+    pub(crate) unsent: Option<Request<RequestBody>>,
+    /// Whether the connection had been used before: it may have been on its way out.
+    pub(crate) reused: bool,
+}
+
+impl Stream {
+    /// Whether the upstream takes the extended `CONNECT` of RFC 8441.
+    pub(crate) fn extended_connect(&self) -> bool {
+        self.slot.0.extended_connect
+    }
+
+    /// Sends a request and waits for the head of the response.
+    pub(crate) async fn exchange(
+        mut self,
+        addr: SocketAddr,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseStream>, Unanswered> {
+        // Without a body it can be sent again, whatever its method, if the peer says that it has
+        // not looked at it.
+        let mut replay = Replay::default();
+        if self.reused {
+            replay.remember(&request);
+        }
+        let mut failed = match self.sender.try_send_request(request).await {
             Ok(response) => {
                 return Ok(response.map(|incoming| ResponseStream {
                     incoming,
-                    _slot: stream.slot,
+                    _slot: self.slot,
                 }));
             }
-            Err(error) => error,
+            Err(failed) => failed,
         };
-        match error.take_message() {
-            // Given back: not a frame of it was sent. The connection was on its way out.
-            Some(unsent) if stream.reused && attempts < 3 => request = unsent,
-            unsent => {
-                let failed = error::exchange(pool.upstream.addr(), error.into_error());
-                return Err(if unsent.is_some() {
-                    failed.retryable()
-                } else {
-                    failed
-                });
-            }
-        }
+        let handed_back = failed.take_message();
+        let error = failed.into_error();
+        let unsent = match handed_back {
+            // Not a frame of it was sent. The connection was on its way out.
+            Some(request) => Some(request),
+            None if is_refused(&error) => replay.take(),
+            None => None,
+        };
+        let untouched = unsent.is_some() || is_refused(&error);
+        let error = error::exchange(addr, error);
+        Err(Unanswered {
+            error: if untouched { error.retryable() } else { error },
+            unsent,
+            reused: self.reused,
+        })
     }
 }
 
-/// Waits for a reply within the response header timeout, which stands still while the client is
-/// still sending.
-async fn wait<T>(
-    pool: &Pool,
-    progress: Option<&crate::body::Progress>,
-    reply: impl Future<Output = T>,
-) -> Result<T, Error> {
-    let Some(timeout) = pool.settings.response_header_timeout else {
-        return Ok(reply.await);
-    };
-    let mut reply = std::pin::pin!(reply);
-    let mut sleep = std::pin::pin!(tokio::time::sleep(timeout));
-    loop {
-        tokio::select! {
-            biased;
-            reply = &mut reply => return Ok(reply),
-            () = &mut sleep => match overdue(pool, progress, timeout) {
-                Ok(again) => sleep.as_mut().reset(again),
-                Err(error) => return Err(error),
-            },
-        }
-    }
-}
-
-/// When to look again, or the error if nothing has moved for the whole timeout.
-pub(crate) fn overdue(
-    pool: &Pool,
-    progress: Option<&crate::body::Progress>,
-    timeout: Duration,
-) -> Result<Instant, Error> {
-    let addr = pool.upstream.addr();
-    let Some(progress) = progress else {
-        return Err(Failure::ResponseTimeout { addr, timeout }.into_error());
-    };
-    let (moved, finished) = progress.last();
-    let again = moved + timeout;
-    if Instant::now() < again {
-        return Ok(again);
-    }
-    Err(if finished {
-        Failure::ResponseTimeout { addr, timeout }
-    } else {
-        Failure::RequestBodyTimeout { timeout }
-    }
-    .into_error())
+/// Whether the peer says that it has not acted on the stream: it refused it (RFC 9113 §8.7), or
+/// went away before it came to it (§6.8).
+fn is_refused(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| {
+        // h2 gives the error of a GOAWAY from the peer only to streams above its last one.
+        error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_remote()
+            || error.is_go_away() && error.is_remote()
+    })
 }
 
 /// A response body, and its hold on the stream's slot.

@@ -41,29 +41,50 @@
 //! * Dropping a response future or body closes or resets the exchange upstream at once.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alarm;
 mod body;
+#[allow(dead_code)]
+mod breaker;
+mod budget;
 mod connect;
+mod dial;
 mod error;
+mod exchange;
+mod expect;
 mod forwarder;
 mod future;
+mod grpc;
 mod h1;
 mod h2;
+mod lease;
 mod maintenance;
 mod noticed;
+mod overdue;
+mod permit;
 mod pool;
 mod prepare;
+mod replay;
+#[allow(dead_code)]
+mod retry;
 mod settings;
 mod shard;
 mod stream;
+mod tls;
 mod tunnel;
 #[allow(dead_code)]
 mod upgrade;
+mod waiting;
 mod websocket;
 
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::breaker::{FailureAccrual, FailureAccrualBuilder};
 pub use self::forwarder::{Forwarder, UpstreamPool};
 pub use self::future::ResponseFuture;
-pub use self::settings::ForwarderBuilder;
+pub use self::retry::{InvalidSetting, RetryPolicy, RetryPolicyBuilder};
+pub use self::settings::{ForwarderBuilder, Reuse};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
 
 #[doc(no_inline)]
-pub use mesh_ingress_core::{Protocol, Upstream};
+pub use mesh_ingress_core::{Protocol, Tls, Upstream};

@@ -1,51 +1,91 @@
 //! The connections to one upstream.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use mesh_ingress_core::Upstream;
+use mesh_ingress_core::{Error, Protocol, Upstream};
 use tokio::time::Instant;
 
-use crate::h1;
-use crate::h2;
-use crate::settings::Settings;
-use crate::shard;
+use crate::error::Failure;
+use crate::lease::Lease;
+use crate::permit::{Open, Permit, Total};
+use crate::settings::{Reuse, Settings};
+use crate::waiting::Queue;
+use crate::{dial, h1, h2, shard};
 
 /// Boxed: a connection is large, and moves from owner to owner.
-type Idle = Vec<Box<h1::Connection>>;
+type Idle = VecDeque<Box<h1::Connection>>;
 
-/// The connections to one upstream. Upstreams share nothing, no lock either.
+/// The connections to one upstream. Upstreams share nothing, no lock either; only where there is a
+/// bound on all connections do they share its count.
 pub(crate) struct Pool {
     pub(crate) upstream: Upstream,
     pub(crate) settings: Arc<Settings>,
     /// Idle connections by the thread that opened them: it serves them best, and where each thread
     /// has a runtime of its own, only that one is woken by them. Within a shard the connection used
-    /// last is on top and used next, so that the others can grow old.
+    /// last is at the back.
     shards: Box<[Mutex<Idle>]>,
     /// How many there are in all shards.
     idle: AtomicUsize,
     pub(crate) http2: h2::Connections,
-    draining: AtomicBool,
+    /// What the upstream has chosen, where it chooses.
+    learned: AtomicU8,
+    pub(crate) queue: Queue,
+    open: Arc<Open>,
+    total: Arc<Total>,
+    /// Counts drains: a connection from before the last one is not used again.
+    era: AtomicU64,
+    me: Weak<Self>,
 }
 
+const LEARNED_HTTP1: u8 = 1;
+const LEARNED_HTTP2: u8 = 2;
+
 impl Pool {
-    pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>, total: Arc<Total>) -> Arc<Self> {
         let shards = (0..settings.shards.get()).map(|_| Mutex::default());
-        Self {
+        let pool = Arc::new_cyclic(|me| Self {
             upstream,
             shards: shards.collect(),
+            open: Open::new(settings.max_connections),
             settings,
             idle: AtomicUsize::new(0),
             http2: h2::Connections::default(),
-            draining: AtomicBool::new(false),
+            learned: AtomicU8::new(0),
+            queue: Queue::default(),
+            total: Arc::clone(&total),
+            era: AtomicU64::new(0),
+            me: Weak::clone(me),
+        });
+        total.register(&pool);
+        pool
+    }
+
+    /// What can be used at once. Nobody jumps the queue.
+    pub(crate) fn take(&self) -> Option<Lease> {
+        if !self.queue.is_empty() {
+            return None;
         }
+        self.find()
+    }
+
+    fn find(&self) -> Option<Lease> {
+        if let Some(connection) = self.take_idle() {
+            return Some(Lease::Http1(connection));
+        }
+        if self.shares() {
+            return self.http2.take().map(Lease::Http2);
+        }
+        None
     }
 
     /// An idle HTTP/1.1 connection that is still good: one of this thread, or else of another, so
     /// that few requests share few connections whatever thread serves them.
-    pub(crate) fn take_idle(&self) -> Option<Box<h1::Connection>> {
-        if self.idle.load(Ordering::Relaxed) == 0 {
+    fn take_idle(&self) -> Option<Box<h1::Connection>> {
+        if self.idle.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let now = Instant::now();
@@ -55,50 +95,212 @@ impl Pool {
 
     fn take_from(&self, shard: usize, now: Instant) -> Option<Box<h1::Connection>> {
         loop {
-            // The lock is not held while the connection is looked at.
-            let mut connection = self.shard(shard).pop()?;
+            // The lock is not held while the connection is looked at, or closed.
+            let mut connection = {
+                let mut idle = self.shard(shard);
+                match self.settings.reuse {
+                    Reuse::Lifo => idle.pop_back(),
+                    Reuse::RoundRobin => idle.pop_front(),
+                }?
+            };
             self.idle.fetch_sub(1, Ordering::Relaxed);
-            if !self.is_stale(&connection, now) && connection.is_usable(now) {
+            if self.is_good(&mut connection, now) {
                 return Some(connection);
             }
+        }
+    }
+
+    /// Gives a lease to whoever waits longest, or keeps it for the next request.
+    pub(crate) fn hand(&self, lease: Lease) {
+        let lease = match self.queue.is_empty() {
+            true => Err(lease),
+            false => self.queue.give(lease),
+        };
+        match lease {
+            Ok(()) => {}
+            Err(Lease::Http1(connection)) => self.keep(connection),
+            // Its connection is known already; given back, the stream serves whoever comes.
+            Err(Lease::Http2(stream)) => drop(stream),
         }
     }
 
     /// Takes back a connection whose exchange is complete; closes it if there is any doubt.
     pub(crate) fn release(&self, mut connection: Box<h1::Connection>) {
         let now = Instant::now();
-        if self.is_draining() || !connection.is_usable(now) {
-            return;
-        }
-        connection.park(now);
-        // Counted first: two that come at once must not both be the last one allowed.
-        if self.idle.fetch_add(1, Ordering::Relaxed) >= self.settings.max_idle {
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        let mut shard = self.shard(connection.home());
-        // Whoever drains sets the flag before it takes the lock: looked at again under the lock,
-        // no connection slips in behind its back.
-        if self.is_draining() {
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-        } else {
-            shard.push(connection);
+        if connection.is_usable(now) && connection.era() == self.era() {
+            connection.park(now);
+            self.hand(Lease::Http1(connection));
         }
     }
 
-    /// Closes what is idle, and whatever is given back from now on. Exchanges go on.
+    /// Keeps a connection until it is used, or too old.
+    fn keep(&self, connection: Box<h1::Connection>) {
+        // Counted first: two that come at once must not both be the last one allowed.
+        if self.idle.fetch_add(1, Ordering::SeqCst) >= self.settings.max_idle {
+            self.idle.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        let mut refused = None;
+        {
+            let mut shard = self.shard(connection.home());
+            // Whoever drains says so before it takes the lock: looked at again under the lock, no
+            // connection slips in behind its back.
+            if connection.era() == self.era() {
+                shard.push_back(connection);
+            } else {
+                refused = Some(connection);
+            }
+        }
+        if refused.is_some() {
+            self.idle.fetch_sub(1, Ordering::SeqCst);
+        }
+        drop(refused);
+        // Somebody may have begun to wait since the queue was looked at.
+        if !self.queue.is_empty() {
+            self.serve();
+        }
+    }
+
+    /// Gives what is idle to those who wait.
+    pub(crate) fn serve(&self) {
+        match self.queue.serve(|| self.find()) {
+            Some(Lease::Http1(connection)) => self.keep(connection),
+            Some(Lease::Http2(stream)) => drop(stream),
+            None => {}
+        }
+    }
+
+    /// Opens connections for those who wait, as many as there may be.
+    pub(crate) fn dial_for_waiting(&self) {
+        let Some(me) = self.me.upgrade() else {
+            return;
+        };
+        while let Some(runtime) = self.queue.reserve(|waiting| self.wanted(waiting)) {
+            match self.permit() {
+                Some(permit) => dial::spawn(&me, permit, &runtime),
+                None => {
+                    self.queue.unreserve();
+                    // Whoever left meanwhile saw the reservation and did nothing.
+                    if self.open.is_full() || self.total.is_full() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens one more connection where many wait for one that takes long.
+    pub(crate) fn hedge(&self, after: Duration) {
+        let Some(me) = self.me.upgrade() else {
+            return;
+        };
+        let recently = self
+            .queue
+            .last_dial()
+            .is_some_and(|at| at.elapsed() < after);
+        if recently {
+            return;
+        }
+        // At most one for each who waits, as with HTTP/1.1.
+        if let Some(runtime) = self.queue.reserve(|waiting| waiting) {
+            match self.permit() {
+                Some(permit) => dial::spawn(&me, permit, &runtime),
+                None => self.queue.unreserve(),
+            }
+        }
+    }
+
+    /// Calls off connecting that nobody waits for any more.
+    pub(crate) fn call_off(&self) {
+        self.queue.call_off(|waiting| self.wanted(waiting));
+    }
+
+    /// How many connections are to be opened for so many who wait.
+    fn wanted(&self, waiting: usize) -> usize {
+        if self.shares() {
+            waiting.div_ceil(self.http2.expected_streams())
+        } else {
+            waiting
+        }
+    }
+
+    pub(crate) fn is_wanting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The right to one more connection.
+    pub(crate) fn permit(&self) -> Option<Permit> {
+        self.open.enter(&self.total, Weak::clone(&self.me))
+    }
+
+    /// Whether some of those who wait have no connection under way, for lack of a right to it.
+    pub(crate) fn is_short(&self) -> bool {
+        self.queue.is_short(|waiting| self.wanted(waiting))
+    }
+
+    /// Whether one connection serves many requests at once.
+    pub(crate) fn shares(&self) -> bool {
+        match self.upstream.http_protocol() {
+            Protocol::Http2 => true,
+            Protocol::Alpn => self.learned.load(Ordering::Relaxed) != LEARNED_HTTP1,
+            _ => false,
+        }
+    }
+
+    /// Remembers what the upstream speaks.
+    pub(crate) fn learn(&self, protocol: Protocol) {
+        let learned = match protocol {
+            Protocol::Http2 => LEARNED_HTTP2,
+            _ => LEARNED_HTTP1,
+        };
+        self.learned.store(learned, Ordering::Relaxed);
+    }
+
+    /// Opens connections until there are `count`, for requests to come.
+    ///
+    /// # Errors
+    /// That of the first that fails.
+    pub(crate) async fn warm_up(self: &Arc<Self>, count: usize) -> Result<(), Error> {
+        let now = Instant::now();
+        while self.ready_len(now) < count
+            && let Some(permit) = self.permit()
+        {
+            let lease = dial::open(self, permit).await?;
+            self.hand(lease);
+        }
+        Ok(())
+    }
+
+    fn ready_len(&self, now: Instant) -> usize {
+        self.idle_len() + self.http2.ready_len(now)
+    }
+
+    /// Closes what is idle, and each other connection after its exchange.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.era.fetch_add(1, Ordering::SeqCst);
         for shard in 0..self.shards.len() {
             let closed = std::mem::take(&mut *self.shard(shard));
-            self.idle.fetch_sub(closed.len(), Ordering::Relaxed);
+            self.idle.fetch_sub(closed.len(), Ordering::SeqCst);
         }
         self.http2.drain();
     }
 
-    /// Undoes [`drain`](Self::drain): the address is in use again.
-    pub(crate) fn revive(&self) {
-        self.draining.store(false, Ordering::SeqCst);
+    /// Closes one idle connection, the one unused for longest; whether there was one.
+    pub(crate) fn close_one_idle(&self) -> bool {
+        let mut oldest = None;
+        for shard in 0..self.shards.len() {
+            if let Some(connection) = self.shard(shard).pop_front() {
+                self.idle.fetch_sub(1, Ordering::SeqCst);
+                oldest = Some(connection);
+                break;
+            }
+        }
+        // This one closes at once. One of HTTP/2 ends when its driver has seen that it may.
+        let closed = oldest.is_some();
+        if !closed {
+            self.http2.close_one_idle();
+        }
+        closed
     }
 
     /// Closes connections that are too old, idle for too long, or closed by the upstream.
@@ -107,19 +309,28 @@ impl Pool {
             // Looked at outside the lock; requests that come meanwhile find less at worst.
             let mut swept = std::mem::take(&mut *self.shard(shard));
             let before = swept.len();
-            swept.retain_mut(|connection| {
-                !self.is_stale(connection, now) && connection.is_usable(now)
-            });
+            swept.retain_mut(|connection| self.is_good(connection, now));
             let mut idle = self.shard(shard);
-            if self.is_draining() {
-                swept.clear();
-            }
-            self.idle.fetch_sub(before - swept.len(), Ordering::Relaxed);
-            // Those given back meanwhile are younger: they stay on top.
+            let drained = swept
+                .front()
+                .is_some_and(|connection| connection.era() != self.era());
+            let drained = if drained {
+                std::mem::take(&mut swept)
+            } else {
+                Idle::new()
+            };
+            self.idle.fetch_sub(before - swept.len(), Ordering::SeqCst);
+            // Those given back meanwhile are younger: they stay at the back.
             swept.append(&mut idle);
             *idle = swept;
+            drop(idle);
+            drop(drained);
         }
         self.http2.sweep(now, self.settings.idle_timeout);
+        // While they were looked at, somebody may have found nothing.
+        if !self.queue.is_empty() {
+            self.serve();
+        }
     }
 
     /// Whether nothing is kept open.
@@ -129,17 +340,23 @@ impl Pool {
 
     /// Idle HTTP/1.1 connections.
     pub(crate) fn idle_len(&self) -> usize {
-        self.idle.load(Ordering::Relaxed)
+        self.idle.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
+    /// Connections that are open or being opened.
+    pub(crate) fn open_len(&self) -> usize {
+        self.open.len()
     }
 
-    fn is_stale(&self, connection: &h1::Connection, now: Instant) -> bool {
-        self.settings
-            .idle_timeout
-            .is_some_and(|timeout| connection.idle_for(now) >= timeout)
+    /// The number of drains so far.
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+
+    fn is_good(&self, connection: &mut h1::Connection, now: Instant) -> bool {
+        let idle = connection.idle_for(now);
+        let stale = self.settings.idle_timeout.is_some_and(|max| idle >= max);
+        !stale && connection.era() == self.era() && connection.is_usable(now)
     }
 
     fn shard(&self, shard: usize) -> MutexGuard<'_, Idle> {
@@ -147,14 +364,32 @@ impl Pool {
         // The list is consistent at every point where a panic could strike.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The error of a request that may not even wait.
+    pub(crate) fn limit_reached(&self) -> Error {
+        Failure::LimitReached {
+            addr: self.upstream.addr(),
+            open: self.open_len(),
+            waiting: self.queue.len(),
+        }
+        .into_error()
+    }
+
+    /// The error of a request that has waited in vain.
+    pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
+        let addr = self.upstream.addr();
+        let open = self.open_len();
+        Failure::QueueTimeout { addr, waited, open }.into_error()
+    }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("upstream", &self.upstream)
+            .field("open", &self.open_len())
             .field("idle", &self.idle_len())
-            .field("draining", &self.is_draining())
+            .field("waiting", &self.queue.len())
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,7 @@ const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Makes an HTTP/1.1 request of it: origin-form, with a `Host`.
-pub(crate) fn http1(request: &mut Request<RequestBody>, options: &ConnectionOptions) {
+pub(crate) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
     *request.version_mut() = Version::HTTP_11;
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     let headers = request.headers_mut();
@@ -39,10 +39,10 @@ pub(crate) fn http1(request: &mut Request<RequestBody>, options: &ConnectionOpti
         .into();
 
     let headers = request.headers_mut();
-    // The 100 comes from us: hyper's server sends it as soon as the body is asked for.
+    // Asked for anew where the client really waits for it.
     headers.remove(EXPECT);
     cookies::join(headers);
-    if options.te_trailers {
+    if te_trailers {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, CONNECTION_TE);
     }
@@ -59,12 +59,18 @@ pub(crate) fn upgrade(headers: &mut HeaderMap, token: HeaderValue) {
     headers.insert(UPGRADE, token);
 }
 
+/// Whether a request says whom it is for, as HTTP/2 must (RFC 9113 §8.3.1).
+pub(crate) fn names_authority<B>(request: &Request<B>) -> bool {
+    request.uri().authority().is_some()
+        || request
+            .headers()
+            .get(HOST)
+            .is_some_and(|host| Authority::try_from(host.as_bytes()).is_ok())
+}
+
 /// Makes an HTTP/2 request of it: `:authority` comes from the URI, and `Host` goes away, because
 /// h2 sends both and servers refuse two that differ (RFC 9113 §8.3.1).
-pub(crate) fn http2(
-    request: &mut Request<RequestBody>,
-    options: &ConnectionOptions,
-) -> Result<(), Error> {
+pub(crate) fn http2(request: &mut Request<RequestBody>, te_trailers: bool) -> Result<(), Error> {
     *request.version_mut() = Version::HTTP_2;
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     let host = request.headers_mut().remove(HOST);
@@ -78,8 +84,9 @@ pub(crate) fn http2(
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Failure::NoAuthority.into_error())?;
 
     let headers = request.headers_mut();
+    // hyper's HTTP/2 client does not tell when the 100 comes: it comes from us.
     headers.remove(EXPECT);
-    if options.te_trailers {
+    if te_trailers {
         headers.insert(TE, TRAILERS);
     }
     Ok(())

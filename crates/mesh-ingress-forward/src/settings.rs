@@ -1,19 +1,43 @@
 //! What can be set, and what is set unless somebody does.
 
+#[cfg(feature = "tls")]
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::Forwarder;
+#[cfg(feature = "tls")]
+use crate::TlsClient;
+
+/// Which of several idle connections is used next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reuse {
+    /// The one used last: the fewest connections do the work, the others age and are closed.
+    #[default]
+    Lifo,
+    /// The one unused for longest: all are used in turn, so that load spreads over the pods they
+    /// lead to, and none is closed as long as there are requests for all.
+    RoundRobin,
+}
 
 /// The settings of a [`Forwarder`], fixed when it is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) connect_retry: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
     pub(crate) response_header_timeout: Option<Duration>,
+    pub(crate) request_body_timeout: Option<Duration>,
     pub(crate) body_idle_timeout: Option<Duration>,
+    pub(crate) request_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) reuse: Reuse,
     pub(crate) max_idle: usize,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) max_connections_total: Option<usize>,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_in_flight: Option<usize>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_requests: Option<u64>,
     pub(crate) max_header_size: usize,
@@ -26,10 +50,18 @@ impl Default for Settings {
         Self {
             connect_timeout: Some(Duration::from_secs(5)),
             connect_retry: None,
+            queue_timeout: Some(Duration::from_secs(5)),
             response_header_timeout: Some(Duration::from_secs(60)),
+            request_body_timeout: Some(Duration::from_secs(60)),
             body_idle_timeout: Some(Duration::from_secs(300)),
+            request_timeout: None,
             idle_timeout: Some(Duration::from_secs(4)),
+            reuse: Reuse::Lifo,
             max_idle: 256,
+            max_connections: None,
+            max_connections_total: None,
+            max_waiting: 1024,
+            max_in_flight: None,
             max_lifetime: Some(Duration::from_secs(60)),
             max_requests: None,
             max_header_size: 64 * 1024,
@@ -88,10 +120,26 @@ impl ForwarderBuilder {
 
     /// How long the upstream may take to begin its response once it has the whole request.
     /// Default: 60 s, ingress-nginx's `proxy-read-timeout`. Beyond it: `http_response_timeout`.
-    ///
-    /// While a request body is still streaming in, the clock starts anew with every piece of it.
     pub fn response_header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.response_header_timeout = on(timeout);
+        self
+    }
+
+    /// How long a request body may make no progress. Default: 60 s, ingress-nginx's
+    /// `client-body-timeout` and `proxy-send-timeout`. Beyond it: `http_request_error` (408) where
+    /// the client sends nothing, `connection_write_timeout` where the upstream takes nothing.
+    pub fn request_body_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.request_body_timeout = on(timeout);
+        self
+    }
+
+    /// How long a request may take in all, from when it is sent off to the end of the response's
+    /// body. Default: `None`: downloads and event streams last as long as they last. Beyond it:
+    /// `http_response_timeout`, or a truncated response if that has begun.
+    ///
+    /// A gRPC client's `grpc-timeout` counts, too, where it is shorter.
+    pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.request_timeout = on(timeout);
         self
     }
 
@@ -110,6 +158,52 @@ impl ForwarderBuilder {
     /// a flow. With `None` it is kept until the upstream closes it.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = on(timeout);
+        self
+    }
+
+    /// Which idle connection is used next. Default: [`Reuse::Lifo`].
+    pub fn reuse(mut self, reuse: Reuse) -> Self {
+        self.settings.reuse = reuse;
+        self
+    }
+
+    /// How many connections may be open to one upstream: used, idle, being opened, and upgraded
+    /// ones. Default: `None`, no bound. Requests beyond it wait in the order they came, within
+    /// [`queue_timeout`](Self::queue_timeout) and [`max_waiting`](Self::max_waiting).
+    pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.settings.max_connections = connections.into().filter(|&max| max > 0);
+        self
+    }
+
+    /// How many connections may be open to all upstreams of the forwarder together. Default:
+    /// `None`, no bound. An idle connection to one upstream is closed for a request to another.
+    pub fn max_connections_total(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.settings.max_connections_total = connections.into().filter(|&max| max > 0);
+        self
+    }
+
+    /// How many requests may wait for a connection to one upstream where a bound keeps it from
+    /// being opened. Default: 1024, Envoy's `max_pending_requests`. Beyond it:
+    /// `connection_limit_reached` (503).
+    pub fn max_waiting(mut self, requests: usize) -> Self {
+        self.settings.max_waiting = requests;
+        self
+    }
+
+    /// How long a request may wait for a connection where a bound keeps it from being opened.
+    /// Default: 5 s. Beyond it: `connection_limit_reached` (503).
+    pub fn queue_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.queue_timeout = on(timeout);
+        self
+    }
+
+    /// How many requests may be in flight, their responses' bodies included. Default: `None`, no
+    /// bound. At the bound the service's `poll_ready` is pending; a request that is sent without
+    /// asking it fails with `connection_limit_reached` (503).
+    ///
+    /// Counts what goes through the tower service, not [`UpstreamPool::send`](crate::UpstreamPool::send).
+    pub fn max_in_flight(mut self, requests: impl Into<Option<usize>>) -> Self {
+        self.settings.max_in_flight = requests.into().filter(|&max| max > 0);
         self
     }
 
@@ -154,6 +248,16 @@ impl ForwarderBuilder {
     /// opened, and takes those of others before it opens a new one.
     pub fn shards(mut self, shards: NonZeroUsize) -> Self {
         self.settings.shards = shards;
+        self
+    }
+
+    /// How TLS is spoken to upstreams whose [`Tls`](mesh_ingress_core::Tls) names this profile;
+    /// `default` is the one of those that name none. Default: there is no profile, and an upstream
+    /// that asks for TLS fails with `proxy_configuration_error`.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls_profile(mut self, name: impl Into<String>, client: TlsClient) -> Self {
+        self.settings.tls.insert(name.into(), client);
         self
     }
 

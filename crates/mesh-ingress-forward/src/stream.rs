@@ -4,14 +4,52 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use mesh_ingress_core::Protocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+#[cfg(feature = "tls")]
+use crate::tls::Secured;
+use crate::tls::Session;
 
 /// A byte stream to an upstream.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// TCP as it is.
     Plain(TcpStream),
+    /// TLS over TCP.
+    #[cfg(feature = "tls")]
+    Tls(Box<Secured>),
+}
+
+impl Stream {
+    /// The protocol that the upstream chose in the TLS handshake; `None` in cleartext, where there
+    /// is no choice.
+    pub(crate) fn negotiated(&self) -> Option<Protocol> {
+        match self {
+            Self::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Some(stream.negotiated()),
+        }
+    }
+
+    /// What to ask about its TLS once somebody else has the stream.
+    pub(crate) fn session(&self) -> Session {
+        match self {
+            Self::Plain(_) => Session::default(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.session().clone(),
+        }
+    }
+
+    /// What is spoken from now on may end with the connection: only a shutdown is to look like the
+    /// end of it, and being dropped like being cut off.
+    pub(crate) fn drop_abruptly(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(stream) = self {
+            stream.drop_abruptly();
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -22,6 +60,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -34,6 +74,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -44,24 +86,32 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

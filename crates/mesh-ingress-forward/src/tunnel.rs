@@ -1,21 +1,47 @@
 //! Connections that have switched to another protocol: WebSocket and its like.
 
+mod copy;
+#[cfg(test)]
+mod tests;
+
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::Error;
 use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
-use tokio::io::AsyncWriteExt;
-use tokio_util::sync::CancellationToken;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::copy::Limits;
+use self::copy::{Copy, Ended};
 use crate::error::Failure;
 use crate::pool::Pool;
-use crate::stream::Stream;
+
+impl Limits {
+    /// What ingress-nginx recommends for WebSockets; its default of 60 s cuts off those that do
+    /// not ping.
+    pub(crate) const IDLE: Duration = Duration::from_secs(60 * 60);
+    /// Enough for an answer to the end; HAProxy's manual has 30 s for `timeout client-fin`.
+    pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(60);
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle: Some(Self::IDLE),
+            half_closed: Some(Self::HALF_CLOSED),
+        }
+    }
+}
 
 /// What a client asked to switch to.
 pub(crate) struct Upgrade {
@@ -79,11 +105,19 @@ fn text(value: &HeaderValue) -> String {
 /// Counts tunnels and ends them: a graceful shutdown of a server does not see them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tunnels {
+    limits: Limits,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
 
 impl Tunnels {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.tracker.len()
@@ -100,39 +134,105 @@ impl Tunnels {
         self.tracker.wait().await;
     }
 
-    /// Copies both ways until both sides have ended, half-closes included.
-    pub(crate) fn open(&self, client: OnUpgrade, upstream: Stream, read: Bytes) {
-        let closing = self.closing.clone();
+    /// Joins `client`, once it is switched, with the connection of an upstream, of which `early`
+    /// has been read already. `guard` is dropped when both are closed.
+    pub(crate) fn open<U>(
+        &self,
+        client: OnUpgrade,
+        upstream: U,
+        early: Bytes,
+        guard: impl Send + 'static,
+    ) where
+        U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let closing = self.closing.clone().cancelled_owned();
+        let tunnel = Tunnel {
+            stage: Stage::Switching {
+                client,
+                upstream: Some(upstream),
+                early,
+            },
+            limits: self.limits,
+            closing,
+        };
         self.tracker.spawn(async move {
-            let copied = async {
-                let client = client.await.map_err(io::Error::other)?;
-                let mut client = TokioIo::new(client);
-                let mut upstream = upstream;
-                client.write_all(&read).await?;
-                drop(read);
-                tokio::io::copy_bidirectional(&mut client, &mut upstream).await
-            };
-            tokio::select! {
-                () = closing.cancelled() => tracing::debug!("tunnel closed by shutdown"),
-                copied = copied => match copied {
-                    Ok((up, down)) => tracing::debug!(up, down, "tunnel ended"),
-                    Err(error) => tracing::debug!(%error, "tunnel broke"),
-                },
-            }
+            tunnel.await;
+            drop(guard);
         });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pin_project! {
+    /// One tunnel, from the upstream's agreement to the end.
+    struct Tunnel<U> {
+        stage: Stage<U>,
+        limits: Limits,
+        #[pin]
+        closing: WaitForCancellationFutureOwned,
+    }
+}
 
-    #[test]
-    fn tokens_are_a_list_in_any_case() {
-        let asked = HeaderValue::from_static("foo, WebSocket");
-        assert!(names(&asked, b"websocket"));
-        assert!(names(&asked, b" FOO "));
-        assert!(!names(&asked, b"socket"));
-        assert!(!names(&asked, b"h2c"));
+enum Stage<U> {
+    /// The client is being told.
+    Switching {
+        client: OnUpgrade,
+        upstream: Option<U>,
+        early: Bytes,
+    },
+    Copying(Copy<TokioIo<Upgraded>, U>),
+    Done,
+}
+
+impl<U: AsyncRead + AsyncWrite + Unpin> Stage<U> {
+    fn poll(&mut self, limits: Limits, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
+        loop {
+            match self {
+                Self::Switching {
+                    client,
+                    upstream,
+                    early,
+                } => {
+                    let client = ready!(Pin::new(client).poll(cx)).map_err(io::Error::other)?;
+                    let Some(upstream) = upstream.take() else {
+                        return Poll::Pending;
+                    };
+                    let client = TokioIo::new(client);
+                    *self = Self::Copying(Copy::new(client, upstream, early, limits));
+                }
+                Self::Copying(copy) => return copy.poll(cx),
+                Self::Done => return Poll::Pending,
+            }
+        }
+    }
+
+    fn copied(&self) -> (u64, u64) {
+        match self {
+            Self::Copying(copy) => copy.copied(),
+            Self::Switching { .. } | Self::Done => (0, 0),
+        }
+    }
+}
+
+impl<U: AsyncRead + AsyncWrite + Unpin> Future for Tunnel<U> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let ended = match this.stage.poll(*this.limits, cx) {
+            Poll::Ready(ended) => Some(ended),
+            Poll::Pending => {
+                ready!(this.closing.poll(cx));
+                None
+            }
+        };
+        let (up, down) = this.stage.copied();
+        match ended {
+            Some(Ok(Ended::Complete)) => tracing::debug!(up, down, "tunnel ended"),
+            Some(Ok(Ended::Idle)) => tracing::debug!(up, down, "tunnel closed: nothing moved"),
+            Some(Err(error)) => tracing::debug!(up, down, %error, "tunnel broke"),
+            None => tracing::debug!(up, down, "tunnel closed by shutdown"),
+        }
+        *this.stage = Stage::Done;
+        Poll::Ready(())
     }
 }

@@ -1,0 +1,304 @@
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn breaker(builder: FailureAccrualBuilder) -> (Arc<Breaker>, Instant) {
+    let now = Instant::now();
+    (Arc::new(Breaker::new(builder.build().unwrap(), now)), now)
+}
+
+/// Three in a row, however fast.
+fn brittle() -> FailureAccrualBuilder {
+    FailureAccrual::builder()
+        .consecutive_failures(3)
+        .sustained(Duration::ZERO)
+        .penalty(SECOND, 8 * SECOND)
+}
+
+fn fail(breaker: &Arc<Breaker>, now: Instant) -> Option<Change> {
+    let admission = breaker.admit(now).unwrap();
+    breaker.failure(admission, now)
+}
+
+fn succeed(breaker: &Arc<Breaker>, now: Instant) -> Option<Change> {
+    let admission = breaker.admit(now).unwrap();
+    breaker.success(admission)
+}
+
+/// Fails until the target is left alone, and says for how long.
+fn trip(breaker: &Arc<Breaker>, now: Instant) -> Duration {
+    for _ in 0..3 {
+        if let Some(Change::Opened(penalty)) = fail(breaker, now) {
+            return penalty;
+        }
+    }
+    panic!("it did not open: {breaker:?}");
+}
+
+#[test]
+fn failures_in_a_row_open_it() {
+    let (breaker, now) = breaker(brittle());
+    assert_eq!(fail(&breaker, now), None);
+    assert_eq!(fail(&breaker, now), None);
+    let Some(Change::Opened(penalty)) = fail(&breaker, now) else {
+        panic!("it did not open");
+    };
+    assert!(
+        penalty >= SECOND && penalty <= SECOND * 3 / 2,
+        "{penalty:?}"
+    );
+    let rejected = breaker.admit(now).unwrap_err();
+    assert!(rejected.retry_after <= penalty);
+    assert!(rejected.retry_after + Duration::from_millis(1) > penalty);
+    let error = rejected.into_error();
+    assert_eq!(error.kind(), ErrorKind::DestinationUnavailable);
+    assert!(error.may_retry());
+    let almost = now + penalty - Duration::from_millis(2);
+    assert!(breaker.admit(almost).is_err());
+}
+
+#[test]
+fn a_success_in_between_begins_anew() {
+    let (breaker, now) = breaker(brittle());
+    for _ in 0..10 {
+        assert_eq!(fail(&breaker, now), None);
+        assert_eq!(fail(&breaker, now), None);
+        assert_eq!(succeed(&breaker, now), None);
+    }
+    fail(&breaker, now);
+    fail(&breaker, now);
+    // One that was given up is no success.
+    drop(breaker.admit(now).unwrap());
+    assert!(matches!(fail(&breaker, now), Some(Change::Opened(_))));
+}
+
+#[test]
+fn a_pod_that_dies_with_all_its_connections_does_not_open_it() {
+    let (breaker, now) = breaker(brittle().sustained(SECOND));
+    for _ in 0..50 {
+        assert_eq!(fail(&breaker, now), None);
+    }
+    assert_eq!(fail(&breaker, now + Duration::from_millis(999)), None);
+    // The other pods go on.
+    succeed(&breaker, now + Duration::from_millis(999));
+    assert_eq!(fail(&breaker, now + 2 * SECOND), None);
+    assert_eq!(fail(&breaker, now + 2 * SECOND), None);
+    // Two that last are too few, three are enough.
+    let change = fail(&breaker, now + 3 * SECOND);
+    assert!(matches!(change, Some(Change::Opened(_))), "{change:?}");
+}
+
+#[test]
+fn one_probe_closes_it_or_doubles_the_penalty() {
+    let (breaker, mut now) = breaker(brittle());
+    let mut penalty = trip(&breaker, now);
+    for expected in [2, 4, 8, 8, 8] {
+        now += penalty;
+        let probe = breaker.admit(now).unwrap();
+        assert_eq!(breaker.admit(now).unwrap_err().retry_after, SECOND);
+        let Some(Change::Opened(next)) = breaker.failure(probe, now) else {
+            panic!("the probe did not count");
+        };
+        let expected = SECOND * expected;
+        assert!(next >= expected && next <= expected * 3 / 2, "{next:?}");
+        assert!(breaker.admit(now).is_err());
+        penalty = next;
+    }
+    now += penalty;
+    assert_eq!(succeed(&breaker, now), Some(Change::Closed));
+    // As good as new.
+    assert_eq!(fail(&breaker, now), None);
+    assert_eq!(fail(&breaker, now), None);
+    let Some(Change::Opened(first)) = fail(&breaker, now) else {
+        panic!("it did not open");
+    };
+    assert!(first <= SECOND * 3 / 2, "{first:?}");
+}
+
+#[test]
+fn a_probe_without_a_verdict_is_left_to_the_next_request() {
+    let (breaker, mut now) = breaker(brittle());
+    now += trip(&breaker, now);
+    let given_up = breaker.admit(now).unwrap();
+    assert!(breaker.admit(now).is_err());
+    drop(given_up);
+    let by_client: Result<Response<()>, _> = Err(Error::new(ErrorKind::HttpRequestError, "test"));
+    let no_verdict = breaker.admit(now).unwrap();
+    assert_eq!(breaker.settle(no_verdict, &by_client, now), None);
+    assert_eq!(succeed(&breaker, now), Some(Change::Closed));
+    // Nothing is held any more.
+    assert_eq!(Arc::strong_count(&breaker), 1);
+}
+
+#[test]
+fn a_probe_that_never_ends_is_given_up() {
+    let (breaker, mut now) = breaker(brittle());
+    now += trip(&breaker, now);
+    let hung = breaker.admit(now).unwrap();
+    assert!(
+        breaker
+            .admit(now + 8 * SECOND - Duration::from_millis(2))
+            .is_err()
+    );
+    now += 8 * SECOND;
+    let second = breaker.admit(now).unwrap();
+    // What comes of the first is of no interest now.
+    drop(hung);
+    assert!(breaker.admit(now).is_err());
+    assert_eq!(breaker.success(second), Some(Change::Closed));
+}
+
+#[test]
+fn requests_of_another_period_do_not_count() {
+    let (breaker, mut now) = breaker(brittle());
+    let mut old: Vec<_> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
+    let penalty = trip(&breaker, now);
+    assert_eq!(breaker.failure(old.pop().unwrap(), now), None);
+    assert_eq!(breaker.success(old.pop().unwrap()), None);
+    assert!(breaker.admit(now).is_err());
+    now += penalty;
+    assert_eq!(succeed(&breaker, now), Some(Change::Closed));
+    for admission in old {
+        assert_eq!(breaker.failure(admission, now), None);
+    }
+    assert!(breaker.admit(now).is_ok());
+}
+
+#[test]
+fn outcomes_are_judged_by_who_caused_them() {
+    let accrual = FailureAccrual::builder().build().unwrap();
+    let status = |code: u16| Ok(Response::builder().status(code).body(()).unwrap());
+    for (code, well) in [(200, true), (404, true), (500, true), (501, true)] {
+        assert_eq!(accrual.judge(&status(code)), Some(well), "{code}");
+    }
+    for code in [502, 503, 504] {
+        assert_eq!(accrual.judge(&status(code)), Some(false), "{code}");
+    }
+    let strict = FailureAccrual::builder().statuses([StatusCode::INTERNAL_SERVER_ERROR]);
+    let strict = strict.build().unwrap();
+    assert_eq!(strict.judge(&status(500)), Some(false));
+    assert_eq!(strict.judge(&status(503)), Some(true));
+
+    let failed = |kind| accrual.judge::<()>(&Err(Error::new(kind, "as a test")));
+    for kind in [
+        ErrorKind::ConnectionRefused,
+        ErrorKind::ConnectionTerminated,
+        ErrorKind::ConnectionTimeout,
+        ErrorKind::HttpResponseTimeout,
+        ErrorKind::TlsProtocolError,
+    ] {
+        assert_eq!(failed(kind), Some(false), "{kind}");
+    }
+    for kind in [
+        ErrorKind::HttpRequestError,
+        ErrorKind::ConnectionLimitReached,
+        ErrorKind::DestinationUnavailable,
+        ErrorKind::ProxyInternalError,
+        ErrorKind::ProxyConfigurationError,
+        ErrorKind::HttpUpgradeFailed,
+        ErrorKind::HttpResponseHeaderSectionSize,
+    ] {
+        assert_eq!(failed(kind), None, "{kind}");
+    }
+    let by_client = Error::new(ErrorKind::ConnectionTerminated, "it went away")
+        .with_origin(ErrorOrigin::Client);
+    assert_eq!(accrual.judge::<()>(&Err(by_client)), None);
+}
+
+#[test]
+fn outcomes_settle_it() {
+    let (breaker, mut now) = breaker(brittle());
+    let refused: Result<Response<()>, _> = Err(Error::new(ErrorKind::ConnectionRefused, "test"));
+    let unavailable = Ok(Response::builder().status(503).body(()).unwrap());
+    let well = Ok(Response::new(()));
+    let mut changes = Vec::new();
+    for outcome in [&refused, &unavailable, &refused] {
+        let admission = breaker.admit(now).unwrap();
+        changes.extend(breaker.settle(admission, outcome, now));
+    }
+    let [Change::Opened(penalty)] = changes[..] else {
+        panic!("{changes:?}");
+    };
+    now += penalty;
+    let probe = breaker.admit(now).unwrap();
+    assert_eq!(breaker.settle(probe, &well, now), Some(Change::Closed));
+}
+
+#[test]
+fn of_many_threads_one_gets_the_probe() {
+    const THREADS: usize = 4;
+    let (breaker, start) = breaker(brittle().penalty(SECOND, SECOND));
+    trip(&breaker, start);
+    let out = AtomicUsize::new(0);
+    let probes = AtomicUsize::new(0);
+    let gate = std::sync::Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut now = start;
+                for round in 0..500 {
+                    now += 2 * SECOND;
+                    gate.wait();
+                    let admitted = breaker.admit(now);
+                    if admitted.is_ok() {
+                        probes.fetch_add(1, Ordering::SeqCst);
+                        assert_eq!(out.fetch_add(1, Ordering::SeqCst), 0, "round {round}");
+                    }
+                    // The probe is out until all have asked.
+                    gate.wait();
+                    if let Ok(probe) = admitted {
+                        out.fetch_sub(1, Ordering::SeqCst);
+                        match round % 2 {
+                            0 => drop(breaker.failure(probe, now)),
+                            _ => drop(probe),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(probes.into_inner(), 500);
+    assert_eq!(Arc::strong_count(&breaker), 1);
+}
+
+#[test]
+fn threads_that_fail_at_once_open_it_once() {
+    let (breaker, start) = breaker(brittle().consecutive_failures(400));
+    let opened = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let admission = breaker.admit(start).unwrap();
+                    if breaker.failure(admission, start).is_some() {
+                        opened.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    // Not one of 400 failures was lost, and not one counted twice.
+    assert_eq!(opened.into_inner(), 1);
+    assert!(breaker.admit(start).is_err());
+}
+
+#[test]
+fn senseless_settings_are_refused_by_name() {
+    let builder = FailureAccrual::builder;
+    for (builder, setting) in [
+        (builder().consecutive_failures(0), "consecutive_failures"),
+        (builder().consecutive_failures(1001), "consecutive_failures"),
+        (builder().sustained(3601 * SECOND), "sustained"),
+        (builder().penalty(Duration::ZERO, SECOND), "penalty"),
+        (builder().penalty(SECOND, SECOND / 2), "penalty"),
+        (builder().penalty(SECOND, 3601 * SECOND), "penalty"),
+        (
+            builder().statuses([StatusCode::TOO_MANY_REQUESTS]),
+            "statuses",
+        ),
+    ] {
+        assert_eq!(builder.build().unwrap_err().setting(), setting);
+    }
+}

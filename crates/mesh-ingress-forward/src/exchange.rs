@@ -1,0 +1,305 @@
+//! One request and its response's head, from asking for a connection on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use mesh_ingress_core::Error;
+use mesh_ingress_headers::framing::check_response;
+use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
+
+use crate::alarm::Alarm;
+use crate::body::{RequestBody, ResponseBody};
+use crate::error::Failure;
+use crate::lease::{Lease, Ticket};
+use crate::overdue::{Clock, Deadline};
+use crate::pool::Pool;
+use crate::tunnel::{self, Tunnels, Upgrade};
+use crate::{expect, grpc, h1, h2, prepare};
+
+type Reply = Result<Response<ResponseBody>, Error>;
+
+/// How often a request is sent at most because connections were on their way out. Each time a new
+/// one is tried in the end: that one was not.
+const TRIES: u8 = 3;
+
+/// One exchange, from finding a connection to the response's head.
+pub(crate) struct Exchange {
+    pool: Arc<Pool>,
+    tunnels: Tunnels,
+    upgrade: Option<Box<Upgrade>>,
+    hints: Hints,
+    clock: Clock,
+    tries: u8,
+    step: Step,
+}
+
+/// What of the client's request matters beyond its head.
+#[derive(Clone, Copy)]
+struct Hints {
+    /// It takes trailers.
+    te_trailers: bool,
+    /// It must be told of trailers beforehand.
+    announce: bool,
+    /// It holds its body back until asked for it.
+    expects: bool,
+}
+
+enum Step {
+    Queued(Box<Queued>),
+    Http1(Box<h1::Connection>),
+    Http2(Box<Http2>),
+    Failed(Option<Error>),
+}
+
+/// Waiting for a connection.
+struct Queued {
+    ticket: Ticket,
+    request: Option<Request<RequestBody>>,
+    alarm: Alarm,
+}
+
+/// Waiting for a response on a stream.
+struct Http2 {
+    reply: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    sent_at: tokio::time::Instant,
+    alarm: Alarm,
+}
+
+type Answer = Result<Response<h2::ResponseStream>, h2::Unanswered>;
+
+impl Exchange {
+    /// Sends a request, if there is a connection at once. Hop-by-hop fields are stripped; `options`
+    /// is what they said.
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        tunnels: Tunnels,
+        mut request: Request<RequestBody>,
+        options: &ConnectionOptions,
+    ) -> Self {
+        let client = request.version();
+        let upgrade = Upgrade::of(&mut request, options).map(Box::new);
+        let timeout = grpc::timeout(&request, options, pool.settings.request_timeout);
+        let mut exchange = Self {
+            hints: Hints {
+                te_trailers: options.te_trailers,
+                announce: options.te_trailers && client < Version::HTTP_2,
+                expects: expect::is_expected(&request, client),
+            },
+            clock: Clock {
+                deadline: timeout.map(Deadline::after),
+                progress: request.body().progress(),
+            },
+            tries: 0,
+            step: Step::Failed(None),
+            pool,
+            tunnels,
+            upgrade,
+        };
+        exchange.step = match exchange.pool.take() {
+            Some(lease) => exchange.send(lease, request),
+            None => exchange.queue(request),
+        };
+        exchange
+    }
+
+    fn queue(&self, request: Request<RequestBody>) -> Step {
+        // No connection is opened for a request that cannot be sent.
+        if self.pool.shares() && !prepare::names_authority(&request) {
+            return Step::Failed(Some(Failure::NoAuthority.into_error()));
+        }
+        Step::Queued(Box::new(Queued {
+            ticket: Ticket::new(Arc::clone(&self.pool)),
+            request: Some(request),
+            alarm: Alarm::default(),
+        }))
+    }
+
+    fn send(&mut self, lease: Lease, mut request: Request<RequestBody>) -> Step {
+        self.tries += 1;
+        match lease {
+            Lease::Http1(mut connection) => {
+                prepare::http1(&mut request, self.hints.te_trailers);
+                if self.hints.expects {
+                    expect::hold(&mut request);
+                }
+                if let Some(upgrade) = &self.upgrade {
+                    prepare::upgrade(request.headers_mut(), upgrade.token.clone());
+                }
+                connection.send(request);
+                Step::Http1(connection)
+            }
+            Lease::Http2(stream) => {
+                if let Err(error) = prepare::http2(&mut request, self.hints.te_trailers) {
+                    return Step::Failed(Some(error));
+                }
+                let addr = self.pool.upstream.addr();
+                Step::Http2(Box::new(Http2 {
+                    reply: Box::pin(stream.exchange(addr, request)),
+                    sent_at: tokio::time::Instant::now(),
+                    alarm: Alarm::default(),
+                }))
+            }
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        loop {
+            match &mut self.step {
+                Step::Queued(queued) => {
+                    let lease = match queued.ticket.poll(cx) {
+                        Poll::Ready(lease) => lease,
+                        Poll::Pending => {
+                            let Some(deadline) = self.clock.deadline else {
+                                return Poll::Pending;
+                            };
+                            ready!(queued.alarm.poll(cx, deadline.at));
+                            Err(deadline.error())
+                        }
+                    };
+                    let request = queued.request.take();
+                    self.step = match (lease, request) {
+                        (Ok(lease), Some(request)) => self.send(lease, request),
+                        (Err(error), _) => Step::Failed(Some(error)),
+                        (Ok(_), None) => Step::Failed(None),
+                    };
+                }
+                Step::Http1(connection) => {
+                    let Poll::Ready(reply) = connection.poll_reply(cx) else {
+                        let sent_at = connection.sent_at();
+                        let alarm = connection.alarm();
+                        let error = ready!(self.clock.poll(&self.pool, sent_at, alarm, cx));
+                        self.step = Step::Failed(Some(error));
+                        continue;
+                    };
+                    let step = std::mem::replace(&mut self.step, Step::Failed(None));
+                    let Step::Http1(connection) = step else {
+                        return Poll::Pending;
+                    };
+                    match self.replied(connection, reply) {
+                        Ok(response) => return Poll::Ready(response),
+                        Err(again) => self.step = self.queue(again),
+                    }
+                }
+                Step::Http2(stream) => {
+                    let Http2 {
+                        reply,
+                        sent_at,
+                        alarm,
+                    } = &mut **stream;
+                    let Poll::Ready(answer) = reply.as_mut().poll(cx) else {
+                        let error = ready!(self.clock.poll(&self.pool, *sent_at, alarm, cx));
+                        self.step = Step::Failed(Some(error));
+                        continue;
+                    };
+                    self.step = Step::Failed(None);
+                    match self.answered(answer) {
+                        Ok(response) => return Poll::Ready(response),
+                        Err(again) => self.step = self.queue(again),
+                    }
+                }
+                Step::Failed(error) => {
+                    return match error.take() {
+                        Some(error) => Poll::Ready(Err(error)),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// What comes of a reply: the outcome, or the request to send once more.
+    fn replied(
+        &mut self,
+        mut connection: Box<h1::Connection>,
+        reply: h1::Reply,
+    ) -> Result<Reply, Request<RequestBody>> {
+        let mut error = match reply {
+            Ok(response) => return Ok(self.http1_head(connection, response)),
+            Err(error) => error,
+        };
+        let unsent = error.take_message();
+        let error = error.into_error();
+        // A connection that was reused may have been closed by the upstream just when the request
+        // went out. Asked again, nobody notices; what fails on a new connection is a real failure.
+        if connection.is_reused() && self.tries < TRIES {
+            let gone = error.is_incomplete_message()
+                || error.is_canceled()
+                || error.is_closed()
+                || is_io(&error);
+            let replay = || gone.then(|| connection.take_replay()).flatten();
+            if let Some(request) = unsent.or_else(replay) {
+                tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
+                return Err(request);
+            }
+        }
+        Ok(Err(h1::failed(&self.pool, error)))
+    }
+
+    fn http1_head(
+        &mut self,
+        connection: Box<h1::Connection>,
+        mut response: Response<Incoming>,
+    ) -> Reply {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(connection, response);
+        }
+        // In doubt about where the response ends, the connection goes with it.
+        check_response(response.status(), response.version(), response.headers())?;
+        if response.status() == StatusCode::NO_CONTENT {
+            // A zero is harmless and still not allowed (RFC 9110 §8.6).
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        prepare::response(response.headers_mut());
+        // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
+        *response.version_mut() = Version::HTTP_11;
+        let pool = &self.pool;
+        Ok(response.map(|incoming| {
+            let stream = h1::ResponseStream::new(incoming, connection, Arc::clone(pool));
+            ResponseBody::http1(stream).watched(pool, self.clock.deadline)
+        }))
+    }
+
+    fn switch(&mut self, connection: Box<h1::Connection>, response: Response<Incoming>) -> Reply {
+        let addr = self.pool.upstream.addr();
+        let Some(upgrade) = self.upgrade.take() else {
+            return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
+        };
+        let token = upgrade.accepted(&self.pool, tunnel::token(response.headers()))?;
+        let (stream, read, permit) = connection
+            .into_upgraded()
+            .ok_or_else(|| Failure::UpgradeLost { addr }.into_error())?;
+        self.tunnels.open(upgrade.client, stream, read, permit);
+        let mut response = response.map(|_| ResponseBody::empty());
+        prepare::response(response.headers_mut());
+        prepare::upgrade(response.headers_mut(), token);
+        Ok(response)
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<Reply, Request<RequestBody>> {
+        match answer {
+            Ok(response) => Ok(self.http2_head(response)),
+            Err(unanswered) => match unanswered.unsent {
+                Some(request) if unanswered.reused && self.tries < TRIES => Err(request),
+                _ => Ok(Err(unanswered.error)),
+            },
+        }
+    }
+
+    fn http2_head(&self, mut response: Response<h2::ResponseStream>) -> Reply {
+        check_response(response.status(), response.version(), response.headers())?;
+        prepare::response(response.headers_mut());
+        if self.hints.announce {
+            prepare::announce_grpc_trailers(response.headers_mut());
+        }
+        Ok(response
+            .map(|stream| ResponseBody::http2(stream).watched(&self.pool, self.clock.deadline)))
+    }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}

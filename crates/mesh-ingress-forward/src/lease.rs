@@ -1,0 +1,167 @@
+//! The right to send one request: on a connection of its own, or on a stream of a shared one.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use mesh_ingress_core::Error;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::Failure;
+use crate::pool::Pool;
+use crate::{h1, h2};
+
+/// What a request is sent on.
+pub(crate) enum Lease {
+    Http1(Box<h1::Connection>),
+    Http2(h2::Stream),
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1(_) => "Http1",
+            Self::Http2(_) => "Http2",
+        })
+    }
+}
+
+/// How long a connection under way may take before another is begun beside it. Only where many
+/// wait for one (HTTP/2): kube-proxy may choose a better pod for the second.
+const HEDGE: Duration = Duration::from_millis(500);
+
+/// A place in the queue for a lease. Dropped, it gives the place up.
+pub(crate) struct Ticket {
+    pool: Arc<Pool>,
+    place: Place,
+}
+
+enum Place {
+    /// Not in the queue yet: that takes a runtime.
+    Outside,
+    Inside {
+        turn: oneshot::Receiver<Result<Lease, Error>>,
+        timer: Option<Timer>,
+    },
+    Served,
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    since: Instant,
+    due: Option<Instant>,
+}
+
+impl Ticket {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        let place = Place::Outside;
+        Self { pool, place }
+    }
+
+    /// The pool whose queue it stands in.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, Error>> {
+        loop {
+            match &mut self.place {
+                Place::Outside => match self.enter() {
+                    Ok(place) => self.place = place,
+                    Err(error) => {
+                        self.place = Place::Served;
+                        return Poll::Ready(Err(error));
+                    }
+                },
+                Place::Inside { turn, timer } => {
+                    let Poll::Ready(turn) = Pin::new(turn).poll(cx) else {
+                        let timer = timer.as_mut();
+                        let overdue =
+                            timer.map_or(Poll::Pending, |timer| timer.poll(&self.pool, cx));
+                        let error = ready!(overdue);
+                        self.leave();
+                        return Poll::Ready(Err(error));
+                    };
+                    self.place = Place::Served;
+                    // A pool lives as long as those who wait in it: the sender is not lost.
+                    return Poll::Ready(turn.unwrap_or_else(|_| Err(self.pool.limit_reached())));
+                }
+                Place::Served => return Poll::Pending,
+            }
+        }
+    }
+
+    fn enter(&self) -> Result<Place, Error> {
+        let pool = &self.pool;
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime.into_error())?;
+        let max = pool.settings.max_waiting;
+        let turn = pool.queue.join(max, runtime);
+        let turn = turn.ok_or_else(|| pool.limit_reached())?;
+        // Something may have become idle before we were in the queue.
+        pool.serve();
+        pool.dial_for_waiting();
+        let since = Instant::now();
+        let settings = &pool.settings;
+        // A dial of one's own has its own time-out. Where there is none, somebody must finish.
+        let timeout = if pool.is_short() {
+            settings.queue_timeout
+        } else if pool.shares() {
+            settings
+                .connect_timeout
+                .map(|connect| connect + settings.queue_timeout.unwrap_or_default())
+        } else {
+            None
+        };
+        let due = timeout.map(|timeout| since + timeout);
+        let hedge = pool.shares().then(|| since + HEDGE);
+        let first = match (due, hedge) {
+            (Some(due), Some(hedge)) => Some(due.min(hedge)),
+            (due, hedge) => due.or(hedge),
+        };
+        let timer = first.map(|first| Timer {
+            sleep: Box::pin(tokio::time::sleep_until(first)),
+            since,
+            due,
+        });
+        Ok(Place::Inside { turn, timer })
+    }
+
+    fn leave(&mut self) {
+        let Place::Inside { mut turn, .. } = std::mem::replace(&mut self.place, Place::Served)
+        else {
+            return;
+        };
+        turn.close();
+        if let Ok(Ok(lease)) = turn.try_recv() {
+            self.pool.hand(lease);
+        }
+        self.pool.call_off();
+    }
+}
+
+impl Timer {
+    fn poll(&mut self, pool: &Arc<Pool>, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.due.is_some_and(|due| due <= now) {
+                let waited = now - self.since;
+                return Poll::Ready(pool.waited_too_long(waited));
+            }
+            pool.hedge(HEDGE);
+            let next = now + HEDGE;
+            let next = self.due.map_or(next, |due| due.min(next));
+            self.sleep.as_mut().reset(next);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

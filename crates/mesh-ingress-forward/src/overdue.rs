@@ -1,0 +1,120 @@
+//! What may take too long before a response begins.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use mesh_ingress_core::Error;
+use tokio::time::Instant;
+
+use crate::alarm::Alarm;
+use crate::body::{Moved, Progress};
+use crate::error::Failure;
+use crate::pool::Pool;
+
+/// When a request must be complete, the response's body included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(timeout: Duration) -> Self {
+        let at = Instant::now() + timeout;
+        Self { at, timeout }
+    }
+
+    pub(crate) fn error(&self) -> Error {
+        let timeout = self.timeout;
+        Failure::RequestTimeout { timeout }.into_error()
+    }
+}
+
+/// Watches one exchange until the head of its response is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) progress: Option<Arc<Progress>>,
+}
+
+/// The next moment at which something will have taken too long.
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Request(Deadline),
+    Head(Duration),
+    /// The client sends nothing of its body.
+    Client(Duration),
+    /// The upstream takes nothing of it.
+    Upstream(Duration),
+}
+
+impl Clock {
+    /// Ready with an error when something has taken too long.
+    pub(crate) fn poll(
+        &self,
+        pool: &Pool,
+        sent_at: Instant,
+        alarm: &mut Alarm,
+        cx: &mut Context<'_>,
+    ) -> Poll<Error> {
+        let Some(mut due) = self.due(pool, sent_at) else {
+            return Poll::Pending;
+        };
+        loop {
+            ready!(alarm.poll(cx, due.at));
+            // What it was set for may have happened.
+            match self.due(pool, sent_at) {
+                Some(now) if now.at > due.at => due = now,
+                Some(now) => return Poll::Ready(now.what.error(pool)),
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    fn due(&self, pool: &Pool, sent_at: Instant) -> Option<Due> {
+        let settings = &pool.settings;
+        let head = settings.response_header_timeout;
+        let body = settings.request_body_timeout;
+        // The clock of the head starts when the whole request is there; until then the body's runs.
+        let (since, timeout, what): (_, _, fn(Duration) -> What) =
+            match self.progress.as_deref().map(Progress::last) {
+                None => (sent_at, head, What::Head),
+                Some((at, Moved::Finished)) => (at.max(sent_at), head, What::Head),
+                Some((at, Moved::FromClient)) => (at.max(sent_at), body, What::Upstream),
+                Some((at, Moved::Awaited)) => (at.max(sent_at), body, What::Client),
+            };
+        let step = timeout.map(|timeout| Due {
+            at: since + timeout,
+            what: what(timeout),
+        });
+        let whole = self.deadline.map(|deadline| Due {
+            at: deadline.at,
+            what: What::Request(deadline),
+        });
+        match (step, whole) {
+            (Some(step), Some(whole)) if whole.at < step.at => Some(whole),
+            (Some(step), _) => Some(step),
+            (None, whole) => whole,
+        }
+    }
+}
+
+impl What {
+    fn error(self, pool: &Pool) -> Error {
+        let addr = pool.upstream.addr();
+        match self {
+            Self::Request(deadline) => return deadline.error(),
+            Self::Head(timeout) => Failure::ResponseTimeout { addr, timeout },
+            Self::Client(timeout) => Failure::RequestBodyTimeout { timeout },
+            Self::Upstream(timeout) => Failure::RequestBodyWrite { addr, timeout },
+        }
+        .into_error()
+    }
+}

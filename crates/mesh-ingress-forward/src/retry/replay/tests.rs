@@ -1,0 +1,453 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use http::{HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Full, StreamBody};
+use tokio::sync::mpsc;
+
+use super::*;
+
+type Sent = Result<Frame<Bytes>, BoxError>;
+
+/// A body that is fed by the test.
+struct Fed(mpsc::UnboundedReceiver<Sent>, SizeHint);
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.0.poll_recv(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+            && let Some(exact) = self.1.exact()
+        {
+            self.1 = SizeHint::with_exact(exact - data.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.1.exact() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.1.clone()
+    }
+}
+
+fn fed(size: SizeHint) -> (mpsc::UnboundedSender<Sent>, Fed) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Fed(receiver, size))
+}
+
+fn data(bytes: &'static [u8]) -> Sent {
+    Ok(Frame::data(Bytes::from_static(bytes)))
+}
+
+fn fields() -> HeaderMap {
+    let name = HeaderName::from_static("x-checksum");
+    HeaderMap::from_iter([(name, HeaderValue::from_static("42"))])
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn poll(body: &mut ReplayBody<Fed>, wakes: &Arc<Count>) -> Poll<Option<Sent>> {
+    let waker = Waker::from(Arc::clone(wakes));
+    Pin::new(body).poll_frame(&mut Context::from_waker(&waker))
+}
+
+/// The next piece, which must be there.
+fn next(body: &mut ReplayBody<Fed>) -> Bytes {
+    match poll(body, &Arc::default()) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap(),
+        other => panic!("no data: {other:?}"),
+    }
+}
+
+fn error(body: &mut ReplayBody<Fed>) -> String {
+    match poll(body, &Arc::default()) {
+        Poll::Ready(Some(Err(error))) => error.to_string(),
+        other => panic!("no error: {other:?}"),
+    }
+}
+
+async fn all<B>(body: B) -> (Bytes, Option<HeaderMap>)
+where
+    B: Body<Data = Bytes, Error = BoxError>,
+{
+    let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().cloned();
+    (collected.to_bytes(), trailers)
+}
+
+#[tokio::test]
+async fn every_attempt_gets_all_of_it_trailers_too() {
+    let (sender, body) = fed(SizeHint::default());
+    for piece in [&b"one "[..], b"", b"two ", b"three"] {
+        sender.send(data(piece)).unwrap();
+    }
+    sender.send(Ok(Frame::trailers(fields()))).unwrap();
+    drop(sender);
+    let replay = Replay::new(body, 100);
+    for _ in 0..3 {
+        assert!(replay.can_replay());
+        let (bytes, trailers) = all(replay.begin()).await;
+        assert_eq!(bytes, "one two three");
+        assert_eq!(trailers, Some(fields()));
+        assert!(replay.recall());
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_not_copied() {
+    let (sender, body) = fed(SizeHint::default());
+    let piece = Bytes::from(vec![7; 1000]);
+    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    drop(sender);
+    let replay = Replay::new(body, 1000);
+    assert_eq!(next(&mut replay.begin()).as_ptr(), piece.as_ptr());
+    assert_eq!(next(&mut replay.begin()).as_ptr(), piece.as_ptr());
+}
+
+#[tokio::test]
+async fn the_second_attempt_goes_on_where_the_first_stopped() {
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 100);
+    let mut first = replay.begin();
+    sender.send(data(b"seen ")).unwrap();
+    assert_eq!(next(&mut first), "seen ");
+    drop(first);
+    let mut second = replay.begin();
+    assert_eq!(next(&mut second), "seen ");
+    let wakes = Arc::<Count>::default();
+    assert!(poll(&mut second, &wakes).is_pending());
+    sender.send(data(b"unseen")).unwrap();
+    assert_eq!(wakes.get(), 1);
+    assert_eq!(next(&mut second), "unseen");
+    drop(sender);
+    assert!(matches!(poll(&mut second, &wakes), Poll::Ready(None)));
+    // A third gets both.
+    assert_eq!(all(replay.begin()).await.0, "seen unseen");
+}
+
+#[test]
+fn an_attempt_that_was_given_up_is_woken_and_takes_nothing() {
+    let (sender, body) = fed(SizeHint::with_exact(6));
+    let replay = Replay::new(body, 100);
+    let mut first = replay.begin();
+    let (first_wakes, second_wakes) = (Arc::<Count>::default(), Arc::<Count>::default());
+    assert!(poll(&mut first, &first_wakes).is_pending());
+    assert!(replay.recall());
+    assert_eq!(first_wakes.get(), 1);
+    // Told as an error: a clean end would be half a request.
+    sender.send(data(b"abc")).unwrap();
+    assert!(error(&mut first).contains("sent again"));
+    assert!(!first.is_end_stream());
+    let mut second = replay.begin();
+    assert_eq!(next(&mut second), "abc");
+    assert!(poll(&mut second, &second_wakes).is_pending());
+    assert!(error(&mut first).contains("sent again"));
+    sender.send(data(b"def")).unwrap();
+    assert_eq!((first_wakes.get(), second_wakes.get()), (1, 1));
+    assert_eq!(next(&mut second), "def");
+    assert!(second.is_end_stream());
+}
+
+#[test]
+fn a_reader_in_another_task_is_woken_by_its_last_waker() {
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    let (before, after) = (Arc::<Count>::default(), Arc::<Count>::default());
+    assert!(poll(&mut attempt, &before).is_pending());
+    assert!(poll(&mut attempt, &after).is_pending());
+    sender.send(data(b"x")).unwrap();
+    assert_eq!((before.get(), after.get()), (0, 1));
+    assert!(poll(&mut attempt, &after).is_ready());
+    assert!(poll(&mut attempt, &after).is_pending());
+    drop(replay.begin());
+    assert_eq!((before.get(), after.get()), (0, 2));
+}
+
+#[test]
+fn rfc9112_6_every_attempt_is_framed_alike() {
+    let (sender, body) = fed(SizeHint::with_exact(6));
+    sender.send(data(b"abc")).unwrap();
+    sender.send(data(b"def")).unwrap();
+    let replay = Replay::new(body, 6);
+    for _ in 0..3 {
+        let mut attempt = replay.begin();
+        let hint = |attempt: &ReplayBody<Fed>| attempt.size_hint().exact();
+        assert_eq!(hint(&attempt), Some(6));
+        assert!(!attempt.is_end_stream());
+        assert_eq!(next(&mut attempt), "abc");
+        assert_eq!(hint(&attempt), Some(3));
+        assert!(!attempt.is_end_stream());
+        assert_eq!(next(&mut attempt), "def");
+        assert_eq!(hint(&attempt), Some(0));
+        assert!(attempt.is_end_stream());
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
+    // With a Content-Length there would be no room for the trailers.
+    let (sender, body) = fed(SizeHint::default());
+    sender.send(data(b"abc")).unwrap();
+    sender.send(Ok(Frame::trailers(fields()))).unwrap();
+    drop(sender);
+    let replay = Replay::new(body, 100);
+    for _ in 0..3 {
+        let mut attempt = replay.begin();
+        assert_eq!(attempt.size_hint().exact(), None);
+        assert!(!attempt.is_end_stream());
+        assert_eq!(next(&mut attempt), "abc");
+        assert!(!attempt.is_end_stream() || attempt.memory_is_empty());
+        assert_eq!(all(attempt).await, (Bytes::new(), Some(fields())));
+    }
+    // One that turns out to be empty is not known to be before it has ended.
+    let (sender, body) = fed(SizeHint::default());
+    drop(sender);
+    let replay = Replay::new(body, 100);
+    for _ in 0..2 {
+        let mut attempt = replay.begin();
+        assert!(!attempt.is_end_stream());
+        assert_eq!(attempt.size_hint().exact(), None);
+        assert!(matches!(
+            poll(&mut attempt, &Arc::default()),
+            Poll::Ready(None)
+        ));
+        assert!(attempt.is_end_stream());
+    }
+}
+
+impl ReplayBody<Fed> {
+    fn memory_is_empty(&self) -> bool {
+        lock(&self.state).memory.pieces.is_empty()
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_bound_it_streams_on_and_is_freed() {
+    let (sender, body) = fed(SizeHint::default());
+    let piece = Bytes::from(vec![1; 60]);
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    next(&mut attempt);
+    assert!(replay.can_replay());
+    assert!(!piece.is_unique());
+    sender.send(data(&[2; 41])).unwrap();
+    assert_eq!(next(&mut attempt), &[2; 41][..]);
+    assert!(!replay.can_replay());
+    assert!(!replay.recall());
+    assert!(piece.is_unique(), "what is remembered is of no use");
+    // It still has the body: a refused recall takes nothing.
+    sender.send(data(b"the end")).unwrap();
+    drop(sender);
+    assert_eq!(all(attempt).await.0, "the end");
+    // Whoever tries all the same does not get half of it.
+    assert!(error(&mut replay.begin()).contains("broke off"));
+}
+
+#[test]
+fn exactly_the_bound_is_remembered() {
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 6);
+    let mut attempt = replay.begin();
+    sender.send(data(b"abcdef")).unwrap();
+    next(&mut attempt);
+    assert!(replay.can_replay());
+    sender.send(data(b"")).unwrap();
+    next(&mut attempt);
+    assert!(replay.can_replay());
+    sender.send(data(b"g")).unwrap();
+    next(&mut attempt);
+    assert!(!replay.can_replay());
+}
+
+#[test]
+fn a_body_known_to_be_too_large_is_not_remembered_at_all() {
+    let (sender, body) = fed(SizeHint::with_exact(101));
+    let piece = Bytes::from(vec![1; 10]);
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    // Nothing of it was read: it can still be had from its start.
+    assert!(replay.recall());
+    drop(attempt);
+    attempt = replay.begin();
+    assert_eq!(attempt.size_hint().exact(), Some(101));
+    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    next(&mut attempt);
+    assert!(piece.is_unique());
+    assert!(!replay.can_replay());
+}
+
+#[test]
+fn single_bytes_do_not_cost_a_thousand_times_their_size() {
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 64 * 1024);
+    let mut attempt = replay.begin();
+    for _ in 0..MAX_PIECES {
+        sender.send(data(b"x")).unwrap();
+        next(&mut attempt);
+    }
+    assert!(replay.can_replay());
+    sender.send(data(b"x")).unwrap();
+    next(&mut attempt);
+    assert!(!replay.can_replay());
+}
+
+#[tokio::test]
+async fn large_trailers_count_too() {
+    let (sender, body) = fed(SizeHint::default());
+    sender.send(data(b"abc")).unwrap();
+    sender.send(Ok(Frame::trailers(fields()))).unwrap();
+    let replay = Replay::new(body, 10);
+    assert_eq!(all(replay.begin()).await.1, Some(fields()));
+    assert!(!replay.can_replay());
+}
+
+#[tokio::test]
+async fn the_last_attempt_keeps_nothing() {
+    let (sender, body) = fed(SizeHint::with_exact(60));
+    let pieces: [Bytes; 3] = std::array::from_fn(|_| Bytes::from(vec![1; 20]));
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    for piece in &pieces[..2] {
+        sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+        next(&mut attempt);
+    }
+    let mut attempt = replay.begin();
+    replay.forget();
+    assert_eq!(attempt.size_hint().exact(), Some(60));
+    drop(next(&mut attempt));
+    assert!(pieces[0].is_unique());
+    assert!(!pieces[1].is_unique());
+    assert!(!replay.can_replay());
+    assert_eq!(attempt.size_hint().exact(), Some(40));
+    drop(next(&mut attempt));
+    assert!(!attempt.is_end_stream());
+    sender.send(Ok(Frame::data(pieces[2].clone()))).unwrap();
+    drop(next(&mut attempt));
+    assert!(pieces.iter().all(Bytes::is_unique));
+    assert!(attempt.is_end_stream());
+}
+
+#[tokio::test]
+async fn forgetting_in_the_middle_frees_what_was_sent() {
+    let (sender, body) = fed(SizeHint::default());
+    let piece = Bytes::from(vec![1; 20]);
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    drop(next(&mut attempt));
+    replay.forget();
+    assert!(piece.is_unique());
+    assert!(!replay.can_replay());
+    sender.send(data(b"more")).unwrap();
+    sender.send(Ok(Frame::trailers(fields()))).unwrap();
+    assert_eq!(all(attempt).await, (Bytes::from("more"), Some(fields())));
+}
+
+#[test]
+fn a_body_that_breaks_off_is_not_sent_again() {
+    let (sender, body) = fed(SizeHint::with_exact(6));
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    sender.send(data(b"abc")).unwrap();
+    next(&mut attempt);
+    sender.send(Err("the client went away".into())).unwrap();
+    assert_eq!(error(&mut attempt), "the client went away");
+    assert!(!replay.can_replay());
+    assert!(!attempt.is_end_stream());
+    assert!(error(&mut attempt).contains("broke off"));
+}
+
+#[tokio::test]
+async fn a_body_in_memory_is_replayed() {
+    let replay = Replay::new(
+        Full::new(Bytes::from_static(b"abc")).map_err(BoxError::from),
+        3,
+    );
+    for _ in 0..2 {
+        let attempt = replay.begin();
+        assert_eq!(attempt.size_hint().exact(), Some(3));
+        assert_eq!(all(attempt).await.0, "abc");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_waits_for_the_client_only() {
+    let timeout = Duration::from_secs(1);
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 100);
+    let mut attempt = replay.begin();
+    let start = Instant::now();
+    tokio::time::advance(timeout).await;
+    // Nobody asked for the body: that is the upstream's doing.
+    assert_eq!(replay.due(Instant::now(), timeout), start + timeout);
+    assert!(poll(&mut attempt, &Arc::default()).is_pending());
+    assert_eq!(
+        replay.due(Instant::now(), timeout),
+        Instant::now() + timeout
+    );
+    sender.send(data(b"abc")).unwrap();
+    next(&mut attempt);
+    let moved = Instant::now();
+    tokio::time::advance(timeout / 2).await;
+    assert_eq!(replay.due(Instant::now(), timeout), moved + timeout);
+    drop(sender);
+    assert!(matches!(
+        poll(&mut attempt, &Arc::default()),
+        Poll::Ready(None)
+    ));
+    let ended = Instant::now();
+    tokio::time::advance(timeout * 2).await;
+    assert_eq!(replay.due(Instant::now(), timeout), ended + timeout);
+}
+
+#[tokio::test]
+async fn a_body_is_taken_over_from_another_task() {
+    let (sender, body) = fed(SizeHint::default());
+    let replay = Replay::new(body, 100);
+    let first = tokio::spawn(replay.begin().collect());
+    sender.send(data(b"abc")).unwrap();
+    tokio::task::yield_now().await;
+    let second = tokio::spawn(replay.begin().collect());
+    // It does not wait for the body to end.
+    let error = first.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("sent again"), "{error}");
+    sender.send(data(b"def")).unwrap();
+    drop(sender);
+    assert_eq!(second.await.unwrap().unwrap().to_bytes(), "abcdef");
+}
+
+#[tokio::test]
+async fn a_stream_of_frames_is_a_body_too() {
+    let frames = [data(b"a"), data(b"b"), Ok(Frame::trailers(fields()))];
+    let replay = Replay::new(StreamBody::new(futures_util::stream::iter(frames)), 100);
+    for _ in 0..2 {
+        assert_eq!(
+            all(replay.begin()).await,
+            (Bytes::from("ab"), Some(fields()))
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! What stands in for TLS where this crate is built without it: a refusal.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use mesh_ingress_core::{Error, Tls};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::pool::Pool;
+use crate::stream::Stream;
+use crate::tls::failure::Failure;
+
+/// A handshake that is never made.
+#[derive(Debug)]
+pub(crate) struct Handshake(Infallible);
+
+impl Handshake {
+    pub(crate) fn new(pool: &Pool, _: &Tls) -> Result<Self, Error> {
+        let addr = pool.upstream.addr();
+        Err(Failure::NotBuilt { addr }.into_error())
+    }
+
+    pub(crate) async fn run(
+        self,
+        _: TcpStream,
+        _: Option<(Instant, Duration)>,
+    ) -> Result<Stream, Error> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,147 @@
+//! From what rustls says to what RFC 9209 calls it, and to what is likely to be wrong.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mesh_ingress_core::{Error, ErrorKind, Protocol};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+
+use crate::tls::failure::Failure;
+
+/// With whom TLS is spoken, and how: what is needed to tell what is likely to be wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) name: String,
+    pub(crate) profile: String,
+    pub(crate) protocol: Protocol,
+    /// Whether the profile has a client certificate.
+    pub(crate) certified: bool,
+}
+
+impl Peer {
+    /// The error of TLS that failed; not yet marked as one that may be retried.
+    pub(crate) fn failed(&self, source: io::Error) -> Error {
+        let (kind, hint) = match source.get_ref().and_then(|e| e.downcast_ref()) {
+            Some(error) => self.explain(error),
+            None => explain_io(&source),
+        };
+        let failure = Failure::Tls {
+            addr: self.addr,
+            name: self.name.clone(),
+            hint,
+            kind,
+            source,
+        };
+        Error::new(kind, failure)
+    }
+
+    fn explain(&self, error: &rustls::Error) -> (ErrorKind, String) {
+        match error {
+            rustls::Error::InvalidCertificate(error) => {
+                (ErrorKind::TlsCertificateError, self.certificate(error))
+            }
+            rustls::Error::NoCertificatesPresented => {
+                (ErrorKind::TlsCertificateError, String::new())
+            }
+            rustls::Error::AlertReceived(alert) => {
+                (ErrorKind::TlsAlertReceived, self.alert(*alert))
+            }
+            rustls::Error::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) => (
+                ErrorKind::TlsProtocolError,
+                ": the answer is not TLS: does this port speak cleartext?".into(),
+            ),
+            rustls::Error::PeerIncompatible(_) => (
+                ErrorKind::TlsProtocolError,
+                ": no TLS version and cipher suite that both sides take".into(),
+            ),
+            _ => (ErrorKind::TlsProtocolError, " failed".into()),
+        }
+    }
+
+    fn certificate(&self, error: &CertificateError) -> String {
+        let Self { name, profile, .. } = self;
+        match error {
+            CertificateError::UnknownIssuer => format!(
+                ": is the CA that signed its certificate among the roots of the TLS profile {profile:?}?"
+            ),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!(
+                    ": its certificate is for somebody else: is this the Service meant, and is {name:?} the server name to expect of it?"
+                )
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ": its certificate has expired: is it being renewed, and is the clock here right?"
+                    .into()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ": its certificate is not valid yet: is the clock here right?".into()
+            }
+            _ => ": its certificate does not verify".into(),
+        }
+    }
+
+    fn alert(&self, alert: AlertDescription) -> String {
+        let Self { name, profile, .. } = self;
+        match alert {
+            AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
+                self.about_client_certificate()
+            }
+            // What servers say to a client without a certificate in TLS 1.2, and to one with a
+            // certificate that they do not like in both.
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError => self.about_client_certificate(),
+            AlertDescription::UnrecognisedName => format!(": it does not know {name:?}"),
+            AlertDescription::NoApplicationProtocol => match self.protocol {
+                Protocol::Http2 => ": it does not speak HTTP/2 on this port".into(),
+                Protocol::Alpn => ": it speaks neither HTTP/2 nor HTTP/1.1 on this port".into(),
+                _ => ": it does not speak HTTP/1.1 on this port".into(),
+            },
+            AlertDescription::HandshakeFailure if !self.certified => format!(
+                ": it found no cipher suite that both sides take, or wants a client certificate, which the TLS profile {profile:?} does not have"
+            ),
+            AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity => {
+                ": it found no TLS version and cipher suite that both sides take".into()
+            }
+            _ => " was ended by it".into(),
+        }
+    }
+
+    fn about_client_certificate(&self) -> String {
+        let profile = &self.profile;
+        if self.certified {
+            format!(
+                ": it does not take the client certificate of the TLS profile {profile:?}: has that expired, and does the upstream trust its CA?"
+            )
+        } else {
+            format!(
+                ": it wants a client certificate (mTLS), and the TLS profile {profile:?} has none"
+            )
+        }
+    }
+}
+
+fn explain_io(error: &io::Error) -> (ErrorKind, String) {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => (
+            ErrorKind::ConnectionTerminated,
+            ": it closed the connection in the middle of the handshake: does this port speak TLS?"
+                .into(),
+        ),
+        io::ErrorKind::TimedOut => (ErrorKind::ConnectionTimeout, " took too long".into()),
+        _ => (ErrorKind::TlsProtocolError, " failed".into()),
+    }
+}

@@ -1,0 +1,166 @@
+//! The handshake and what it leaves, below the pool.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io;
+
+use mesh_ingress_core::{Error, ErrorKind, Protocol, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::stream::Stream;
+use crate::tls::{Handshake, TlsClient, TlsVersion};
+
+#[path = "../../tests/support/tls_origin.rs"]
+mod tls_origin;
+
+use self::tls_origin::{Ca, NAME, Origin, Server};
+
+fn trusting(ca: &Ca) -> TlsClient {
+    TlsClient::builder().roots_pem(ca.pem()).build().unwrap()
+}
+
+async fn connect(client: &TlsClient, origin: &Origin, protocol: Protocol) -> Result<Stream, Error> {
+    let tls = Tls::default().with_server_name(NAME);
+    let handshake = Handshake::with(client, origin.addr(), &tls, protocol)?;
+    let tcp = TcpStream::connect(origin.addr()).await.unwrap();
+    handshake.run(tcp, None).await
+}
+
+#[tokio::test]
+async fn rfc7301_the_upstream_chooses_the_protocol() {
+    let offers: [(&[&[u8]], _); 3] = [
+        (&[b"http/1.1", b"h2"], Protocol::Http1),
+        (&[b"h2", b"http/1.1"], Protocol::Http2),
+        // It knows nothing of ALPN: HTTP/2 must not be guessed (RFC 9113 §3.2).
+        (&[], Protocol::Http1),
+    ];
+    for (alpn, chosen) in offers {
+        let ca = Ca::new();
+        let origin = Origin::http1(Server {
+            alpn,
+            ..Server::of(&ca)
+        });
+        let mut origin = origin.await;
+        let client = trusting(&ca);
+        let stream = connect(&client, &origin, Protocol::Alpn).await.unwrap();
+        assert_eq!(stream.negotiated(), Some(chosen));
+        assert_eq!(
+            origin.handshake().await.unwrap().name.as_deref(),
+            Some(NAME)
+        );
+        let stream = connect(&client, &origin, Protocol::Http1).await.unwrap();
+        assert_eq!(stream.negotiated(), Some(Protocol::Http1));
+    }
+}
+
+#[tokio::test]
+async fn a_reload_retires_what_is_open() {
+    let ca = Ca::new();
+    let origin = Origin::http1(Server::of(&ca)).await;
+    let client = trusting(&ca);
+    let old = connect(&client, &origin, Protocol::Http1).await.unwrap();
+    let session = old.session();
+    assert!(session.is_current());
+
+    // One that fails changes nothing.
+    client.reload(TlsClient::builder()).unwrap_err();
+    assert_eq!(client.generation(), 0);
+    assert!(session.is_current());
+
+    let clone = client.clone();
+    let new = TlsClient::builder().root_der(ca.der().to_vec());
+    assert_eq!(clone.reload(new).unwrap(), 1);
+    assert_eq!(client.generation(), 1);
+    assert!(!session.is_current());
+    let new = connect(&client, &origin, Protocol::Http1).await.unwrap();
+    assert!(new.session().is_current());
+    drop(old);
+}
+
+#[tokio::test]
+async fn cleartext_is_always_current() {
+    let ca = Ca::new();
+    let origin = Origin::http1(Server::of(&ca)).await;
+    let stream = Stream::Plain(TcpStream::connect(origin.addr()).await.unwrap());
+    assert_eq!(stream.negotiated(), None);
+    assert!(stream.session().is_current());
+}
+
+/// In TLS 1.3 a server refuses a client when that believes to be connected already.
+#[tokio::test]
+async fn rfc8446_a_late_refusal_is_explained() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(Server {
+        clients: Some(ca.der().clone()),
+        ..Server::of(&ca)
+    })
+    .await;
+    let client = TlsClient::builder()
+        .roots_pem(ca.pem())
+        .min_version(TlsVersion::Tls13)
+        .build()
+        .unwrap();
+    let mut stream = connect(&client, &origin, Protocol::Http1).await.unwrap();
+    let session = stream.session();
+    let vague = || Error::new(ErrorKind::ConnectionTerminated, "it broke");
+    assert_eq!(
+        session.explain(vague()).kind(),
+        ErrorKind::ConnectionTerminated
+    );
+
+    stream.read_u8().await.unwrap_err();
+    origin.handshake().await.unwrap_err();
+    let error = session.explain(vague());
+    assert_eq!(error.kind(), ErrorKind::TlsAlertReceived);
+    assert!(!error.may_retry());
+    assert!(session.explain(vague().retryable()).may_retry());
+    let report = error.report().to_string();
+    assert!(report.contains("wants a client certificate"), "{report}");
+    assert!(report.contains("CertificateRequired"), "{report}");
+}
+
+/// What the origin reads after what was said: a clean end, or being cut off.
+async fn end_seen(end: impl AsyncFnOnce(Stream)) -> io::Result<usize> {
+    let ca = Ca::new();
+    let (sender, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(Server::of(&ca), move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            sender.send(stream.read(&mut [0]).await).unwrap();
+        }
+    })
+    .await;
+    let client = trusting(&ca);
+    let mut stream = connect(&client, &origin, Protocol::Http1).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    stream.flush().await.unwrap();
+    end(stream).await;
+    ends.recv().await.unwrap()
+}
+
+#[tokio::test]
+async fn rfc9112_9_8_dropping_says_goodbye() {
+    assert_eq!(end_seen(async |stream| drop(stream)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn rfc8446_6_1_a_shutdown_is_a_half_close() {
+    let end = async |mut stream: Stream| {
+        stream.drop_abruptly();
+        stream.shutdown().await.unwrap();
+        // The other half is still there.
+        assert_eq!(
+            stream.read(&mut [0]).await.unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    };
+    assert_eq!(end_seen(end).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_cut_off_does_not_look_complete() {
+    let end = async |mut stream: Stream| stream.drop_abruptly();
+    let error = end_seen(end).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}

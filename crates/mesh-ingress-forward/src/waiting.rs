@@ -1,0 +1,231 @@
+//! Those who wait for a connection, in the order they came.
+//!
+//! Every hand-over happens under one lock, and what is handed over travels in a channel of Tokio's,
+//! whose own races are model-checked there. What is left to get right is that nobody parks a
+//! connection while somebody begins to wait: whoever waits enters the queue *before* it looks at
+//! what is idle, whoever parks does so *before* it looks at the queue, both with sequentially
+//! consistent counters, so that one of them sees the other. That is too little for a model checker
+//! to find more in than the churn test does, which runs the whole pool.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mesh_ingress_core::Error;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::lease::Lease;
+
+type Outcome = Result<Lease, Error>;
+
+/// Who waits, and the connections that are being opened for them.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    len: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    waiters: VecDeque<Waiter>,
+    dials: Vec<Dial>,
+    /// Dials that are about to begin.
+    reserved: usize,
+    next_dial: u64,
+    last_dial: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    hand: oneshot::Sender<Outcome>,
+    /// Where it runs: a connection opened for it belongs there.
+    runtime: Handle,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Dial {
+    number: u64,
+    task: Option<AbortHandle>,
+}
+
+impl Queue {
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::SeqCst)
+    }
+
+    /// Joins the end; `None` if there are `max` already who have no connection under way.
+    pub(crate) fn join(&self, max: usize, runtime: Handle) -> Option<oneshot::Receiver<Outcome>> {
+        let mut state = self.state();
+        state.forget_gone();
+        let uncovered = state.waiters.len().saturating_sub(state.dialing());
+        if uncovered >= max {
+            self.store_len(&state);
+            return None;
+        }
+        let (hand, receiver) = oneshot::channel();
+        state.waiters.push_back(Waiter {
+            hand,
+            runtime,
+            since: Instant::now(),
+        });
+        self.store_len(&state);
+        Some(receiver)
+    }
+
+    /// Gives a connection to whoever waits longest, or back if nobody does.
+    pub(crate) fn give(&self, mut lease: Lease) -> Result<(), Lease> {
+        let mut state = self.state();
+        let given = loop {
+            let Some(waiter) = state.waiters.pop_front() else {
+                break Err(lease);
+            };
+            lease = match waiter.hand.send(Ok(lease)) {
+                Ok(()) => break Ok(()),
+                Err(Ok(lease)) => lease,
+                // Only what was sent comes back.
+                Err(Err(_)) => break Ok(()),
+            };
+        };
+        self.store_len(&state);
+        given
+    }
+
+    /// Gives what `find` finds to those who wait, as long as there are both. What is found for
+    /// somebody who goes at that moment comes back.
+    pub(crate) fn serve(&self, mut find: impl FnMut() -> Option<Lease>) -> Option<Lease> {
+        // The lock is not held while something is found: what is found useless is closed there,
+        // and that looks at the queue.
+        while !self.is_empty() {
+            if let Err(lease) = self.give(find()?) {
+                return Some(lease);
+            }
+        }
+        None
+    }
+
+    /// Fails those who wait longest: one, or all who came before `since`.
+    pub(crate) fn fail(&self, since: Option<Instant>, mut error: impl FnMut() -> Error) {
+        let mut state = self.state();
+        state.forget_gone();
+        let mut failed = 0;
+        while let Some(waiter) = state.waiters.front() {
+            if failed > 0 && since.is_none_or(|since| waiter.since > since) {
+                break;
+            }
+            if let Some(waiter) = state.waiters.pop_front() {
+                let _ = waiter.hand.send(Err(error()));
+            }
+            failed += 1;
+        }
+        self.store_len(&state);
+    }
+
+    /// Reserves a dial if fewer are under way than `wanted` of so many who wait. The runtime is
+    /// that of the first who has none under way.
+    pub(crate) fn reserve(&self, wanted: impl FnOnce(usize) -> usize) -> Option<Handle> {
+        let mut state = self.state();
+        state.forget_gone();
+        self.store_len(&state);
+        let dialing = state.dialing();
+        if dialing >= wanted(state.waiters.len()) {
+            return None;
+        }
+        let waiter = state.waiters.get(dialing).or(state.waiters.back())?;
+        let runtime = waiter.runtime.clone();
+        state.reserved += 1;
+        Some(runtime)
+    }
+
+    /// Whether fewer dials are under way than `wanted` of so many who wait.
+    pub(crate) fn is_short(&self, wanted: impl FnOnce(usize) -> usize) -> bool {
+        let state = self.state();
+        state.dialing() < wanted(state.waiters.len())
+    }
+
+    /// Gives a reservation up.
+    pub(crate) fn unreserve(&self) {
+        self.state().reserved -= 1;
+    }
+
+    /// Turns a reservation into a dial, which is to be started now.
+    pub(crate) fn begin(&self) -> u64 {
+        let mut state = self.state();
+        state.reserved -= 1;
+        let number = state.next_dial;
+        state.next_dial += 1;
+        state.last_dial = Some(Instant::now());
+        state.dials.push(Dial { number, task: None });
+        number
+    }
+
+    /// The dial has been started. The lock was not held for that: on a runtime that shuts down a
+    /// task ends as it is spawned.
+    pub(crate) fn begun(&self, number: u64, task: AbortHandle) {
+        let mut state = self.state();
+        if let Some(dial) = state.dials.iter_mut().find(|dial| dial.number == number) {
+            dial.task = Some(task);
+        }
+    }
+
+    /// A dial has ended, one way or the other.
+    pub(crate) fn ended(&self, number: u64) {
+        self.state().dials.retain(|dial| dial.number != number);
+    }
+
+    /// Calls off dials that nobody waits for any more.
+    pub(crate) fn call_off(&self, wanted: impl FnOnce(usize) -> usize) {
+        let mut off = Vec::new();
+        {
+            let mut state = self.state();
+            state.forget_gone();
+            self.store_len(&state);
+            let wanted = wanted(state.waiters.len());
+            let mut surplus = state.dialing().saturating_sub(wanted);
+            for dial in state.dials.iter().rev() {
+                if surplus == 0 {
+                    break;
+                }
+                if let Some(task) = &dial.task {
+                    off.push(task.clone());
+                    surplus -= 1;
+                }
+            }
+        }
+        for task in off {
+            task.abort();
+        }
+    }
+
+    /// When the last dial began.
+    pub(crate) fn last_dial(&self) -> Option<Instant> {
+        self.state().last_dial
+    }
+
+    fn store_len(&self, state: &State) {
+        self.len.store(state.waiters.len(), Ordering::SeqCst);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whole at every point where a panic could strike.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn dialing(&self) -> usize {
+        self.dials.len() + self.reserved
+    }
+
+    fn forget_gone(&mut self) {
+        self.waiters.retain(|waiter| !waiter.hand.is_closed());
+    }
+}
