@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) max_header_size: usize,
     pub(crate) max_headers: usize,
     pub(crate) shards: NonZeroUsize,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: HashMap<String, TlsClient>,
 }
 
 impl Default for Settings {
@@ -67,6 +69,8 @@ impl Default for Settings {
             max_header_size: 64 * 1024,
             max_headers: 100,
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            #[cfg(feature = "tls")]
+            tls: HashMap::new(),
         }
     }
 }
