@@ -52,6 +52,20 @@ request_rules! {
         "CONNECT is not allowed, this is no forward proxy";
     /// `TRACE` would show a client the fields that were added on the way.
     MethodTrace = METHOD_NOT_ALLOWED, false, "RFC 9110 §9.3.8", "TRACE is not allowed";
+    /// A line ends in something other than CRLF.
+    LineEnd = BAD_REQUEST, true, "RFC 9112 §2.2", "a line does not end in CRLF";
+    /// The request line is not `method SP target SP version`.
+    RequestLine = BAD_REQUEST, true, "RFC 9112 §3",
+        "the request line is not a method, a target and a version";
+    /// `#` in the target.
+    Fragment = BAD_REQUEST, true, "RFC 9112 §3.2", "the request target has a fragment";
+    /// A field name is empty or no token; white space before its colon, say.
+    FieldName = BAD_REQUEST, true, "RFC 9112 §5.1",
+        "a field name is not a token with a colon after it";
+    /// A field value that goes on in the next line.
+    LineFolding = BAD_REQUEST, true, "RFC 9112 §5.2", "a field value is folded into several lines";
+    /// A control octet in a field value.
+    FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control octet in a field value";
     /// The request target has none of the forms a gateway serves.
     Target = BAD_REQUEST, true, "RFC 9112 §3.2",
         "the request target is neither a path beginning with '/' nor an absolute http URI";
@@ -94,6 +108,17 @@ request_rules! {
     /// More than one `Content-Length`, equal or not.
     ContentLengthRepeated = BAD_REQUEST, true, "RFC 9110 §8.6",
         "there are several Content-Lengths";
+    /// The size of a chunk is not a plain hexadecimal number.
+    ChunkSize = BAD_REQUEST, true, "RFC 9112 §7.1",
+        "the size of a chunk is not a plain hexadecimal number";
+    /// A chunk extension has control octets, or is too long.
+    ChunkExtension = BAD_REQUEST, true, "RFC 9112 §7.1.1",
+        "a chunk extension is too long or has control octets";
+    /// The data of a chunk goes on where it should have ended.
+    ChunkEnd = BAD_REQUEST, true, "RFC 9112 §7.1", "the data of a chunk does not end in CRLF";
+    /// The protocol was changed in the middle of a request.
+    SwitchedTooEarly = BAD_REQUEST, true, "RFC 9110 §7.8",
+        "the protocol was changed before the request was complete";
     /// HTTP/2: `Connection` and its like.
     ConnectionSpecific = BAD_REQUEST, true, "RFC 9113 §8.2.2",
         "there is a connection-specific field in HTTP/2";

@@ -8,6 +8,7 @@
 //!
 //! | step | rule | by |
 //! |---|---|---|
+//! | 0 | refuse octets that can be read in two ways, if you own the connection | [`guard::RequestGuard`] |
 //! | 1 | refuse what is no good message | [`framing::check_request`], [`RequestHost::of`] |
 //! | 2 | remove what ends at this hop | [`hop_by_hop::strip`] |
 //! | 3 | remove what only the inside may say | [`EdgeHygiene`] |
@@ -58,6 +59,7 @@ mod edge;
 mod error;
 mod forwarded;
 pub mod framing;
+pub mod guard;
 pub mod hop_by_hop;
 mod host;
 pub mod layer;

@@ -2,21 +2,26 @@
 //! `corpus.rs` on what is kept of that. A check that fails panics.
 #![allow(dead_code)] // each user runs some of them
 
+mod readers;
+
 use std::collections::HashSet;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Uri, Version};
 use mesh_ingress_core::{ClusterDomain, ServiceRef, Vhost};
+use mesh_ingress_headers::guard::{Refused, RequestGuard};
 use mesh_ingress_headers::{EdgeHygiene, RequestHost, framing, hop_by_hop, trailers};
+use readers::Reader;
 
 /// Panics if something does not hold of the input.
 pub(crate) type Check = fn(&[u8]);
 
 /// The targets, by the name of their corpus.
-pub(crate) const ALL: [(&str, Check); 3] = [
+pub(crate) const ALL: [(&str, Check); 4] = [
     ("service_ref", service_ref),
     ("hop_by_hop", hop_by_hop),
     ("request_host", request_host),
+    ("request_guard", request_guard),
 ];
 
 /// A reference that parses is written back as it was, and all names made of it are good.
@@ -183,4 +188,67 @@ pub(crate) fn request_host(input: &[u8]) {
     // And a request for it in HTTP/2 may say it twice.
     let both = RequestHost::of(&uri, &headers, Version::HTTP_2).expect("they are the same");
     assert_eq!(both, host);
+}
+
+/// What a guard has found in a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Octets that were good.
+    pub(crate) good: usize,
+    pub(crate) refused: Option<Refused>,
+    pub(crate) undecided: bool,
+}
+
+/// Feeds a guard piece by piece.
+pub(crate) fn found<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
+    let mut guard = RequestGuard::new();
+    let mut good = 0;
+    for piece in pieces {
+        match guard.feed(piece) {
+            Ok(taken) => {
+                good += taken;
+                assert!(taken == piece.len() || guard.is_undecided());
+            }
+            Err(refused) => {
+                let again = guard
+                    .feed(piece)
+                    .expect_err("refused once, refused for ever");
+                assert_eq!((again.rule(), again.good()), (refused.rule(), 0));
+                good += refused.good();
+                return Found {
+                    good,
+                    refused: Some(again),
+                    undecided: false,
+                };
+            }
+        }
+    }
+    Found {
+        good,
+        refused: None,
+        undecided: guard.is_undecided(),
+    }
+}
+
+/// What comes in what pieces makes no difference, and what passes is one and the same to all who
+/// read it.
+pub(crate) fn request_guard(input: &[u8]) {
+    let whole = found([input]);
+    assert_eq!(found(input.chunks(1)), whole);
+    assert_eq!(found(input.chunks(7)), whole);
+    let (begin, end) = input.split_at(whole.good);
+    assert_eq!(found([begin, end]), whole);
+
+    let mut guard = RequestGuard::new();
+    let mut ends = Vec::new();
+    for (at, octet) in begin.chunks(1).enumerate() {
+        let idle = guard.is_between_requests();
+        assert_eq!(guard.feed(octet), Ok(1), "good is good");
+        if !idle && guard.is_between_requests() || guard.is_undecided() {
+            ends.push(at + 1);
+        }
+    }
+    for reader in Reader::all() {
+        assert_eq!(reader.ends(begin), ends, "{reader:?}");
+    }
 }

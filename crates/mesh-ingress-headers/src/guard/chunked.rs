@@ -1,0 +1,123 @@
+//! The chunked transfer coding (RFC 9112 §7.1).
+
+use super::fields::Fields;
+use super::head::Step;
+use super::octets;
+use crate::RequestRule;
+
+/// Sizes have at most so many digits, which is 64 bits.
+const MAX_DIGITS: u8 = 16;
+
+/// Octets of extensions a chunk may come with. Nobody uses them, and whoever reads them must put
+/// them somewhere (CVE-2023-39326).
+const MAX_EXTENSION: u16 = 256;
+
+/// Where in a chunked body the next octet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunked {
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    /// White space behind a size, where only an extension may follow.
+    Space {
+        length: u16,
+        size: u64,
+    },
+    Extension {
+        length: u16,
+        size: u64,
+    },
+    SizeLf(u64),
+    /// In a chunk of which so much is to come.
+    Data(u64),
+    DataCr,
+    DataLf,
+    Trailers(Fields),
+}
+
+impl Chunked {
+    pub(super) const NEW: Self = Self::Size { digits: 0, size: 0 };
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self, Self::Trailers(Fields::Done))
+    }
+
+    #[inline]
+    pub(super) fn step(&mut self, octets: &[u8]) -> Step {
+        let Some(&first) = octets.first() else {
+            return Ok(0);
+        };
+        *self = match *self {
+            Self::Size { digits, size } => match (first, char::from(first).to_digit(16)) {
+                (_, Some(_)) if digits == MAX_DIGITS => return Err((0, RequestRule::ChunkSize)),
+                (_, Some(digit)) => Self::Size {
+                    digits: digits + 1,
+                    size: size << 4 | u64::from(digit),
+                },
+                _ if digits == 0 => return Err((0, RequestRule::ChunkSize)),
+                (b'\r', _) => Self::SizeLf(size),
+                (b';', _) => Self::Extension { length: 1, size },
+                (b' ' | b'\t', _) => Self::Space { length: 1, size },
+                (b'\n', _) => return Err((0, RequestRule::LineEnd)),
+                _ => return Err((0, RequestRule::ChunkSize)),
+            },
+            Self::Space { length, .. } if length >= MAX_EXTENSION => {
+                return Err((0, RequestRule::ChunkExtension));
+            }
+            Self::Space { length, size } => match first {
+                b' ' | b'\t' => Self::Space {
+                    length: length + 1,
+                    size,
+                },
+                b';' => Self::Extension { length, size },
+                _ => return Err((0, RequestRule::ChunkSize)),
+            },
+            Self::Extension { length, size } => return self.extension(length, size, octets),
+            Self::SizeLf(_) | Self::DataLf if first != b'\n' => {
+                return Err((0, RequestRule::LineEnd));
+            }
+            Self::SizeLf(0) => Self::Trailers(Fields::NEW),
+            Self::SizeLf(size) => Self::Data(size),
+            Self::Data(size) => {
+                let taken =
+                    usize::try_from(size).map_or(octets.len(), |size| size.min(octets.len()));
+                *self = match size - taken as u64 {
+                    0 => Self::DataCr,
+                    left => Self::Data(left),
+                };
+                return Ok(taken);
+            }
+            Self::DataCr if first != b'\r' => return Err((0, RequestRule::ChunkEnd)),
+            Self::DataCr => Self::DataLf,
+            Self::DataLf => Self::NEW,
+            Self::Trailers(mut fields) => {
+                let step = fields.step(octets, None);
+                *self = Self::Trailers(fields);
+                return step;
+            }
+        };
+        Ok(1)
+    }
+
+    fn extension(&mut self, length: u16, size: u64, octets: &[u8]) -> Step {
+        let text = octets::text(octets);
+        let allowed = usize::from(MAX_EXTENSION.saturating_sub(length));
+        if text > allowed {
+            return Err((allowed, RequestRule::ChunkExtension));
+        }
+        match octets.get(text) {
+            None => {
+                // Not more than what is allowed, which is a u16.
+                let length = length.saturating_add(u16::try_from(text).unwrap_or(u16::MAX));
+                *self = Self::Extension { length, size };
+                Ok(text)
+            }
+            Some(b'\r') => {
+                *self = Self::SizeLf(size);
+                Ok(text + 1)
+            }
+            Some(_) => Err((text, RequestRule::ChunkExtension)),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A section of fields: a head's or, after a chunked body, the trailers.
+
+use super::head::{Facts, Step};
+use super::octets::{self, TOKEN};
+use super::word::Word;
+use crate::RequestRule;
+
+/// The fields that say where a request ends, and what comes behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    TransferEncoding,
+    ContentLength,
+    Upgrade,
+}
+
+static FIELDS: [(Field, &[u8]); 3] = [
+    (Field::TransferEncoding, b"transfer-encoding"),
+    (Field::ContentLength, b"content-length"),
+    (Field::Upgrade, b"upgrade"),
+];
+
+const CHUNKED: &[u8] = b"chunked";
+
+/// Where in a section the next octet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fields {
+    /// At the beginning of a line.
+    Line,
+    Name(Word<Field>),
+    /// In a value that says nothing about framing.
+    Value,
+    /// In the value of `Transfer-Encoding`.
+    Coding(Coding),
+    /// In the value of `Content-Length`.
+    Length(Length),
+    Lf,
+    /// In the empty line that ends the section, before its LF.
+    LastLf,
+    Done,
+}
+
+/// `OWS "chunked" OWS`, where so many octets of the word have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Word(usize),
+    After,
+}
+
+/// `OWS` and a number in its one spelling and `OWS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Before,
+    Digits(u64),
+    After(u64),
+}
+
+impl Fields {
+    pub(super) const NEW: Self = Self::Line;
+
+    /// Trailers come without `facts`: what they say about framing counts for nothing.
+    #[inline]
+    pub(super) fn step(&mut self, octets: &[u8], facts: Option<&mut Facts>) -> Step {
+        let Some(&first) = octets.first() else {
+            return Ok(0);
+        };
+        match self {
+            Self::Line => match first {
+                b'\r' => {
+                    *self = Self::LastLf;
+                    Ok(1)
+                }
+                b'\n' => Err((0, RequestRule::LineEnd)),
+                b' ' | b'\t' => Err((0, RequestRule::LineFolding)),
+                _ => {
+                    *self = Self::Name(Word::NEW);
+                    self.step(octets, facts)
+                }
+            },
+            Self::Name(name) => {
+                let length = octets::run(octets, &TOKEN);
+                let (piece, rest) = octets.split_at(length);
+                name.push(piece, &FIELDS);
+                match rest.first() {
+                    None => Ok(length),
+                    Some(b':') if !name.is_empty() => {
+                        let field = name.get().zip(facts);
+                        *self = match field {
+                            None => Self::Value,
+                            Some((field, facts)) => {
+                                Self::of(field, facts).map_err(|rule| (length, rule))?
+                            }
+                        };
+                        Ok(length + 1)
+                    }
+                    Some(_) => Err((length, RequestRule::FieldName)),
+                }
+            }
+            Self::Value => {
+                let length = octets::text(octets);
+                match octets.get(length) {
+                    None => Ok(length),
+                    Some(b'\r') => {
+                        *self = Self::Lf;
+                        Ok(length + 1)
+                    }
+                    Some(b'\n') => Err((length, RequestRule::LineEnd)),
+                    Some(_) => Err((length, RequestRule::FieldValue)),
+                }
+            }
+            Self::Coding(coding) => {
+                if coding.ends_at(first).map_err(|rule| (0, rule))? {
+                    *self = Self::Lf;
+                }
+                Ok(1)
+            }
+            Self::Length(length) => {
+                if let Some(length) = length.ends_at(first).map_err(|rule| (0, rule))? {
+                    if let Some(facts) = facts {
+                        facts.length = Some(length);
+                    }
+                    *self = Self::Lf;
+                }
+                Ok(1)
+            }
+            Self::Lf | Self::LastLf if first != b'\n' => Err((0, RequestRule::LineEnd)),
+            Self::Lf => {
+                *self = Self::Line;
+                Ok(1)
+            }
+            Self::LastLf => {
+                *self = Self::Done;
+                Ok(1)
+            }
+            Self::Done => Ok(0),
+        }
+    }
+
+    /// The value of a field that matters.
+    fn of(field: Field, facts: &mut Facts) -> Result<Self, RequestRule> {
+        match field {
+            Field::Upgrade => {
+                facts.upgrade = true;
+                Ok(Self::Value)
+            }
+            Field::TransferEncoding if facts.http10 => Err(RequestRule::TransferEncodingInHttp10),
+            Field::TransferEncoding if facts.chunked => Err(RequestRule::TransferEncoding),
+            Field::ContentLength if facts.length.is_some() => {
+                Err(RequestRule::ContentLengthRepeated)
+            }
+            Field::TransferEncoding if facts.length.is_some() => {
+                Err(RequestRule::TransferEncodingAndContentLength)
+            }
+            Field::ContentLength if facts.chunked => {
+                Err(RequestRule::TransferEncodingAndContentLength)
+            }
+            Field::TransferEncoding => {
+                facts.chunked = true;
+                Ok(Self::Coding(Coding::Word(0)))
+            }
+            Field::ContentLength => Ok(Self::Length(Length::Before)),
+        }
+    }
+}
+
+impl Coding {
+    /// Whether this octet is the CR behind it.
+    fn ends_at(&mut self, octet: u8) -> Result<bool, RequestRule> {
+        let known = match self {
+            Self::Word(known) => *known,
+            Self::After => CHUNKED.len(),
+        };
+        *self = match octet {
+            b' ' | b'\t' if known == 0 => return Ok(false),
+            b' ' | b'\t' if known == CHUNKED.len() => Self::After,
+            b'\r' if known == CHUNKED.len() => return Ok(true),
+            b'\n' if known == CHUNKED.len() => return Err(RequestRule::LineEnd),
+            _ if CHUNKED.get(known) == Some(&octet.to_ascii_lowercase()) => Self::Word(known + 1),
+            _ => return Err(RequestRule::TransferEncoding),
+        };
+        Ok(false)
+    }
+}
+
+impl Length {
+    /// The number, if this octet is the CR behind it.
+    fn ends_at(&mut self, octet: u8) -> Result<Option<u64>, RequestRule> {
+        *self = match (*self, octet) {
+            (Self::Before, b' ' | b'\t') => Self::Before,
+            (Self::Before, b'0'..=b'9') => Self::Digits(u64::from(octet - b'0')),
+            // One spelling a number: nothing follows a 0 that comes first.
+            (Self::Digits(1..), b'0'..=b'9') => Self::Digits(self.times_ten(octet)?),
+            (Self::Digits(length) | Self::After(length), b' ' | b'\t') => Self::After(length),
+            (Self::Digits(length) | Self::After(length), b'\r') => return Ok(Some(length)),
+            (Self::Digits(_) | Self::After(_), b'\n') => return Err(RequestRule::LineEnd),
+            _ => return Err(RequestRule::ContentLength),
+        };
+        Ok(None)
+    }
+
+    fn times_ten(self, digit: u8) -> Result<u64, RequestRule> {
+        let Self::Digits(length) = self else {
+            return Err(RequestRule::ContentLength);
+        };
+        let tens = length.checked_mul(10);
+        tens.and_then(|tens| tens.checked_add(u64::from(digit - b'0')))
+            .ok_or(RequestRule::ContentLength)
+    }
+}

@@ -1,0 +1,137 @@
+//! The request line and the fields, octet by octet where they matter and in runs where not.
+
+use super::octets::{self, TARGET, TOKEN};
+use super::word::Word;
+use crate::RequestRule;
+
+/// How many octets were taken, or how many were good before one that was not.
+pub(super) type Step = Result<usize, (usize, RequestRule)>;
+
+/// What a head says about where its request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) connect: bool,
+    pub(super) http10: bool,
+    pub(super) upgrade: bool,
+    pub(super) chunked: bool,
+    pub(super) length: Option<u64>,
+}
+
+impl Facts {
+    pub(super) const NEW: Self = Self {
+        connect: false,
+        http10: false,
+        upgrade: false,
+        chunked: false,
+        length: None,
+    };
+}
+
+/// Where in a request line the next octet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Before it, and whether an empty line has been passed over.
+    Before {
+        empty: bool,
+    },
+    /// In that empty line, before its LF.
+    EmptyLf,
+    Method(Word<()>),
+    Target {
+        empty: bool,
+    },
+    /// In `HTTP/1.1`, so many octets of it being known.
+    Version(usize),
+    Cr,
+    Lf,
+    Done,
+}
+
+impl Line {
+    pub(super) const NEW: Self = Self::Before { empty: false };
+
+    #[inline]
+    pub(super) fn step(&mut self, octets: &[u8], facts: &mut Facts) -> Step {
+        static CONNECT: [((), &[u8]); 1] = [((), b"CONNECT")];
+        const VERSION: &[u8] = b"HTTP/1.";
+
+        let Some(&first) = octets.first() else {
+            return Ok(0);
+        };
+        match self {
+            // RFC 9112 §2.2: at least one empty line is to be passed over; we leave it at one.
+            Self::Before { empty } => match first {
+                b'\r' if !*empty => {
+                    *self = Self::EmptyLf;
+                    Ok(1)
+                }
+                b'\n' => Err((0, RequestRule::LineEnd)),
+                _ => {
+                    *self = Self::Method(Word::NEW);
+                    self.step(octets, facts)
+                }
+            },
+            Self::EmptyLf => match first {
+                b'\n' => {
+                    *self = Self::Before { empty: true };
+                    Ok(1)
+                }
+                _ => Err((0, RequestRule::LineEnd)),
+            },
+            Self::Method(method) => {
+                let length = octets::run(octets, &TOKEN);
+                let (piece, rest) = octets.split_at(length);
+                method.push_exact(piece, &CONNECT);
+                match rest.first() {
+                    None => Ok(length),
+                    Some(b' ') if !method.is_empty() => {
+                        facts.connect = method.get().is_some();
+                        *self = Self::Target { empty: true };
+                        Ok(length + 1)
+                    }
+                    Some(_) => Err((length, RequestRule::RequestLine)),
+                }
+            }
+            Self::Target { empty } => {
+                let length = octets::run(octets, &TARGET);
+                *empty &= length == 0;
+                match octets.get(length) {
+                    None => Ok(length),
+                    Some(b' ') if !*empty => {
+                        *self = Self::Version(0);
+                        Ok(length + 1)
+                    }
+                    Some(b'#') => Err((length, RequestRule::Fragment)),
+                    Some(_) => Err((length, RequestRule::RequestLine)),
+                }
+            }
+            Self::Version(known) => {
+                match VERSION.get(*known) {
+                    Some(&expected) if first == expected => *known += 1,
+                    None if first == b'1' || first == b'0' => {
+                        facts.http10 = first == b'0';
+                        *self = Self::Cr;
+                    }
+                    _ => return Err((0, RequestRule::Version)),
+                }
+                Ok(1)
+            }
+            Self::Cr => match first {
+                b'\r' => {
+                    *self = Self::Lf;
+                    Ok(1)
+                }
+                b'\n' => Err((0, RequestRule::LineEnd)),
+                _ => Err((0, RequestRule::RequestLine)),
+            },
+            Self::Lf => match first {
+                b'\n' => {
+                    *self = Self::Done;
+                    Ok(1)
+                }
+                _ => Err((0, RequestRule::LineEnd)),
+            },
+            Self::Done => Ok(0),
+        }
+    }
+}
