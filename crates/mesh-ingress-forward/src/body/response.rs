@@ -1,0 +1,201 @@
+//! The bodies that travel inward, with the connection they came on.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use mesh_ingress_core::{Body, BoxError, Error};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::without_forbidden_trailers;
+use crate::alarm::Alarm;
+use crate::error::Failure;
+use crate::overdue::Deadline;
+use crate::pool::Pool;
+use crate::{h1, h2};
+
+/// The body of an upstream's response.
+///
+/// Holds the connection it arrives on: read to its end, the connection goes back to the pool;
+/// dropped before, the connection is closed (HTTP/1) or the stream reset (HTTP/2), so that the
+/// upstream stops working for nobody.
+pub struct ResponseBody {
+    kind: ResponseKind,
+    /// An error that is held back for a moment.
+    failed: Option<BoxError>,
+    watched: Option<Watched>,
+    /// Counts the request as long as the body lives.
+    in_flight: Option<OwnedSemaphorePermit>,
+}
+
+/// Watches for an upstream that stops sending in the middle, or takes too long in all.
+struct Watched {
+    addr: SocketAddr,
+    idle: Option<Duration>,
+    moved: Instant,
+    deadline: Option<Deadline>,
+    /// Used where there is no connection with a timer of its own.
+    alarm: Alarm,
+}
+
+impl Watched {
+    /// Ready when nothing has moved for the whole timeout.
+    fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Error> {
+        let idle = self.idle.map(|idle| self.moved + idle);
+        let deadline = self.deadline.map(|deadline| deadline.at);
+        let Some(due) = idle.into_iter().chain(deadline).min() else {
+            return Poll::Pending;
+        };
+        ready!(stream.unwrap_or(&mut self.alarm).poll(cx, due));
+        let late = self.deadline.filter(|deadline| deadline.at <= due);
+        Poll::Ready(match (late, self.idle) {
+            (None, Some(timeout)) => {
+                let addr = self.addr;
+                Failure::ResponseBodyTimeout { addr, timeout }.into_error()
+            }
+            (Some(deadline), _) => deadline.error(),
+            (None, None) => return Poll::Pending,
+        })
+    }
+}
+
+enum ResponseKind {
+    Local(Body),
+    Http1(h1::ResponseStream),
+    Http2(h2::ResponseStream),
+}
+
+impl ResponseBody {
+    pub(crate) fn http1(stream: h1::ResponseStream) -> Self {
+        Self::of(ResponseKind::Http1(stream))
+    }
+
+    pub(crate) fn http2(stream: h2::ResponseStream) -> Self {
+        Self::of(ResponseKind::Http2(stream))
+    }
+
+    fn of(kind: ResponseKind) -> Self {
+        Self {
+            kind,
+            failed: None,
+            watched: None,
+            in_flight: None,
+        }
+    }
+
+    /// Fails when the upstream stops sending in the middle, or the deadline comes.
+    pub(crate) fn watched(mut self, pool: &Pool, deadline: Option<Deadline>) -> Self {
+        let idle = pool.settings.body_idle_timeout;
+        if (idle.is_some() || deadline.is_some()) && !self.is_end_stream() {
+            self.watched = Some(Watched {
+                addr: pool.upstream.addr(),
+                idle,
+                moved: Instant::now(),
+                deadline,
+                alarm: Alarm::default(),
+            });
+        }
+        self
+    }
+
+    /// Holds a place among the requests in flight until the body is dropped.
+    pub(crate) fn counted(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.in_flight = place;
+        self
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::of(ResponseKind::Local(Body::empty()))
+    }
+}
+
+impl From<Body> for ResponseBody {
+    /// A response made by the gateway itself.
+    fn from(body: Body) -> Self {
+        Self::of(ResponseKind::Local(body))
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = match &mut self.kind {
+            ResponseKind::Local(body) => Pin::new(body).poll_frame(cx),
+            ResponseKind::Http1(stream) => stream.poll_frame(cx),
+            ResponseKind::Http2(stream) => stream.poll_frame(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                // A server drops what it has not flushed yet when the body fails. Told one poll
+                // later, it has sent what did arrive, and the client sees where it broke off.
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => {
+                let this = &mut *self;
+                let alarm = match &mut this.kind {
+                    ResponseKind::Http1(stream) => stream.alarm(),
+                    _ => None,
+                };
+                let overdue = match &mut this.watched {
+                    Some(watched) => watched.poll(alarm, cx),
+                    None => Poll::Pending,
+                };
+                overdue.map(|error| {
+                    self.kind = ResponseKind::Local(Body::empty());
+                    self.watched = None;
+                    Some(Err(error.into()))
+                })
+            }
+            polled => {
+                if let Some(watched) = &mut self.watched {
+                    watched.moved = Instant::now();
+                }
+                without_forbidden_trailers(polled)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            ResponseKind::Local(body) => body.is_end_stream(),
+            ResponseKind::Http1(stream) => stream.is_end_stream(),
+            ResponseKind::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            ResponseKind::Local(body) => body.size_hint(),
+            ResponseKind::Http1(stream) => stream.size_hint(),
+            ResponseKind::Http2(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            ResponseKind::Local(_) => "local",
+            ResponseKind::Http1(_) => "http1",
+            ResponseKind::Http2(_) => "h2c",
+        };
+        f.debug_tuple("ResponseBody").field(&kind).finish()
+    }
+}
