@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::guard::{GuardedStream, SwitchAnswer};
 use crate::io::ClientIo;
 use crate::worker::Phase;
 
@@ -100,14 +101,16 @@ impl Clients {
         let Ok(Ok(Some(begin))) = sniffed else {
             return;
         };
-        let http2 = begin.starts_with(PREFACE);
-        let io = ClientIo::new(begin, stream);
-        let served = if http2 {
+        let served = if begin.starts_with(PREFACE) {
+            let io = ClientIo::new(GuardedStream::open(begin, stream));
             let connection = pin!(self.http2.serve_connection(io, Service(mesh)));
             drive(connection, phase, http2::Connection::graceful_shutdown).await
         } else {
+            let (stream, switch) = GuardedStream::guarded(begin, stream);
+            let io = ClientIo::new(stream);
             let service = Http1Service {
                 mesh,
+                switch,
                 phase: phase.clone(),
             };
             let connection = self.http1.serve_connection(io, service).with_upgrades();
@@ -181,6 +184,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 /// The same for HTTP/1, which tells clients one by one that the gateway is going away.
 struct Http1Service {
     mesh: MeshConnection,
+    switch: SwitchAnswer,
     phase: watch::Receiver<Phase>,
 }
 
@@ -190,7 +194,10 @@ impl hyper::service::Service<Request<Incoming>> for Http1Service {
     type Future = Closing;
 
     fn call(&self, request: Request<Incoming>) -> Closing {
+        let asks = request.method() == Method::CONNECT
+            || request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE);
         Closing {
+            switch: asks.then(|| self.switch.clone()),
             response: self.mesh.handle(request),
             phase: self.phase.clone(),
         }
@@ -198,10 +205,12 @@ impl hyper::service::Service<Request<Incoming>> for Http1Service {
 }
 
 pin_project! {
-    /// Adds `Connection: close` to what is answered while the gateway drains (RFC 9112 §9.6).
+    /// Adds `Connection: close` to what is answered while the gateway drains (RFC 9112 §9.6), and
+    /// tells the socket what a request for another protocol has come to.
     struct Closing {
         #[pin]
         response: ResponseFuture<Incoming>,
+        switch: Option<SwitchAnswer>,
         phase: watch::Receiver<Phase>,
     }
 }
@@ -212,6 +221,9 @@ impl Future for Closing {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.response.poll(cx))?;
+        if let Some(switch) = this.switch {
+            switch.tell(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+        }
         let draining = *this.phase.borrow() != Phase::Serving;
         if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");

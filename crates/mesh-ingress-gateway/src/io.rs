@@ -8,15 +8,16 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use crate::guard::GuardedStream;
 
 /// How long a client may take nothing of a response: nginx's `send_timeout`.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long, after the last response, a client may go on sending what nobody wants.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A client's connection, some of whose first bytes may have been read already.
+/// A client's connection.
 ///
 /// * A client that stops reading is cut off after a minute; hyper would wait for ever.
 /// * A reset is noticed while hyper reads nothing, which it does as long as bytes of a next request
@@ -24,9 +25,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// * A client that is still sending when its connection is closed gets its response first: closing
 ///   a socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).
 pub(crate) struct ClientIo {
-    begin: Vec<u8>,
-    begun: usize,
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<GuardedStream>,
     stalled: Option<Pin<Box<Sleep>>>,
     lingering: Option<Pin<Box<Sleep>>>,
     /// Whether hyper has looked for bytes since it last flushed.
@@ -34,10 +33,8 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(begin: Vec<u8>, stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: GuardedStream) -> Self {
         Self {
-            begin,
-            begun: 0,
             stream: TokioIo::new(stream),
             stalled: None,
             lingering: None,
@@ -70,6 +67,7 @@ impl ClientIo {
         let peeked = self
             .stream
             .inner()
+            .socket()
             .poll_peek(cx, &mut ReadBuf::new(&mut byte));
         match peeked {
             Poll::Ready(Err(error)) => Err(error),
@@ -83,7 +81,7 @@ impl ClientIo {
         let mut scrap = [0; 4096];
         loop {
             let mut scrap = ReadBuf::new(&mut scrap);
-            match Pin::new(self.stream.inner_mut()).poll_read(cx, &mut scrap) {
+            match Pin::new(self.stream.inner_mut().socket_mut()).poll_read(cx, &mut scrap) {
                 Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
                     self.lingering
                         .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
@@ -110,21 +108,10 @@ impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         self.read = true;
-        if self.begin.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let left = &self.begin[self.begun..];
-        let taken = left.len().min(buf.remaining());
-        buf.put_slice(&left[..taken]);
-        self.begun += taken;
-        if self.begun == self.begin.len() {
-            // Gives the memory back: the connection may live long.
-            self.begin = Vec::new();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

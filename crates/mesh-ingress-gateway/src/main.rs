@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod client;
 mod duration;
+mod guard;
 mod io;
 mod listener;
 mod look;
