@@ -183,6 +183,7 @@ where
             return Poll::Ready(Some(Err(Gone::Broken.into())));
         }
         let Some(rest) = &mut self.rest else {
+            self.begun = true;
             return Poll::Ready(None);
         };
         match Pin::new(&mut *rest).poll_frame(cx) {

@@ -1,1 +1,432 @@
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Mutex;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use mesh_ingress_core::{Body, BoxError};
+use tokio::sync::mpsc;
+
+use super::*;
+
+type Outcome = Result<Response<ResponseBody>, Error>;
+
+/// What the upstream does with an attempt.
+enum Act {
+    Answer(u16),
+    /// Answers without a look at the body.
+    AnswerEarly(u16),
+    Fail(ErrorKind),
+    /// Fails before anything was sent.
+    Unsent(ErrorKind),
+    /// Reads all of the body and says nothing.
+    Hang,
+    /// Reads nothing and says nothing.
+    Sulk,
+}
+
+/// What the upstream has seen of an attempt.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    line: String,
+    fields: HeaderMap,
+    size: Option<u64>,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// An upstream that acts by a script.
+#[derive(Default)]
+struct Origin {
+    script: Mutex<VecDeque<Act>>,
+    seen: Mutex<Vec<Seen>>,
+    tries: Mutex<Vec<Instant>>,
+}
+
+impl Origin {
+    fn new(script: impl IntoIterator<Item = Act>) -> Self {
+        Self {
+            script: Mutex::new(script.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    async fn serve(&self, request: Request<RequestBody>) -> Outcome {
+        let act = self.script.lock().unwrap().pop_front();
+        self.tries.lock().unwrap().push(Instant::now());
+        let failed = |kind| Error::new(kind, "as the script says");
+        match act.expect("one attempt more than the script has") {
+            Act::AnswerEarly(status) => Ok(answer(status)),
+            Act::Unsent(kind) => Err(failed(kind).retryable()),
+            Act::Sulk => {
+                let _body = request;
+                pending().await
+            }
+            Act::Answer(status) => self.read(request).await.map(|()| answer(status)),
+            Act::Fail(kind) => self.read(request).await.and_then(|()| Err(failed(kind))),
+            Act::Hang => {
+                self.read(request).await?;
+                pending().await
+            }
+        }
+    }
+
+    async fn read(&self, request: Request<RequestBody>) -> Result<(), Error> {
+        let (head, body) = request.into_parts();
+        let size = http_body::Body::size_hint(&body).exact();
+        let broken = |error| Error::new(ErrorKind::HttpRequestError, error);
+        let body = body.collect().await.map_err(broken)?;
+        self.seen.lock().unwrap().push(Seen {
+            line: format!("{} {} {:?}", head.method, head.uri, head.version),
+            fields: head.headers,
+            size,
+            trailers: body.trailers().cloned(),
+            body: body.to_bytes(),
+        });
+        Ok(())
+    }
+
+    fn tries(&self) -> usize {
+        self.tries.lock().unwrap().len()
+    }
+
+    /// All attempts were the same: this one.
+    fn only_seen(&self) -> Seen {
+        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        let last = seen.pop().unwrap();
+        for other in seen {
+            assert_eq!(other, last);
+        }
+        last
+    }
+}
+
+fn answer(status: u16) -> Response<ResponseBody> {
+    let body = ResponseBody::from(Body::from("what it says"));
+    Response::builder().status(status).body(body).unwrap()
+}
+
+fn request(method: &Method, body: RequestBody) -> Request<RequestBody> {
+    Request::builder()
+        .method(method)
+        .uri("http://web.default.svc.cluster.local/a?b")
+        .header("x-field", "one")
+        .header("x-field", "two")
+        .body(body)
+        .unwrap()
+}
+
+fn get() -> Request<RequestBody> {
+    request(&Method::GET, RequestBody::empty())
+}
+
+async fn send(
+    builder: RetryPolicyBuilder,
+    origin: &Origin,
+    request: Request<RequestBody>,
+) -> Outcome {
+    let policy = builder.build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    drive(&policy, &budget, request, |request| origin.serve(request)).await
+}
+
+fn policy() -> RetryPolicyBuilder {
+    RetryPolicy::builder()
+}
+
+fn kind(outcome: Outcome) -> ErrorKind {
+    outcome.unwrap_err().kind()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_tried_until_it_succeeds() {
+    let origin = Origin::new([
+        Act::Answer(503),
+        Act::Fail(ErrorKind::ConnectionTerminated),
+        Act::Unsent(ErrorKind::ConnectionRefused),
+        Act::Answer(200),
+    ]);
+    let response = send(policy().attempts(5), &origin, get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = origin.only_seen();
+    let line = "GET http://web.default.svc.cluster.local/a?b HTTP/1.1";
+    assert_eq!(seen.line, line);
+    assert_eq!(seen.fields.get_all("x-field").iter().count(), 2);
+    assert_eq!(seen.size, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_outcome_is_the_outcome() {
+    let origin = Origin::new([Act::Answer(502), Act::Answer(503)]);
+    let response = send(policy(), &origin, get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "what it says");
+
+    let failed = Act::Fail(ErrorKind::ConnectionTerminated);
+    let origin = Origin::new([Act::Answer(502), failed]);
+    let outcome = send(policy(), &origin, get()).await;
+    assert_eq!(kind(outcome), ErrorKind::ConnectionTerminated);
+    let origin = Origin::new([Act::Answer(502)]);
+    let outcome = send(policy().attempts(1), &origin, get()).await.unwrap();
+    assert_eq!(outcome.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9110_9_2_2_a_post_is_sent_twice_only_if_nobody_saw_it() {
+    for method in [Method::POST, Method::PATCH, Method::CONNECT] {
+        let request = || request(&method, RequestBody::new(Full::from("once")));
+        for act in [
+            Act::Answer(503),
+            Act::Fail(ErrorKind::ConnectionTerminated),
+            Act::Fail(ErrorKind::ConnectionTimeout),
+            Act::Hang,
+        ] {
+            let origin = Origin::new([act]);
+            let policy = policy().per_try_timeout(Duration::from_secs(1));
+            let _ = send(policy, &origin, request()).await;
+            assert_eq!(origin.tries(), 1);
+        }
+        let origin = Origin::new([Act::Unsent(ErrorKind::ConnectionRefused), Act::Answer(200)]);
+        let response = send(policy(), &origin, request()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(origin.only_seen().body, "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_the_gateway_are_not_strained_by_retries() {
+    for kind in [
+        ErrorKind::ConnectionLimitReached,
+        ErrorKind::DestinationUnavailable,
+        ErrorKind::ProxyConfigurationError,
+    ] {
+        let origin = Origin::new([Act::Unsent(kind)]);
+        let outcome = send(policy(), &origin, get()).await;
+        assert_eq!(outcome.unwrap_err().kind(), kind);
+        assert_eq!(origin.tries(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_is_the_same_each_time_trailers_too() {
+    let fields = HeaderMap::from_iter([("x-checksum".parse().unwrap(), "42".parse().unwrap())]);
+    let frames = [
+        Ok::<_, Infallible>(Frame::data(Bytes::from("one "))),
+        Ok(Frame::data(Bytes::from("two"))),
+        Ok(Frame::trailers(fields.clone())),
+    ];
+    let body = RequestBody::new(StreamBody::new(futures_util::stream::iter(frames)));
+    let origin = Origin::new([Act::Answer(503), Act::Answer(503), Act::Answer(200)]);
+    let request = request(&Method::PUT, body);
+    let response = send(policy().attempts(3), &origin, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = origin.only_seen();
+    assert_eq!((seen.body, seen.size), (Bytes::from("one two"), None));
+    assert_eq!(seen.trailers, Some(fields));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_length_is_the_same_each_time() {
+    let origin = Origin::new([Act::Answer(503), Act::AnswerEarly(503), Act::Answer(200)]);
+    let body = RequestBody::new(Full::from(vec![b'x'; 64 * 1024]));
+    let request = request(&Method::PUT, body);
+    let response = send(policy().attempts(3), &origin, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = origin.only_seen();
+    assert_eq!((seen.size, seen.body.len()), (Some(65_536), 65_536));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_beyond_the_buffer_is_sent_once() {
+    let body = || RequestBody::new(Full::from(vec![b'x'; 64 * 1024 + 1]));
+    let origin = Origin::new([Act::Answer(503)]);
+    let response = send(policy(), &origin, request(&Method::PUT, body()))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(origin.only_seen().body.len(), 65_537);
+    // Unless none of it was read.
+    let origin = Origin::new([Act::Unsent(ErrorKind::ConnectionRefused), Act::Answer(200)]);
+    let response = send(policy(), &origin, request(&Method::POST, body()))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(origin.only_seen().body.len(), 65_537);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
+    let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let held = Mutex::new(None);
+    let policy = policy().budget(0).min_retries(1).build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    assert!(budget.withdraw(Instant::now()));
+    let request = request(&Method::PUT, RequestBody::new(StreamBody::new(frames)));
+    let response = drive(&policy, &budget, request, |request| {
+        *held.lock().unwrap() = Some(request.into_body());
+        async { Ok(answer(503)) }
+    });
+    assert_eq!(
+        response.await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    sender.send(Ok(Frame::data(Bytes::from("more")))).unwrap();
+    drop(sender);
+    let body = held.lock().unwrap().take().unwrap();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_retried_loses_the_body() {
+    let held = Mutex::new(Vec::new());
+    let policy = policy().build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    let request = request(&Method::PUT, RequestBody::new(Full::from("body")));
+    let response = drive(&policy, &budget, request, |request| {
+        let mut held = held.lock().unwrap();
+        held.push(request.into_body());
+        let status = if held.len() == 1 { 503 } else { 200 };
+        async move { Ok(answer(status)) }
+    });
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    let mut bodies = held.into_inner().unwrap().into_iter();
+    let stale = bodies.next().unwrap().collect().await;
+    assert!(stale.unwrap_err().to_string().contains("sent again"));
+    assert_eq!(
+        bodies.next().unwrap().collect().await.unwrap().to_bytes(),
+        "body"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_is_not_retried() {
+    let frames = [
+        Ok(Frame::data(Bytes::from("half"))),
+        Err(BoxError::from("gone")),
+    ];
+    let body = RequestBody::new(StreamBody::new(futures_util::stream::iter(frames)));
+    let origin = Origin::new([Act::Answer(200)]);
+    let outcome = send(policy(), &origin, request(&Method::PUT, body)).await;
+    assert_eq!(kind(outcome), ErrorKind::HttpRequestError);
+    assert_eq!(origin.tries(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_bounds_all_retries_together() {
+    let policy = policy().budget(20).min_retries(2).build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    let origin = Origin::new((0..300).map(|_| Act::Answer(503)));
+    for _ in 0..100 {
+        let outcome = drive(&policy, &budget, get(), |request| origin.serve(request)).await;
+        assert_eq!(outcome.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(origin.tries(), 120);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_takes_too_long_is_followed_by_another() {
+    let second = Duration::from_secs(1);
+    for act in [Act::Hang, Act::Sulk] {
+        let origin = Origin::new([act, Act::Answer(200)]);
+        let body = RequestBody::new(Full::from("body"));
+        let policy = policy().per_try_timeout(second);
+        let started = Instant::now();
+        let response = send(policy, &origin, request(&Method::PUT, body))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let took = started.elapsed();
+        assert!(
+            took >= second && took <= second + Duration::from_millis(50),
+            "{took:?}"
+        );
+    }
+    let origin = Origin::new([Act::Hang, Act::Sulk]);
+    let error = send(policy().per_try_timeout(second), &origin, get())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout);
+    assert!(
+        error
+            .report()
+            .to_string()
+            .contains("1s that one try may take")
+    );
+    assert_eq!(origin.tries(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_is_no_timeout_of_a_try() {
+    let second = Duration::from_secs(1);
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
+    let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let body = RequestBody::new(StreamBody::new(frames));
+    let started = Instant::now();
+    let client = tokio::spawn(async move {
+        for _ in 0..5 {
+            tokio::time::sleep(3 * second).await;
+            sender.send(Ok(Frame::data(Bytes::from("slow ")))).unwrap();
+        }
+    });
+    // The clock of the first try starts when the body is there, and the second has it at once.
+    let origin = Origin::new([Act::Hang, Act::Answer(200)]);
+    let policy = policy().per_try_timeout(second);
+    let response = send(policy, &origin, request(&Method::PUT, body))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    client.await.unwrap();
+    assert_eq!(origin.only_seen().body, "slow slow slow slow slow ");
+    let took = started.elapsed();
+    assert!(took >= 16 * second && took < 17 * second, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_lie_between_the_tries() {
+    let pause = Duration::from_secs(100);
+    let origin = Origin::new([Act::Answer(503), Act::Answer(503), Act::Answer(503)]);
+    let policy = policy().attempts(3).backoff(pause, pause);
+    send(policy, &origin, get()).await.unwrap();
+    let tries = origin.tries.into_inner().unwrap();
+    let pauses: Vec<_> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(
+        pauses
+            .iter()
+            .all(|&actual| actual <= pause + Duration::from_millis(1))
+    );
+    assert_ne!(pauses[0], pauses[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_reach_every_try() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Mark(u8);
+    let policy = policy().build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    let mut request = get();
+    request.extensions_mut().insert(Mark(7));
+    let seen = Mutex::new(Vec::new());
+    let outcome = drive(&policy, &budget, request, |request| {
+        seen.lock()
+            .unwrap()
+            .push(request.extensions().get::<Mark>().cloned());
+        async { Ok(answer(503)) }
+    });
+    outcome.await.unwrap();
+    assert_eq!(seen.into_inner().unwrap(), [Some(Mark(7)), Some(Mark(7))]);
+}
+
+#[test]
+fn the_driver_can_be_spawned() {
+    fn assert_send<T: Send>(_: T) {}
+    let policy = policy().build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    assert_send(drive(&policy, &budget, get(), |_| async {
+        Ok(answer(200))
+    }));
+}

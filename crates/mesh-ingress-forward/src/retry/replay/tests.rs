@@ -35,7 +35,7 @@ impl Body for Fed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.1.clone()
+        self.1
     }
 }
 
@@ -164,8 +164,9 @@ fn an_attempt_that_was_given_up_is_woken_and_takes_nothing() {
     assert_eq!(next(&mut second), "abc");
     assert!(poll(&mut second, &second_wakes).is_pending());
     assert!(error(&mut first).contains("sent again"));
+    let before = first_wakes.get();
     sender.send(data(b"def")).unwrap();
-    assert_eq!((first_wakes.get(), second_wakes.get()), (1, 1));
+    assert_eq!((first_wakes.get(), second_wakes.get()), (before, 1));
     assert_eq!(next(&mut second), "def");
     assert!(second.is_end_stream());
 }
@@ -219,7 +220,7 @@ async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
         assert_eq!(attempt.size_hint().exact(), None);
         assert!(!attempt.is_end_stream());
         assert_eq!(next(&mut attempt), "abc");
-        assert!(!attempt.is_end_stream() || attempt.memory_is_empty());
+        assert!(!attempt.is_end_stream());
         assert_eq!(all(attempt).await, (Bytes::new(), Some(fields())));
     }
     // One that turns out to be empty is not known to be before it has ended.
@@ -235,12 +236,6 @@ async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
             Poll::Ready(None)
         ));
         assert!(attempt.is_end_stream());
-    }
-}
-
-impl ReplayBody<Fed> {
-    fn memory_is_empty(&self) -> bool {
-        lock(&self.state).memory.pieces.is_empty()
     }
 }
 
