@@ -67,6 +67,10 @@ impl Peer {
             CertificateError::UnknownIssuer => format!(
                 ": is the CA that signed its certificate among the roots of the TLS profile {profile:?}?"
             ),
+            // The roots have one of the same name: as a rule the same CA with an older key.
+            CertificateError::BadSignature => format!(
+                ": its certificate is not signed by the CA of that name among the roots of the TLS profile {profile:?}: has the CA been renewed?"
+            ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!(
                     ": its certificate is for somebody else: is this the Service meant, and is {name:?} the server name to expect of it?"

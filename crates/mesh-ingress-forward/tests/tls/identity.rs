@@ -1,0 +1,246 @@
+//! Who is trusted, and who we are.
+
+use mesh_ingress_core::{ErrorKind, Protocol, Tls, Upstream};
+use mesh_ingress_forward::{Forwarder, TlsClient, TlsVersion};
+use rustls::HandshakeKind;
+
+use crate::support::{read, send};
+use crate::tls_origin::{Ca, Identity, NAME, ONLY_TLS12, Origin, Server};
+use crate::{fail, forwarder, get, https, https_over, reopening, trusting};
+
+/// The failure of a `GET` to an origin with this certificate, of somebody who trusts this CA.
+async fn refused(identity: Identity, trusted: &Ca) -> String {
+    let mut origin = Origin::http1(Server::new(identity)).await;
+    let forwarder = forwarder(trusting(trusted));
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (error, _) = fail(&forwarder, https_over(origin.addr(), protocol)).await;
+        assert_eq!(error.kind(), ErrorKind::TlsCertificateError);
+        assert!(error.may_retry(), "nothing was sent");
+        origin.handshake().await.unwrap_err();
+    }
+    let (error, report) = fail(&forwarder, https(origin.addr())).await;
+    assert_eq!(error.kind(), ErrorKind::TlsCertificateError);
+    assert!(report.contains(&origin.addr().to_string()), "{report}");
+    report
+}
+
+#[tokio::test]
+async fn rfc9110_4_3_4_of_an_unknown_ca() {
+    let report = refused(Ca::named("another CA").issue(NAME), &Ca::new()).await;
+    assert!(
+        report.contains("roots of the TLS profile \"default\""),
+        "{report}"
+    );
+    assert!(report.contains("UnknownIssuer"), "{report}");
+}
+
+#[tokio::test]
+async fn rfc9110_4_3_4_of_a_ca_with_another_key() {
+    let report = refused(Ca::new().issue(NAME), &Ca::new()).await;
+    assert!(report.contains("has the CA been renewed"), "{report}");
+}
+
+#[tokio::test]
+async fn rfc9110_4_3_4_for_another_name() {
+    let ca = Ca::new();
+    let report = refused(ca.issue("other.default.svc.cluster.local"), &ca).await;
+    assert!(report.contains("for somebody else"), "{report}");
+    assert!(report.contains(NAME), "{report}");
+}
+
+#[tokio::test]
+async fn rfc9110_4_3_4_expired() {
+    let ca = Ca::new();
+    let expired = ca.issue_with(NAME, |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let report = refused(expired, &ca).await;
+    assert!(report.contains("expired"), "{report}");
+}
+
+#[tokio::test]
+async fn rfc9110_4_3_4_not_valid_yet() {
+    let ca = Ca::new();
+    let early = ca.issue_with(NAME, |params| {
+        params.not_before = rcgen::date_time_ymd(4000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(4001, 1, 1);
+    });
+    let report = refused(early, &ca).await;
+    assert!(report.contains("not valid yet"), "{report}");
+}
+
+#[tokio::test]
+async fn an_address_can_be_the_name() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(Server::new(ca.issue("10.96.0.7"))).await;
+    let tls = Tls::default().with_server_name("10.96.0.7");
+    let request = get(Upstream::new(origin.addr()).tls(tls));
+    read(send(&forwarder(trusting(&ca)), request).await).await;
+    assert_eq!(origin.handshake().await.unwrap().name, None, "RFC 6066 §3");
+}
+
+#[tokio::test]
+async fn names_do_not_share_connections() {
+    let ca = Ca::new();
+    let wild = ca.issue("*.default.svc.cluster.local");
+    let mut origin = Origin::http1(Server::new(wild)).await;
+    let forwarder = forwarder(trusting(&ca));
+    for _ in 0..2 {
+        for name in ["a.default.svc.cluster.local", "b.default.svc.cluster.local"] {
+            let tls = Tls::default().with_server_name(name);
+            let request = get(Upstream::new(origin.addr()).tls(tls));
+            read(send(&forwarder, request).await).await;
+        }
+    }
+    let names = [origin.handshake().await, origin.handshake().await];
+    let mut names = names.map(|seen| seen.unwrap().name.unwrap());
+    names.sort_unstable();
+    assert!(
+        names[0].starts_with("a.") && names[1].starts_with("b."),
+        "{names:?}"
+    );
+    assert_eq!(origin.more_handshakes(), 0);
+}
+
+/// Two profiles to the same address: the one that has no certificate must not ride on a connection
+/// of the one that has.
+#[tokio::test]
+async fn profiles_do_not_share_connections() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(mutual(&ca)).await;
+    let me = ca.issue("gateway");
+    let forwarder = Forwarder::builder()
+        .tls_profile("gateway", certified(&ca, &me))
+        .tls_profile("nobody", trusting(&ca))
+        .build();
+    let request = |profile: &str| {
+        let tls = Tls::default().with_profile(profile).with_server_name(NAME);
+        get(Upstream::new(origin.addr()).tls(tls))
+    };
+    read(send(&forwarder, request("gateway")).await).await;
+    send(&forwarder, request("nobody")).await.unwrap_err();
+    assert!(origin.handshake().await.unwrap().client.is_some());
+    origin.handshake().await.unwrap_err();
+}
+
+fn mutual(ca: &Ca) -> Server {
+    Server {
+        clients: Some(ca.der().clone()),
+        ..Server::of(ca)
+    }
+}
+
+fn certified(ca: &Ca, me: &Identity) -> TlsClient {
+    TlsClient::builder()
+        .roots_pem(ca.pem())
+        .client_certificate_pem(me.chain.as_str(), me.key.as_str())
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(mutual(&ca)).await;
+    let client = certified(&ca, &ca.issue("gateway"));
+    read(send(&forwarder(client), https(origin.addr())).await).await;
+    assert!(origin.handshake().await.unwrap().client.is_some());
+}
+
+#[tokio::test]
+async fn without_a_client_certificate_tls12() {
+    let ca = Ca::new();
+    let origin = Origin::http1(Server {
+        versions: ONLY_TLS12,
+        ..mutual(&ca)
+    })
+    .await;
+    let (error, report) = fail(&forwarder(trusting(&ca)), https(origin.addr())).await;
+    assert_eq!(error.kind(), ErrorKind::TlsAlertReceived);
+    assert!(error.may_retry(), "nothing was sent");
+    assert!(report.contains("wants a client certificate"), "{report}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_an_unknown_ca_tls12() {
+    let ca = Ca::new();
+    let origin = Origin::http1(Server {
+        versions: ONLY_TLS12,
+        ..mutual(&ca)
+    })
+    .await;
+    let client = certified(&ca, &Ca::new().issue("gateway"));
+    let (error, report) = fail(&forwarder(client), https(origin.addr())).await;
+    assert_eq!(error.kind(), ErrorKind::TlsAlertReceived);
+    assert!(
+        report.contains("does not take the client certificate"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn the_oldest_version_is_held() {
+    let ca = Ca::new();
+    let origin = Origin::http1(Server {
+        versions: ONLY_TLS12,
+        ..Server::of(&ca)
+    })
+    .await;
+    read(send(&forwarder(trusting(&ca)), https(origin.addr())).await).await;
+    let strict = TlsClient::builder()
+        .roots_pem(ca.pem())
+        .min_version(TlsVersion::Tls13)
+        .build()
+        .unwrap();
+    let (error, report) = fail(&forwarder(strict), https(origin.addr())).await;
+    assert_eq!(error.kind(), ErrorKind::TlsAlertReceived);
+    assert!(report.contains("no TLS version"), "{report}");
+}
+
+#[tokio::test]
+async fn rfc8446_2_2_sessions_are_resumed() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(Server::of(&ca)).await;
+    let forwarder = reopening(trusting(&ca));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        read(send(&forwarder, https(origin.addr())).await).await;
+        let resumed = origin.handshake().await.unwrap().resumed;
+        assert_eq!(resumed, kind == HandshakeKind::Resumed);
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_after_a_reload() {
+    let ca = Ca::new();
+    let mut origin = Origin::http1(mutual(&ca)).await;
+    let client = certified(&ca, &ca.issue("gateway"));
+    let forwarder = reopening(client.clone());
+    read(send(&forwarder, https(origin.addr())).await).await;
+    let before = origin.handshake().await.unwrap();
+
+    let renewed = ca.issue("gateway");
+    let new = TlsClient::builder()
+        .roots_pem(ca.pem())
+        .client_certificate_pem(renewed.chain, renewed.key);
+    assert_eq!(client.reload(new).unwrap(), 1);
+    read(send(&forwarder, https(origin.addr())).await).await;
+    let after = origin.handshake().await.unwrap();
+    // A resumed session would go on with the old one.
+    assert!(!after.resumed);
+    assert_ne!(after.client.unwrap(), before.client.unwrap());
+}
+
+#[tokio::test]
+async fn another_ca_is_trusted_after_a_reload() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let origin = Origin::http1(Server::of(&new)).await;
+    let client = trusting(&old);
+    let forwarder = forwarder(client.clone());
+    let (error, _) = fail(&forwarder, https(origin.addr())).await;
+    assert_eq!(error.kind(), ErrorKind::TlsCertificateError);
+    let both = TlsClient::builder()
+        .roots_pem(old.pem())
+        .roots_pem(new.pem());
+    client.reload(both).unwrap();
+    read(send(&forwarder, https(origin.addr())).await).await;
+}
