@@ -1,3 +1,5 @@
+mod wire;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,0 +1,85 @@
+//! Over a real HTTP/2 connection, whose body is read by a task of hyper's own.
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::*;
+
+/// How a request's body ended, as the upstream saw it.
+type Ended = Result<Bytes, String>;
+
+/// Answers 503 to the first request as soon as it has seen a piece of its body, and 200 to others
+/// when it has seen all.
+async fn answer_early(
+    mut request: Request<Incoming>,
+    ended: mpsc::UnboundedSender<Ended>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let first = request.headers().contains_key("x-first");
+    if !first {
+        let body = request.into_body().collect().await?.to_bytes();
+        ended.send(Ok(body)).unwrap();
+        return Ok(Response::default());
+    }
+    request.body_mut().frame().await.unwrap()?;
+    tokio::spawn(async move {
+        let rest = request.into_body().collect().await;
+        let rest = rest.map(|rest| rest.to_bytes());
+        ended.send(rest.map_err(|error| error.to_string())).unwrap();
+    });
+    let unavailable = Response::builder().status(503).body(Full::default());
+    Ok(unavailable.unwrap())
+}
+
+#[tokio::test]
+async fn a_body_is_taken_back_from_a_connection_in_the_middle_of_an_upload() {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let service = service_fn(|request| answer_early(request, ended.clone()));
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(theirs), service)
+            .await
+    });
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(ours))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+
+    let (client, mut receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
+    let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let request = request(&Method::PUT, RequestBody::new(StreamBody::new(frames)));
+    client.send(Ok(Frame::data(Bytes::from("one ")))).unwrap();
+
+    let policy = policy().build().unwrap();
+    let budget = Budget::new(&policy, Instant::now());
+    let tries = Mutex::new(0);
+    let driven = drive(&policy, &budget, request, |mut request| {
+        let mut tries = tries.lock().unwrap();
+        *tries += 1;
+        if *tries == 1 {
+            let mark = http::HeaderValue::from_static("yes");
+            request.headers_mut().insert("x-first", mark);
+        }
+        let mut sender = sender.clone();
+        async move {
+            let response = sender.send_request(request).await;
+            let response =
+                response.map_err(|error| Error::new(ErrorKind::HttpProtocolError, error))?;
+            Ok(response.map(|body| ResponseBody::from(Body::new(body))))
+        }
+    });
+    let upload = async {
+        // Reset, not ended: half a body must not pass for a whole one. Nothing else wakes it.
+        let first = ends.recv().await.unwrap();
+        assert!(first.is_err(), "{first:?}");
+        client.send(Ok(Frame::data(Bytes::from("two")))).unwrap();
+        drop(client);
+        assert_eq!(ends.recv().await.unwrap().unwrap(), "one two");
+    };
+    let both = async { tokio::join!(driven, upload) };
+    let both = tokio::time::timeout(Duration::from_secs(10), both).await;
+    let (response, ()) = both.expect("an attempt that was given up keeps its stream open");
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
+}
