@@ -151,7 +151,7 @@ fn a_probe_that_never_ends_is_given_up() {
 }
 
 #[test]
-fn requests_of_another_period_do_not_count() {
+fn successes_of_another_period_do_not_count() {
     let (breaker, mut now) = breaker(brittle());
     let mut old: Vec<_> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
     let penalty = trip(&breaker, now);
@@ -159,6 +159,23 @@ fn requests_of_another_period_do_not_count() {
     assert_eq!(breaker.success(old.pop().unwrap()), None);
     assert!(breaker.admit(now).is_err());
     now += penalty;
+    let probe = breaker.admit(now).unwrap();
+    // It was served by what is broken now.
+    assert_eq!(breaker.success(old.pop().unwrap()), None);
+    assert!(breaker.admit(now).is_err());
+    assert_eq!(breaker.success(probe), Some(Change::Closed));
+    fail(&breaker, now);
+    fail(&breaker, now);
+    assert_eq!(breaker.success(old.pop().unwrap()), None);
+    assert!(matches!(fail(&breaker, now), Some(Change::Opened(_))));
+    assert_eq!(breaker.failure(old.pop().unwrap(), now), None);
+}
+
+#[test]
+fn failures_of_another_period_do_not_count() {
+    let (breaker, mut now) = breaker(brittle());
+    let old: Vec<_> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
+    now += trip(&breaker, now);
     assert_eq!(succeed(&breaker, now), Some(Change::Closed));
     for admission in old {
         assert_eq!(breaker.failure(admission, now), None);

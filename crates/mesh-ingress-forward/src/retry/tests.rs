@@ -284,25 +284,30 @@ async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_retried_loses_the_body() {
+async fn an_attempt_that_is_retried_loses_the_body_before_the_pause() {
+    let pause = Duration::from_secs(1000);
     let held = Mutex::new(Vec::new());
-    let policy = policy().build().unwrap();
+    let policy = policy().backoff(pause, pause).build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
     let request = request(&Method::PUT, RequestBody::new(Full::from("body")));
-    let response = drive(&policy, &budget, request, |request| {
+    let driven = drive(&policy, &budget, request, |request| {
         let mut held = held.lock().unwrap();
         held.push(request.into_body());
         let status = if held.len() == 1 { 503 } else { 200 };
         async move { Ok(answer(status)) }
     });
-    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
-    let mut bodies = held.into_inner().unwrap().into_iter();
-    let stale = bodies.next().unwrap().collect().await;
-    assert!(stale.unwrap_err().to_string().contains("sent again"));
-    assert_eq!(
-        bodies.next().unwrap().collect().await.unwrap().to_bytes(),
-        "body"
-    );
+    let started = Instant::now();
+    let upstream = async {
+        let stale = held.lock().unwrap().pop().unwrap();
+        let error = stale.collect().await.unwrap_err();
+        assert!(error.to_string().contains("sent again"), "{error}");
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        held.lock().unwrap().push(RequestBody::empty());
+    };
+    let (response, ()) = tokio::join!(driven, upstream);
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
+    let body = held.lock().unwrap().pop().unwrap();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "body");
 }
 
 #[tokio::test(start_paused = true)]
