@@ -24,7 +24,7 @@ async fn answer_early(
     request.body_mut().frame().await.unwrap()?;
     tokio::spawn(async move {
         let rest = request.into_body().collect().await;
-        let rest = rest.map(|rest| rest.to_bytes());
+        let rest = rest.map(http_body_util::Collected::to_bytes);
         ended.send(rest.map_err(|error| error.to_string())).unwrap();
     });
     let unavailable = Response::builder().status(503).body(Full::default());
