@@ -1,7 +1,9 @@
 //! Opening the transport.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -18,6 +20,36 @@ use crate::tls::Handshake;
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// What takes its time while a connection is being opened.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Dial,
+    Tls,
+    Http,
+}
+
+tokio::task_local! {
+    static STAGE: Cell<Stage>;
+}
+
+fn enter(stage: Stage) {
+    // Outside of `within` nobody wants to know.
+    let _ = STAGE.try_with(|current| current.set(stage));
+}
+
+/// What took too long once the connection itself was there.
+#[derive(Debug, thiserror::Error)]
+enum Overdue {
+    #[error(
+        "{addr} took the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
+    )]
+    Tls { addr: SocketAddr, timeout: Duration },
+    #[error(
+        "{addr} took the connection and did not begin to speak HTTP/2 within {timeout:?}: does this port speak it?"
+    )]
+    Http { addr: SocketAddr, timeout: Duration },
+}
+
 /// Runs `connecting` within the connect timeout.
 pub(crate) async fn within<T>(
     timeout: Option<Duration>,
@@ -27,10 +59,19 @@ pub(crate) async fn within<T>(
     let Some(timeout) = timeout else {
         return connecting.await;
     };
-    match tokio::time::timeout(timeout, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => Err(Failure::ConnectTimeout { addr, timeout }.into_error()),
+    let mut connecting = pin!(STAGE.scope(Cell::new(Stage::Dial), connecting));
+    if let Ok(connected) = tokio::time::timeout(timeout, connecting.as_mut()).await {
+        return connected;
     }
+    let overdue = match connecting.take_value().map(Cell::into_inner) {
+        Some(Stage::Tls) => Overdue::Tls { addr, timeout },
+        Some(Stage::Http) => Overdue::Http { addr, timeout },
+        Some(Stage::Dial) | None => {
+            return Err(Failure::ConnectTimeout { addr, timeout }.into_error());
+        }
+    };
+    // No request has been sent yet.
+    Err(Error::new(ErrorKind::ConnectionTimeout, overdue).retryable())
 }
 
 /// How long to wait before a refused connection is tried again, at first and at most.
@@ -43,15 +84,19 @@ const RETRY_LAST: Duration = Duration::from_millis(200);
 /// The protocol to speak is that of the upstream: HTTP/1.1, HTTP/2, or what
 /// [`Stream::negotiated`] says of the outcome.
 pub(crate) async fn open(pool: &Pool) -> Result<Stream, Error> {
-    let Some(tls) = pool.upstream.tls_options() else {
-        return tcp(pool).await.map(Stream::Plain);
-    };
     // What cannot succeed is not begun.
-    let handshake = Handshake::new(pool, tls)?;
-    let timeout = pool.settings.connect_timeout;
-    let until = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+    let handshake = pool.upstream.tls_options();
+    let handshake = handshake.map(|tls| Handshake::new(pool, tls)).transpose()?;
     let tcp = tcp(pool).await?;
-    handshake.run(tcp, until).await
+    let stream = match handshake {
+        None => Stream::Plain(tcp),
+        Some(handshake) => {
+            enter(Stage::Tls);
+            handshake.run(tcp).await?
+        }
+    };
+    enter(Stage::Http);
+    Ok(stream)
 }
 
 /// Connects. Where nothing listens it goes on trying for as long as the settings allow.

@@ -65,8 +65,6 @@ pub(crate) enum Failure {
     RequestTimeout { timeout: Duration },
     #[error("{addr} took nothing of the request body for {timeout:?}")]
     RequestBodyWrite { addr: SocketAddr, timeout: Duration },
-    #[error("{addr} has failed repeatedly and is left alone for {rest:?}")]
-    Broken { addr: SocketAddr, rest: Duration },
     #[error("{max} requests are in flight, as many as are allowed")]
     InFlight { max: usize },
     #[error("the request says neither Host nor an authority, HTTP/2 needs one")]
@@ -106,7 +104,6 @@ impl Failure {
             }
             Self::RequestTimeout { .. } => (ErrorKind::HttpResponseTimeout, false),
             Self::RequestBodyWrite { .. } => (ErrorKind::ConnectionWriteTimeout, false),
-            Self::Broken { .. } => (ErrorKind::DestinationUnavailable, true),
             Self::NoUpstream => (ErrorKind::ProxyConfigurationError, true),
             Self::NoAuthority => (ErrorKind::HttpRequestError, true),
         };

@@ -4,20 +4,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use mesh_ingress_core::Error;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::framing::check_response;
 use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 
 use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Failure;
+use crate::forwarder::Shared;
 use crate::lease::{Lease, Ticket};
 use crate::overdue::{Clock, Deadline};
 use crate::pool::Pool;
-use crate::tunnel::{self, Tunnels, Upgrade};
+use crate::upgrade::Upgrade;
 use crate::{expect, grpc, h1, h2, prepare};
 
 type Reply = Result<Response<ResponseBody>, Error>;
@@ -29,7 +34,7 @@ const TRIES: u8 = 3;
 /// One exchange, from finding a connection to the response's head.
 pub(crate) struct Exchange {
     pool: Arc<Pool>,
-    tunnels: Tunnels,
+    shared: Arc<Shared>,
     upgrade: Option<Box<Upgrade>>,
     hints: Hints,
     clock: Clock,
@@ -75,13 +80,19 @@ impl Exchange {
     /// Sends a request, if there is a connection at once. Hop-by-hop fields are stripped; `options`
     /// is what they said.
     pub(crate) fn new(
-        pool: Arc<Pool>,
-        tunnels: Tunnels,
+        mut pool: Arc<Pool>,
+        shared: Arc<Shared>,
         mut request: Request<RequestBody>,
         options: &ConnectionOptions,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let client = request.version();
-        let upgrade = Upgrade::of(&mut request, options).map(Box::new);
+        let upgrade = Upgrade::of(&mut request, options)?.map(Box::new);
+        if upgrade
+            .as_ref()
+            .is_some_and(|upgrade| !upgrade.has_http2_form())
+        {
+            pool = http1(&shared, pool);
+        }
         let timeout = grpc::timeout(&request, options, pool.settings.request_timeout);
         let mut exchange = Self {
             hints: Hints {
@@ -96,14 +107,18 @@ impl Exchange {
             tries: 0,
             step: Step::Failed(None),
             pool,
-            tunnels,
+            shared,
             upgrade,
         };
-        exchange.step = match exchange.pool.take() {
-            Some(lease) => exchange.send(lease, request),
-            None => exchange.queue(request),
-        };
-        exchange
+        exchange.step = exchange.begin(request);
+        Ok(exchange)
+    }
+
+    fn begin(&mut self, request: Request<RequestBody>) -> Step {
+        match self.pool.take() {
+            Some(lease) => self.send(lease, request),
+            None => self.queue(request),
+        }
     }
 
     fn queue(&self, request: Request<RequestBody>) -> Step {
@@ -119,6 +134,14 @@ impl Exchange {
     }
 
     fn send(&mut self, lease: Lease, mut request: Request<RequestBody>) -> Step {
+        if let (Lease::Http2(stream), Some(_)) = (&lease, &self.upgrade)
+            && !stream.extended_connect()
+        {
+            // Where HTTP/2 cannot switch, HTTP/1.1 can.
+            drop(lease);
+            self.pool = http1(&self.shared, Arc::clone(&self.pool));
+            return self.begin(request);
+        }
         self.tries += 1;
         match lease {
             Lease::Http1(mut connection) => {
@@ -127,7 +150,7 @@ impl Exchange {
                     expect::hold(&mut request);
                 }
                 if let Some(upgrade) = &self.upgrade {
-                    prepare::upgrade(request.headers_mut(), upgrade.token.clone());
+                    upgrade.ask_http1(&mut request);
                 }
                 connection.send(request);
                 Step::Http1(connection)
@@ -135,6 +158,9 @@ impl Exchange {
             Lease::Http2(stream) => {
                 if let Err(error) = prepare::http2(&mut request, self.hints.te_trailers) {
                     return Step::Failed(Some(error));
+                }
+                if let Some(upgrade) = &self.upgrade {
+                    upgrade.ask_http2(&mut request);
                 }
                 let addr = self.pool.upstream.addr();
                 Step::Http2(Box::new(Http2 {
@@ -236,7 +262,8 @@ impl Exchange {
                 return Err(request);
             }
         }
-        Ok(Err(h1::failed(&self.pool, error)))
+        let error = h1::failed(&self.pool, error);
+        Ok(Err(connection.session().explain(error)))
     }
 
     fn http1_head(
@@ -247,6 +274,7 @@ impl Exchange {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(connection, response);
         }
+        self.check_refusal(&response)?;
         // In doubt about where the response ends, the connection goes with it.
         check_response(response.status(), response.version(), response.headers())?;
         if response.status() == StatusCode::NO_CONTENT {
@@ -263,20 +291,52 @@ impl Exchange {
         }))
     }
 
-    fn switch(&mut self, connection: Box<h1::Connection>, response: Response<Incoming>) -> Reply {
+    fn switch(
+        &mut self,
+        connection: Box<h1::Connection>,
+        mut response: Response<Incoming>,
+    ) -> Reply {
         let addr = self.pool.upstream.addr();
         let Some(upgrade) = self.upgrade.take() else {
             return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
         };
-        let token = upgrade.accepted(&self.pool, tunnel::token(response.headers()))?;
+        upgrade.switched(addr, &mut response)?;
         let (stream, read, permit) = connection
             .into_upgraded()
             .ok_or_else(|| Failure::UpgradeLost { addr }.into_error())?;
-        self.tunnels.open(upgrade.client, stream, read, permit);
-        let mut response = response.map(|_| ResponseBody::empty());
-        prepare::response(response.headers_mut());
-        prepare::upgrade(response.headers_mut(), token);
-        Ok(response)
+        self.shared
+            .tunnels
+            .open(upgrade.client, stream, read, permit);
+        Ok(response.map(|_| ResponseBody::empty()))
+    }
+
+    /// The same on a stream of HTTP/2.
+    fn connect(
+        &mut self,
+        upgrade: Upgrade,
+        upgraded: OnUpgrade,
+        mut response: Response<h2::ResponseStream>,
+    ) -> Reply {
+        // There already; a task that has worked for long enough is not to wait for it.
+        let stream = tokio::task::unconstrained(upgraded).now_or_never();
+        let Some(Ok(stream)) = stream else {
+            let addr = self.pool.upstream.addr();
+            return Err(Failure::UpgradeLost { addr }.into_error());
+        };
+        upgrade.connected(&mut response);
+        *response.version_mut() = Version::HTTP_11;
+        let (head, slot) = response.into_parts();
+        let tunnels = &self.shared.tunnels;
+        tunnels.open(upgrade.client, TokioIo::new(stream), Bytes::new(), slot);
+        Ok(Response::from_parts(head, ResponseBody::empty()))
+    }
+
+    fn check_refusal<B>(&self, response: &Response<B>) -> Result<(), Error> {
+        let Some(upgrade) = &self.upgrade else {
+            return Ok(());
+        };
+        let addr = self.pool.upstream.addr();
+        upgrade.check_refusal(addr, response.status(), response.version())
     }
 
     fn answered(&mut self, answer: Answer) -> Result<Reply, Request<RequestBody>> {
@@ -289,14 +349,28 @@ impl Exchange {
         }
     }
 
-    fn http2_head(&self, mut response: Response<h2::ResponseStream>) -> Reply {
+    fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
         check_response(response.status(), response.version(), response.headers())?;
+        if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
+            && let Some(upgrade) = self.upgrade.take()
+        {
+            return self.connect(*upgrade, upgraded, response);
+        }
+        self.check_refusal(&response)?;
         prepare::response(response.headers_mut());
         if self.hints.announce {
             prepare::announce_grpc_trailers(response.headers_mut());
         }
         Ok(response
             .map(|stream| ResponseBody::http2(stream).watched(&self.pool, self.clock.deadline)))
+    }
+}
+
+/// The pool of HTTP/1.1 connections to where `pool` connects to.
+fn http1(shared: &Shared, pool: Arc<Pool>) -> Arc<Pool> {
+    match pool.upstream.http_protocol() {
+        Protocol::Http1 => pool,
+        _ => shared.pool(&pool.upstream.clone().protocol(Protocol::Http1)),
     }
 }
 

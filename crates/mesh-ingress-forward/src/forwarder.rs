@@ -19,7 +19,6 @@ use tower_service::Service;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Failure;
-use crate::exchange::Exchange;
 use crate::future::ResponseFuture;
 use crate::maintenance;
 use crate::permit::Total;
@@ -64,7 +63,7 @@ pub(crate) struct Shared {
     changing: Mutex<()>,
     total: Arc<Total>,
     in_flight: Option<Arc<Semaphore>>,
-    tunnels: Tunnels,
+    pub(crate) tunnels: Tunnels,
     pub(crate) maintained: AtomicBool,
 }
 
@@ -80,10 +79,10 @@ impl Forwarder {
             total: Arc::new(Total::new(settings.max_connections_total)),
             in_flight: max_in_flight
                 .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
+            tunnels: Tunnels::new(settings.tunnels),
             settings: Arc::new(settings),
             pools: ArcSwap::default(),
             changing: Mutex::default(),
-            tunnels: Tunnels::default(),
             maintained: AtomicBool::new(false),
         }))
     }
@@ -144,7 +143,7 @@ impl Default for Forwarder {
 }
 
 impl Shared {
-    fn pool(&self, upstream: &Upstream) -> Arc<Pool> {
+    pub(crate) fn pool(&self, upstream: &Upstream) -> Arc<Pool> {
         if let Some(pool) = self.pools.load().get(upstream) {
             return Arc::clone(pool);
         }
@@ -207,31 +206,23 @@ where
         let Some(upstream) = request.extensions_mut().remove::<Upstream>() else {
             return ResponseFuture::failed(Failure::NoUpstream.into_error());
         };
-        let place = match self.place() {
-            Ok(place) => place,
-            Err(error) => return ResponseFuture::failed(error),
-        };
         let options = hop_by_hop::strip(request.headers_mut());
-        let sent = self.pool(&upstream).send(request, &options);
-        match place {
-            Some(place) => sent.counted(place),
-            None => sent,
-        }
+        let place = self.ready.take();
+        self.pool(&upstream).send_with(place, request, &options)
     }
 }
 
-impl Forwarder {
+impl Shared {
     /// A place among the requests in flight, if they are bounded.
-    fn place(&mut self) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        let Some(places) = &self.shared.in_flight else {
+    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Some(places) = &self.in_flight else {
             return Ok(None);
         };
-        let place = self.ready.take();
-        let place = place.or_else(|| Arc::clone(places).try_acquire_owned().ok());
-        let max = self.shared.settings.max_in_flight.unwrap_or_default();
+        let place = Arc::clone(places).try_acquire_owned();
+        let max = self.settings.max_in_flight.unwrap_or_default();
         place
             .map(Some)
-            .ok_or_else(|| Failure::InFlight { max }.into_error())
+            .map_err(|_| Failure::InFlight { max }.into_error())
     }
 }
 
@@ -258,18 +249,31 @@ impl UpstreamPool {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        self.send_with(None, request, options)
+    }
+
+    fn send_with<B>(
+        &self,
+        place: Option<OwnedSemaphorePermit>,
+        request: Request<B>,
+        options: &ConnectionOptions,
+    ) -> ResponseFuture
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let shared = &self.shared;
         maintenance::ensure(&shared.maintained, || Arc::downgrade(shared));
+        let place = match place.map_or_else(|| shared.place(), |place| Ok(Some(place))) {
+            Ok(place) => place,
+            Err(error) => return ResponseFuture::failed(error),
+        };
         let pool = match &self.http2 {
             Some(http2) if wants_http2(&request) => http2,
             _ => &self.pool,
         };
-        ResponseFuture::exchange(Exchange::new(
-            Arc::clone(pool),
-            shared.tunnels.clone(),
-            request.map(RequestBody::new),
-            options,
-        ))
+        let request = request.map(RequestBody::new);
+        ResponseFuture::send(pool, shared, request, options).counted(place)
     }
 
     /// Opens connections until `count` are ready, for requests to come: the first ones then do not

@@ -1,15 +1,22 @@
 //! The future of a forwarded request.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Response;
+use http::{Method, Request, Response};
 use mesh_ingress_core::Error;
+use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::body::ResponseBody;
+use crate::attempt::Attempt;
+use crate::body::{RequestBody, ResponseBody};
 use crate::exchange::Exchange;
+use crate::forwarder::Shared;
+use crate::pool::Pool;
+use crate::retry;
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
@@ -22,7 +29,7 @@ pub struct ResponseFuture {
 
 enum State {
     Failed(Option<Error>),
-    Exchange(Exchange),
+    Attempt(Attempt),
     /// Where failed requests are repeated.
     Retrying(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
@@ -32,12 +39,25 @@ impl ResponseFuture {
         Self::of(State::Failed(Some(error)))
     }
 
-    pub(crate) fn exchange(exchange: Exchange) -> Self {
-        Self::of(State::Exchange(exchange))
-    }
-
-    pub(crate) fn retrying(driven: impl Future<Output = Reply> + Send + 'static) -> Self {
-        Self::of(State::Retrying(Box::pin(driven)))
+    /// Sends a request, as often as the settings allow.
+    pub(crate) fn send(
+        pool: &Arc<Pool>,
+        shared: &Arc<Shared>,
+        request: Request<RequestBody>,
+        options: &ConnectionOptions,
+    ) -> Self {
+        // A connection that has been given away cannot be given away again.
+        let once = options.upgrade.is_some() || request.method() == Method::CONNECT;
+        if pool.settings.retry.is_some() && !once {
+            let (pool, shared) = (Arc::clone(pool), Arc::clone(shared));
+            let retried = retried(pool, shared, request, options.clone());
+            return Self::of(State::Retrying(Box::pin(retried)));
+        }
+        let exchange = || Exchange::new(Arc::clone(pool), Arc::clone(shared), request, options);
+        match Attempt::begin(pool, exchange) {
+            Ok(attempt) => Self::of(State::Attempt(attempt)),
+            Err(error) => Self::failed(error),
+        }
     }
 
     fn of(state: State) -> Self {
@@ -46,9 +66,29 @@ impl ResponseFuture {
     }
 
     /// Holds a place among the requests in flight until the response is complete.
-    pub(crate) fn counted(mut self, place: OwnedSemaphorePermit) -> Self {
-        self.in_flight = Some(place);
+    pub(crate) fn counted(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.in_flight = place;
         self
+    }
+}
+
+async fn retried(
+    pool: Arc<Pool>,
+    shared: Arc<Shared>,
+    request: Request<RequestBody>,
+    options: ConnectionOptions,
+) -> Reply {
+    let attempt = |request| {
+        let exchange = || Exchange::new(Arc::clone(&pool), Arc::clone(&shared), request, &options);
+        let begun = Attempt::begin(&pool, exchange);
+        async move {
+            let mut attempt = begun?;
+            poll_fn(|cx| attempt.poll(cx)).await
+        }
+    };
+    match (&pool.settings.retry, &pool.budget) {
+        (Some(policy), Some(budget)) => retry::drive(policy, budget, request, attempt).await,
+        _ => attempt(request).await,
     }
 }
 
@@ -62,7 +102,7 @@ impl Future for ResponseFuture {
                 Some(error) => Poll::Ready(Err(error)),
                 None => Poll::Pending,
             },
-            State::Exchange(exchange) => exchange.poll(cx),
+            State::Attempt(attempt) => attempt.poll(cx),
             State::Retrying(driven) => driven.as_mut().poll(cx),
         };
         match this.in_flight {

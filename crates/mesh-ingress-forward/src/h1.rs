@@ -31,6 +31,7 @@ use crate::pool::Pool;
 use crate::replay::Replay;
 use crate::shard;
 use crate::stream::Stream;
+use crate::tls::Session;
 
 type Driver = http1::Connection<TokioIo<Budgeted>, RequestBody>;
 pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
@@ -58,6 +59,7 @@ pub(crate) struct Connection {
     home: usize,
     /// How often its pool had been drained when it was opened.
     era: u64,
+    session: Session,
     permit: Permit,
 }
 
@@ -68,6 +70,7 @@ pub(crate) async fn open(
     permit: Permit,
 ) -> Result<Box<Connection>, Error> {
     let settings = &pool.settings;
+    let session = stream.session();
     let heads = HeadBudget::default();
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(settings.max_buffer())
@@ -93,6 +96,7 @@ pub(crate) async fn open(
         idle_since: now,
         home: shard::of_this_thread(),
         era: pool.era(),
+        session,
         permit,
     }))
 }
@@ -159,6 +163,7 @@ impl Connection {
         self.drive(&mut Context::from_waker(Waker::noop()));
         !self.closed
             && self.sender.is_ready()
+            && self.session.is_current()
             && self.requests_left != Some(0)
             && self.retire_at.is_none_or(|at| now < at)
     }
@@ -176,6 +181,11 @@ impl Connection {
     /// A timer for whoever uses the connection.
     pub(crate) fn alarm(&mut self) -> &mut Alarm {
         &mut self.alarm
+    }
+
+    /// What is known of its TLS.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// How often its pool had been drained when it was opened.
@@ -277,9 +287,13 @@ impl ResponseStream {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.connection = None;
                 let addr = self.pool.upstream.addr();
-                Poll::Ready(Some(Err(error::exchange(addr, error).into())))
+                let error = error::exchange(addr, error);
+                let error = match self.connection.take() {
+                    Some(connection) => connection.session.explain(error),
+                    None => error,
+                };
+                Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
                 self.finish();

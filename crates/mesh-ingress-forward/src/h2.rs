@@ -27,6 +27,7 @@ use crate::permit::Permit;
 use crate::pool::Pool;
 use crate::replay::Replay;
 use crate::stream::Stream as Transport;
+use crate::tls::Session;
 
 /// Streams used of a connection at most, whatever the peer takes: beyond it another connection
 /// serves better, since all streams of one share a socket and a lock.
@@ -69,6 +70,7 @@ struct Load {
     max_streams: AtomicUsize,
     /// It takes the extended `CONNECT`; what it said once it cannot take back (RFC 8441 §3).
     extended_connect: bool,
+    session: Session,
     pool: Weak<Pool>,
 }
 
@@ -124,7 +126,9 @@ impl Connection {
     }
 
     fn is_retired(&self, now: Instant) -> bool {
-        self.requests_left == Some(0) || self.retire_at.is_some_and(|at| now >= at)
+        self.requests_left == Some(0)
+            || self.retire_at.is_some_and(|at| now >= at)
+            || !self.load.session.is_current()
     }
 
     fn is_idle(&self) -> bool {
@@ -195,7 +199,9 @@ pub(crate) async fn open(
     let settings = &pool.settings;
     let addr = pool.upstream.addr();
     let era = pool.era();
-    let failed = |source: BoxError| Failure::Handshake { addr, source }.into_error();
+    let session = stream.session();
+    let failed =
+        |source: BoxError| session.explain(Failure::Handshake { addr, source }.into_error());
     let written = Arc::new(AtomicWaker::new());
     let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -229,6 +235,7 @@ pub(crate) async fn open(
         streams: AtomicUsize::new(0),
         max_streams: AtomicUsize::new(max_streams),
         extended_connect: driver.is_extended_connect_protocol_enabled(),
+        session,
         pool: Arc::downgrade(pool),
     });
     // Its streams are used by many tasks: it needs one of its own.
@@ -324,7 +331,7 @@ impl Stream {
             None => None,
         };
         let untouched = unsent.is_some() || is_refused(&error);
-        let error = error::exchange(addr, error);
+        let error = self.slot.0.session.explain(error::exchange(addr, error));
         Err(Unanswered {
             error: if untouched { error.retryable() } else { error },
             unsent,
@@ -345,7 +352,7 @@ fn is_refused(error: &hyper::Error) -> bool {
     })
 }
 
-/// A response body, and its hold on the stream's slot.
+/// A response body, and its hold on the stream's slot. That of a tunnel has no body.
 pub(crate) struct ResponseStream {
     incoming: Incoming,
     _slot: Slot,

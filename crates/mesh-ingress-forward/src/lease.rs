@@ -62,11 +62,6 @@ impl Ticket {
         Self { pool, place }
     }
 
-    /// The pool whose queue it stands in.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Lease, Error>> {
         loop {
             match &mut self.place {

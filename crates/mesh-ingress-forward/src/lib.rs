@@ -42,6 +42,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod alarm;
+mod attempt;
 mod body;
 #[allow(dead_code)]
 mod breaker;
@@ -71,7 +72,6 @@ mod shard;
 mod stream;
 mod tls;
 mod tunnel;
-#[allow(dead_code)]
 mod upgrade;
 mod waiting;
 mod websocket;

@@ -9,9 +9,11 @@ use std::time::Duration;
 use mesh_ingress_core::{Error, Protocol, Upstream};
 use tokio::time::Instant;
 
+use crate::breaker::Breaker;
 use crate::error::Failure;
 use crate::lease::Lease;
 use crate::permit::{Open, Permit, Total};
+use crate::retry::Budget;
 use crate::settings::{Reuse, Settings};
 use crate::waiting::Queue;
 use crate::{dial, h1, h2, shard};
@@ -34,6 +36,8 @@ pub(crate) struct Pool {
     /// What the upstream has chosen, where it chooses.
     learned: AtomicU8,
     pub(crate) queue: Queue,
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    pub(crate) budget: Option<Budget>,
     open: Arc<Open>,
     total: Arc<Total>,
     /// Counts drains: a connection from before the last one is not used again.
@@ -47,7 +51,14 @@ const LEARNED_HTTP2: u8 = 2;
 impl Pool {
     pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>, total: Arc<Total>) -> Arc<Self> {
         let shards = (0..settings.shards.get()).map(|_| Mutex::default());
+        let now = Instant::now();
+        let accrual = settings.failure_accrual.clone();
         let pool = Arc::new_cyclic(|me| Self {
+            breaker: accrual.map(|accrual| Arc::new(Breaker::new(accrual, now))),
+            budget: settings
+                .retry
+                .as_ref()
+                .map(|policy| Budget::new(policy, now)),
             upstream,
             shards: shards.collect(),
             open: Open::new(settings.max_connections),

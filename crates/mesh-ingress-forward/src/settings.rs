@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::Forwarder;
 #[cfg(feature = "tls")]
 use crate::TlsClient;
+use crate::tunnel::Limits;
+use crate::{FailureAccrual, Forwarder, RetryPolicy};
 
 /// Which of several idle connections is used next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,12 +33,15 @@ pub(crate) struct Settings {
     pub(crate) body_idle_timeout: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) tunnels: Limits,
     pub(crate) reuse: Reuse,
     pub(crate) max_idle: usize,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_connections_total: Option<usize>,
     pub(crate) max_waiting: usize,
     pub(crate) max_in_flight: Option<usize>,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) failure_accrual: Option<FailureAccrual>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) max_requests: Option<u64>,
     pub(crate) max_header_size: usize,
@@ -58,12 +62,15 @@ impl Default for Settings {
             body_idle_timeout: Some(Duration::from_secs(300)),
             request_timeout: None,
             idle_timeout: Some(Duration::from_secs(4)),
+            tunnels: Limits::default(),
             reuse: Reuse::Lifo,
             max_idle: 256,
             max_connections: None,
             max_connections_total: None,
             max_waiting: 1024,
             max_in_flight: None,
+            retry: None,
+            failure_accrual: None,
             max_lifetime: Some(Duration::from_secs(60)),
             max_requests: None,
             max_header_size: 64 * 1024,
@@ -165,6 +172,24 @@ impl ForwarderBuilder {
         self
     }
 
+    /// How long nothing may go through an upgraded connection, such as a WebSocket, in either
+    /// direction, before it is closed on both sides. Default: 1 h, what ingress-nginx's manual
+    /// recommends as `proxy-read-timeout` for WebSockets: its own 60 s, and the 5 min of Envoy,
+    /// cut off those that do not ping.
+    ///
+    /// With `None`, tunnels of clients that vanished without a word stay until the kernel finds out.
+    pub fn tunnel_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.tunnels.idle = on(timeout);
+        self
+    }
+
+    /// The same once one side has ended and the other may still have something to say. Default:
+    /// 60 s; the shorter of the two counts.
+    pub fn tunnel_half_closed_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.tunnels.half_closed = on(timeout);
+        self
+    }
+
     /// Which idle connection is used next. Default: [`Reuse::Lifo`].
     pub fn reuse(mut self, reuse: Reuse) -> Self {
         self.settings.reuse = reuse;
@@ -203,11 +228,26 @@ impl ForwarderBuilder {
 
     /// How many requests may be in flight, their responses' bodies included. Default: `None`, no
     /// bound. At the bound the service's `poll_ready` is pending; a request that is sent without
-    /// asking it fails with `connection_limit_reached` (503).
-    ///
-    /// Counts what goes through the tower service, not [`UpstreamPool::send`](crate::UpstreamPool::send).
+    /// asking it, and each that is sent to a pool of one's own, fails with
+    /// `connection_limit_reached` (503): a gateway sheds it.
     pub fn max_in_flight(mut self, requests: impl Into<Option<usize>>) -> Self {
         self.settings.max_in_flight = requests.into().filter(|&max| max > 0);
+        self
+    }
+
+    /// Sends failed requests again as the policy says. Default: `None`, because behind a sidecar
+    /// the mesh does that already: see [`RetryPolicy`]. What nobody has seen is sent again without
+    /// any policy.
+    pub fn retry(mut self, policy: impl Into<Option<RetryPolicy>>) -> Self {
+        self.settings.retry = policy.into();
+        self
+    }
+
+    /// Leaves an upstream alone for a while after so many failures in a row: requests then fail at
+    /// once, with `destination_unavailable` (503). Default: `None`, because a ClusterIP stands for
+    /// many pods, and the mesh leaves alone the one that fails: see [`FailureAccrual`].
+    pub fn failure_accrual(mut self, accrual: impl Into<Option<FailureAccrual>>) -> Self {
+        self.settings.failure_accrual = accrual.into();
         self
     }
 

@@ -10,12 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::UPGRADE;
-use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use mesh_ingress_core::Error;
-use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -23,8 +19,6 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::copy::Limits;
 use self::copy::{Copy, Ended};
-use crate::error::Failure;
-use crate::pool::Pool;
 
 impl Limits {
     /// What ingress-nginx recommends for WebSockets; its default of 60 s cuts off those that do
@@ -41,65 +35,6 @@ impl Default for Limits {
             half_closed: Some(Self::HALF_CLOSED),
         }
     }
-}
-
-/// What a client asked to switch to.
-pub(crate) struct Upgrade {
-    pub(crate) token: HeaderValue,
-    pub(crate) client: OnUpgrade,
-}
-
-impl Upgrade {
-    /// The upgrade a request asks for, if it is one to pass on.
-    ///
-    /// `h2c` is not: it concerns one hop and was removed from HTTP (RFC 9113 §3.1).
-    pub(crate) fn of<B>(
-        request: &mut http::Request<B>,
-        options: &ConnectionOptions,
-    ) -> Option<Self> {
-        let token = options.upgrade.clone()?;
-        if request.version() != http::Version::HTTP_11 || names(&token, b"h2c") {
-            return None;
-        }
-        Some(Self {
-            token,
-            client: hyper::upgrade::on(request),
-        })
-    }
-
-    /// Checks that the upstream switched to what was asked for (RFC 9110 §7.8) and returns that.
-    pub(crate) fn accepted(
-        &self,
-        pool: &Pool,
-        got: Option<HeaderValue>,
-    ) -> Result<HeaderValue, Error> {
-        match got {
-            Some(got) if names(&self.token, got.as_bytes()) => Ok(got),
-            got => Err(Failure::WrongUpgrade {
-                addr: pool.upstream.addr(),
-                asked: text(&self.token),
-                got: got.as_ref().map(text).unwrap_or_default(),
-            }
-            .into_error()),
-        }
-    }
-}
-
-/// The `Upgrade` field of a `101`, even where `Connection` forgets to name it.
-pub(crate) fn token(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(UPGRADE).cloned()
-}
-
-/// Whether the comma-separated list has the protocol in it, in any case.
-fn names(list: &HeaderValue, protocol: &[u8]) -> bool {
-    list.as_bytes().split(|&b| b == b',').any(|item| {
-        item.trim_ascii()
-            .eq_ignore_ascii_case(protocol.trim_ascii())
-    })
-}
-
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
 /// Counts tunnels and ends them: a graceful shutdown of a server does not see them.

@@ -21,8 +21,6 @@ use crate::{error::Failure, prepare};
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     asked: Asked,
-    /// The key an HTTP/1.1 upstream was sent on behalf of an HTTP/2 client.
-    ours: Option<Key>,
     /// Resolves when the client has been told that it is switched.
     pub(crate) client: OnUpgrade,
 }
@@ -32,11 +30,11 @@ enum Asked {
     /// In HTTP/1.1, for the protocols of `Upgrade`.
     Token {
         token: HeaderValue,
-        /// That of a WebSocket handshake that HTTP/2 can express.
+        /// That of a WebSocket handshake that HTTP/2 can say.
         key: Option<Key>,
     },
-    /// With an extended `CONNECT`, for WebSocket.
-    ExtendedConnect,
+    /// With an extended `CONNECT`, for WebSocket. An HTTP/1.1 upstream is sent the key.
+    ExtendedConnect { key: Key },
 }
 
 /// Why a request to switch cannot be passed on, or its answer cannot be believed.
@@ -95,7 +93,8 @@ impl Upgrade {
                 let protocol = String::from_utf8_lossy(protocol.as_ref()).into_owned();
                 return Err(Refused::Protocol { protocol }.into_error());
             }
-            Asked::ExtendedConnect
+            let key = Key::random();
+            Asked::ExtendedConnect { key }
         } else {
             match &options.upgrade {
                 Some(token) if request.version() == Version::HTTP_11 && !names(token, b"h2c") => {
@@ -109,13 +108,9 @@ impl Upgrade {
         };
         let client = request.extensions_mut().remove::<OnUpgrade>();
         match (client, asked) {
-            (Some(client), asked) => Ok(Some(Self {
-                asked,
-                ours: None,
-                client,
-            })),
+            (Some(client), asked) => Ok(Some(Self { asked, client })),
             // It can only be a tunnel.
-            (None, Asked::ExtendedConnect) => Err(Refused::PlainConnect.into_error()),
+            (None, Asked::ExtendedConnect { .. }) => Err(Refused::PlainConnect.into_error()),
             (None, Asked::Token { .. }) => Ok(None),
         }
     }
@@ -124,15 +119,20 @@ impl Upgrade {
     pub(crate) fn has_http2_form(&self) -> bool {
         match &self.asked {
             Asked::Token { key, .. } => key.is_some(),
-            Asked::ExtendedConnect => true,
+            Asked::ExtendedConnect { .. } => true,
         }
     }
 
-    /// Asks in the form of HTTP/1.1; to be called last, after [`prepare::http1`].
-    pub(crate) fn ask_http1<B>(&mut self, request: &mut Request<B>) {
+    /// Asks in the form of HTTP/1.1; to be called last, after [`prepare::http1`]. An upstream may
+    /// have been asked before that has not looked at it.
+    pub(crate) fn ask_http1<B>(&self, request: &mut Request<B>) {
         match &self.asked {
+            Asked::Token { key: Some(key), .. } => websocket::to_http1(request, key),
+            Asked::ExtendedConnect { key } => {
+                websocket::set_version(request.headers_mut());
+                websocket::to_http1(request, key);
+            }
             Asked::Token { token, .. } => prepare::upgrade(request.headers_mut(), token.clone()),
-            Asked::ExtendedConnect => self.ours = Some(websocket::to_http1(request)),
         }
     }
 
@@ -161,13 +161,12 @@ impl Upgrade {
                 websocket::without_framing(response.headers_mut());
                 prepare::upgrade(response.headers_mut(), got);
             }
-            Asked::ExtendedConnect => {
+            Asked::ExtendedConnect { key } => {
                 if !got.is_some_and(|got| websocket::is_token(got.as_bytes())) {
                     let asked = HeaderValue::from_static("websocket");
                     return Err(wrong_token(addr, &asked, response.headers()));
                 }
-                let answered = |key: &Key| key.is_answered_by(response.headers());
-                if !self.ours.as_ref().is_some_and(answered) {
+                if !key.is_answered_by(response.headers()) {
                     return Err(Refused::WrongAccept { addr }.into_error());
                 }
                 prepare::response(response.headers_mut());
@@ -197,7 +196,8 @@ impl Upgrade {
         status: StatusCode,
         version: Version,
     ) -> Result<(), Error> {
-        let tunnel = version == Version::HTTP_2 || matches!(self.asked, Asked::ExtendedConnect);
+        let tunnel =
+            version == Version::HTTP_2 || matches!(self.asked, Asked::ExtendedConnect { .. });
         if tunnel && status.is_success() {
             return Err(Refused::NotSwitched { addr, status }.into_error());
         }
@@ -381,10 +381,10 @@ mod tests {
     #[test]
     fn rfc6455_4_1_an_http2_client_is_told_of_a_101_only_with_the_right_accept() {
         let mut request = extended_connect("websocket");
-        let mut upgrade = of(&mut request).unwrap().unwrap();
+        let upgrade = of(&mut request).unwrap().unwrap();
         upgrade.ask_http1(&mut request);
         assert_eq!(request.method(), Method::GET);
-        let accept = upgrade.ours.as_ref().unwrap().clone();
+        let accept = Key::of(request.headers()).unwrap();
         let mut response = Response::new(());
         websocket::to_switching(&mut response, &accept);
         upgrade.switched(ADDR, &mut response).unwrap();
@@ -406,6 +406,24 @@ mod tests {
         for mut wrong in [untold, stolen, other] {
             let error = upgrade.switched(ADDR, &mut wrong).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::HttpUpgradeFailed);
+        }
+    }
+
+    #[test]
+    fn an_upstream_can_be_asked_in_one_form_after_another_in_the_other() {
+        let mut request = handshake();
+        let upgrade = of(&mut request).unwrap().unwrap();
+        for _ in 0..2 {
+            upgrade.ask_http2(&mut request);
+            assert_eq!(request.method(), Method::CONNECT);
+            assert!(!request.headers().contains_key("sec-websocket-key"));
+            assert!(!request.headers().contains_key("connection"));
+            upgrade.ask_http1(&mut request);
+            assert_eq!(request.method(), Method::GET);
+            assert_eq!(request.headers()["sec-websocket-key"], KEY);
+            assert_eq!(request.headers()["connection"], "upgrade");
+            assert_eq!(request.headers()["upgrade"], "websocket");
+            assert!(request.extensions().get::<Protocol>().is_none());
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Key(HeaderValue);
 impl Key {
     /// A new one. It is no secret: it only keeps a server that knows nothing of WebSocket, or a
     /// cache, from seeming to agree (RFC 6455 §10.3 does not count it among what must be strong).
-    fn random() -> Self {
+    pub(crate) fn random() -> Self {
         let nonce: [u8; 16] = fastrand::u128(..).to_ne_bytes();
         let mut text = [0; 24];
         BASE64.encode_mut(&nonce, &mut text);
@@ -76,10 +76,9 @@ pub(crate) fn is_token(protocol: &[u8]) -> bool {
     protocol.trim_ascii().eq_ignore_ascii_case(TOKEN.as_bytes())
 }
 
-/// Makes an HTTP/1.1 handshake of an extended `CONNECT`. Returns the key to compare the answer with.
-/// Call it last: nothing must touch `Connection` afterwards.
-pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Key {
-    let key = Key::random();
+/// Makes an HTTP/1.1 handshake with `key` of an extended `CONNECT`. Call it last: nothing must touch
+/// `Connection` afterwards.
+pub(crate) fn to_http1<B>(request: &mut Request<B>, key: &Key) {
     *request.method_mut() = Method::GET;
     request.extensions_mut().remove::<Protocol>();
     let headers = request.headers_mut();
@@ -87,21 +86,26 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>) -> Key {
     headers.remove(SEC_WEBSOCKET_ACCEPT);
     headers.remove(CONTENT_LENGTH);
     headers.insert(SEC_WEBSOCKET_KEY, key.0.clone());
-    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(VERSION);
     headers.insert(CONNECTION, CONNECTION_UPGRADE);
     headers.insert(UPGRADE, WEBSOCKET);
-    key
 }
 
-/// Makes an extended `CONNECT` of an HTTP/1.1 handshake whose hop-by-hop fields are gone.
+/// Names a version where the client does not: in HTTP/2 only examples say that it must (RFC 8441
+/// §5.1).
+pub(crate) fn set_version(headers: &mut HeaderMap) {
+    headers.entry(SEC_WEBSOCKET_VERSION).or_insert(VERSION);
+}
+
+/// Makes an extended `CONNECT` of an HTTP/1.1 handshake.
 pub(crate) fn to_extended_connect<B>(request: &mut Request<B>) {
     *request.method_mut() = Method::CONNECT;
     request
         .extensions_mut()
         .insert(Protocol::from_static(TOKEN));
     let headers = request.headers_mut();
-    headers.remove(SEC_WEBSOCKET_KEY);
-    headers.remove(SEC_WEBSOCKET_ACCEPT);
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_ACCEPT] {
+        headers.remove(name);
+    }
     // hyper resets a CONNECT with a body, and a handshake has none.
     headers.remove(CONTENT_LENGTH);
 }
@@ -212,7 +216,9 @@ mod tests {
             .extension(Protocol::from_static("websocket"))
             .body(())
             .unwrap();
-        let key = to_http1(&mut request);
+        let key = Key::random();
+        set_version(request.headers_mut());
+        to_http1(&mut request, &key);
         assert_eq!(request.method(), Method::GET);
         assert_eq!(request.uri(), "http://shop.example.com/chat?room=1");
         assert!(request.extensions().get::<Protocol>().is_none());
@@ -234,13 +240,15 @@ mod tests {
             .header("sec-websocket-version", "8")
             .body(())
             .unwrap();
-        to_http1(&mut request);
+        set_version(request.headers_mut());
         assert_eq!(request.headers()["sec-websocket-version"], "8");
     }
 
     #[test]
     fn rfc8441_5_a_get_becomes_an_extended_connect_without_the_key() {
         let mut request = Request::get("http://shop.example.com/chat?room=1")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .header("sec-websocket-version", "13")
             .header("content-length", "0")

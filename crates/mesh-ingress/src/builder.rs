@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use mesh_ingress_core::ClusterDomain;
+use http::{HeaderValue, Response};
+use mesh_ingress_core::{Body, ClusterDomain, Error};
 use mesh_ingress_forward::Forwarder;
 use mesh_ingress_headers::response::ResponseHygiene;
 use mesh_ingress_headers::verdict::VerdictRules;
@@ -12,7 +12,7 @@ use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 
 use crate::mesh::Settings;
-use crate::respond::Responder;
+use crate::respond::{ErrorPage, Responder};
 use crate::{BuildError, Mesh, MeshIngress};
 
 /// Builds a [`MeshIngress`]. Everything but the routes has a default.
@@ -31,6 +31,7 @@ pub struct MeshIngressBuilder {
     response: ResponseHygiene,
     name: String,
     details: bool,
+    error_page: Option<ErrorPage>,
 }
 
 impl Default for MeshIngressBuilder {
@@ -48,6 +49,7 @@ impl Default for MeshIngressBuilder {
             response: ResponseHygiene::default(),
             name: "mesh-ingress".to_owned(),
             details: false,
+            error_page: None,
         }
     }
 }
@@ -143,6 +145,33 @@ impl MeshIngressBuilder {
         self
     }
 
+    /// Makes own error pages: gets the error and the answer that would be sent, and returns the one
+    /// to send. What identifies the gateway (`Proxy-Status`) and keeps the answer out of caches is
+    /// added afterwards. gRPC clients get theirs in `grpc-status` and are not asked about.
+    ///
+    /// The error names services and addresses: its [`kind`](Error::kind) and
+    /// [`origin`](Error::origin) are for the public, its [`report`](Error::report) is not. Default:
+    /// one line of text, with the status and the kind.
+    ///
+    /// ```
+    /// use mesh_ingress::{Body, MeshIngress};
+    ///
+    /// let builder = MeshIngress::builder().error_page(|error, response| {
+    ///     let (mut parts, _) = response.into_parts();
+    ///     let html = http::HeaderValue::from_static("text/html; charset=utf-8");
+    ///     parts.headers.insert(http::header::CONTENT_TYPE, html);
+    ///     let page = format!("<h1>{}</h1><p>Please come back later.</p>", parts.status);
+    ///     http::Response::from_parts(parts, Body::from(page))
+    /// });
+    /// ```
+    pub fn error_page(
+        mut self,
+        render: impl Fn(&Error, Response<Body>) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        self.error_page = Some(ErrorPage::new(render));
+        self
+    }
+
     /// The gateway. Within a Tokio runtime the names of all services are looked up at once;
     /// without one, on first use.
     ///
@@ -178,7 +207,7 @@ impl MeshIngressBuilder {
                 verdict: self.verdict.unwrap_or_else(|| self.mesh.verdict_rules()),
                 require_mesh: self.require_mesh,
                 response: self.response,
-                responder: Responder::new(&self.name, self.details),
+                responder: Responder::new(&self.name, self.details, self.error_page),
             },
         )
     }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, ClusterDomain, Downstream, Error};
+use mesh_ingress_core::{BoxError, ClusterDomain, Downstream, Error, ServiceRef};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
 use mesh_ingress_headers::response::ResponseHygiene;
 use mesh_ingress_headers::verdict::VerdictRules;
@@ -117,6 +117,27 @@ impl MeshIngress {
     /// pass it by.
     pub async fn sidecar_ready(&self) -> Option<Result<(), Error>> {
         doctor::sidecar_ready(&self.inner).await
+    }
+
+    /// Opens connections to each backend until `connections` are ready, so that the first requests
+    /// do not wait for DNS and handshakes. To be awaited at the start, in the runtime that serves.
+    /// Returns the services that could not be reached, each with its cause; they are tried again
+    /// with each request.
+    pub async fn warm_up(&self, connections: usize) -> Vec<(ServiceRef, Error)> {
+        let table = self.inner.table.load_full();
+        let targets = table.iter().flat_map(|(_, prepared)| prepared.targets());
+        let mut failed = Vec::new();
+        for target in targets {
+            let warmed = async {
+                let resolved = target.watch.ready().await?;
+                let reach = target.reach(&self.inner.settings.forwarder, resolved);
+                reach.pool.warm_up(connections).await
+            };
+            if let Err(error) = warmed.await {
+                failed.push((target.watch.service().clone(), error));
+            }
+        }
+        failed
     }
 
     /// How the responses of each backend came, through the mesh or past it, since the routes were

@@ -172,14 +172,14 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends it off.
-    pub(crate) fn forward(self, inner: &Inner, upstream: Upstream) -> (Forwarding, Sent) {
-        let upstream = upstream.protocol(self.target.protocol);
-        let pool = inner.settings.forwarder.pool(&upstream);
+    pub(crate) fn forward(self, inner: &Inner, resolved: Upstream) -> (Forwarding, Sent) {
+        let reach = self.target.reach(&inner.settings.forwarder, resolved);
+        let forwarding = reach.pool.send(self.request, &self.options);
         let sent = Sent {
             target: self.target,
-            upstream,
+            reach,
             public: self.public,
         };
-        (pool.send(self.request, &self.options), sent)
+        (forwarding, sent)
     }
 }

@@ -1,5 +1,8 @@
 //! The one place where an error becomes an answer.
 
+use std::fmt;
+use std::sync::Arc;
+
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
 };
@@ -45,14 +48,36 @@ impl Dialect {
 pub(crate) struct Responder {
     name: String,
     details: bool,
+    page: Option<ErrorPage>,
     failures: Failures,
 }
 
+/// Makes own error pages of ours.
+#[derive(Clone)]
+pub(crate) struct ErrorPage(Arc<Render>);
+
+type Render = dyn Fn(&Error, Response<Body>) -> Response<Body> + Send + Sync;
+
+impl ErrorPage {
+    pub(crate) fn new(
+        render: impl Fn(&Error, Response<Body>) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(render))
+    }
+}
+
+impl fmt::Debug for ErrorPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ErrorPage")
+    }
+}
+
 impl Responder {
-    pub(crate) fn new(name: &str, details: bool) -> Self {
+    pub(crate) fn new(name: &str, details: bool, page: Option<ErrorPage>) -> Self {
         Self {
             name: name.to_owned(),
             details,
+            page,
             failures: Failures::default(),
         }
     }
@@ -61,17 +86,23 @@ impl Responder {
     pub(crate) fn respond(&self, dialect: Dialect, error: &Error) -> Response<ResponseBody> {
         self.failures.log(error);
         let status = status(error);
-        let mut response = match dialect {
-            Dialect::Http => http_answer(status, error),
-            Dialect::Grpc => grpc_answer(status, error),
+        let mut response = match (dialect, &self.page) {
+            (Dialect::Http, None) => http_answer(status, error),
+            (Dialect::Http, Some(page)) => (page.0)(error, http_answer(status, error)),
+            (Dialect::Grpc, _) => grpc_answer(status, error),
         };
+        let status = response.status();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, NO_STORE);
         if let Ok(value) = HeaderValue::from_str(&self.proxy_status(error)) {
             headers.insert(PROXY_STATUS, value);
         }
-        if error.kind() == ErrorKind::ConnectionLimitReached {
-            headers.insert(RETRY_AFTER, RETRY_SOON);
+        let passes = matches!(
+            error.kind(),
+            ErrorKind::ConnectionLimitReached | ErrorKind::DestinationUnavailable
+        );
+        if passes && status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.entry(RETRY_AFTER).or_insert(RETRY_SOON);
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
@@ -81,7 +112,7 @@ impl Responder {
         if dialect == Dialect::Http && malformed {
             headers.insert(CONNECTION, CLOSE);
         }
-        response
+        response.map(ResponseBody::from)
     }
 
     /// The answer of a route that has no backend but a status.
@@ -165,17 +196,17 @@ pub(crate) fn redirect(
     Ok(response)
 }
 
-fn http_answer(status: StatusCode, error: &Error) -> Response<ResponseBody> {
+fn http_answer(status: StatusCode, error: &Error) -> Response<Body> {
     let text = format!("{status} ({})\n", error.kind());
-    let mut response = Response::new(ResponseBody::from(Body::from(text)));
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
 }
 
 /// A gRPC "trailers-only" response.
-fn grpc_answer(status: StatusCode, error: &Error) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
+fn grpc_answer(status: StatusCode, error: &Error) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from_static(grpc_code(status)));

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::Response;
-use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Upstream, Verdict};
+use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Verdict};
 use mesh_ingress_forward::ResponseBody;
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
 use crate::mesh::Inner;
-use crate::table::Target;
+use crate::table::{Reach, Target};
 
 /// What is remembered of a request for its response.
 pub(crate) struct Sent {
     pub(crate) target: Arc<Target>,
-    pub(crate) upstream: Upstream,
+    /// Where it was sent.
+    pub(crate) reach: Arc<Reach>,
     /// What the client called this gateway, if the upstream was told something else.
     pub(crate) public: Option<PublicIdentity>,
 }
@@ -112,7 +113,12 @@ impl Sent {
         let status = response.status();
         let headers = response.headers_mut();
         if let (Some(public), Some(said)) = (&self.public, &self.target.vhost) {
-            restore(headers, said, self.upstream.addresses(), public);
+            restore(
+                headers,
+                said,
+                self.reach.pool.upstream().addresses(),
+                public,
+            );
         }
         settings.response.apply(status, headers);
         response.extensions_mut().insert(verdict);
@@ -120,7 +126,7 @@ impl Sent {
     }
 
     fn addr(&self) -> SocketAddr {
-        self.upstream.addr()
+        self.reach.pool.upstream().addr()
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use mesh_ingress_core::{Protocol, ServiceRef, Vhost, VhostPolicy};
+use mesh_ingress_core::{Protocol, ServiceRef, Upstream, Vhost, VhostPolicy};
+use mesh_ingress_forward::{Forwarder, UpstreamPool};
 use mesh_ingress_resolve::Watch;
 use mesh_ingress_route::{Backend, Route, RouteError, RouteTable};
 
@@ -31,6 +33,37 @@ pub(crate) struct Target {
     pub(crate) dst_override: Option<HeaderValue>,
     pub(crate) protocol: Protocol,
     pub(crate) verdicts: Verdicts,
+    /// Where it was when it was last asked for.
+    reach: ArcSwapOption<Reach>,
+}
+
+/// A backend's address, and the connections to it.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    resolved: Upstream,
+    pub(crate) pool: UpstreamPool,
+}
+
+impl Target {
+    /// The connections to where the backend is now. Those to where it was before are closed when
+    /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
+    /// whoever has that address next.
+    pub(crate) fn reach(&self, forwarder: &Forwarder, resolved: Upstream) -> Arc<Reach> {
+        let before = self.reach.load_full();
+        if let Some(reach) = &before
+            && reach.resolved == resolved
+        {
+            return Arc::clone(reach);
+        }
+        let upstream = resolved.clone().protocol(self.protocol);
+        let pool = forwarder.pool(&upstream);
+        let reach = Arc::new(Reach { resolved, pool });
+        self.reach.store(Some(Arc::clone(&reach)));
+        if let Some(before) = before {
+            before.pool.drain();
+        }
+        reach
+    }
 }
 
 /// Prepares routes. Services that several routes share are watched once.
@@ -63,6 +96,7 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
         },
         protocol: backend.get_protocol(),
         verdicts: Verdicts::default(),
+        reach: ArcSwapOption::empty(),
     }
 }
 

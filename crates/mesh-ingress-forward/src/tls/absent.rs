@@ -1,11 +1,9 @@
 //! What stands in for TLS where this crate is built without it: a refusal.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use mesh_ingress_core::{Error, Tls};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::pool::Pool;
 use crate::stream::Stream;
@@ -21,11 +19,7 @@ impl Handshake {
         Err(Failure::NotBuilt { addr }.into_error())
     }
 
-    pub(crate) async fn run(
-        self,
-        _: TcpStream,
-        _: Option<(Instant, Duration)>,
-    ) -> Result<Stream, Error> {
+    pub(crate) async fn run(self, _: TcpStream) -> Result<Stream, Error> {
         match self.0 {}
     }
 }

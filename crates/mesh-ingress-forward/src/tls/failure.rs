@@ -1,8 +1,6 @@
 //! What goes wrong with TLS, in words that name the likely cause.
 
 use std::net::SocketAddr;
-#[cfg(feature = "tls")]
-use std::time::Duration;
 
 use mesh_ingress_core::{Error, ErrorKind};
 
@@ -40,11 +38,6 @@ pub(crate) enum Failure {
         "TLS with {addr} as {name:?}: it did not choose HTTP/2 (ALPN \"h2\"): does this port speak it?"
     )]
     NotHttp2 { addr: SocketAddr, name: String },
-    #[cfg(feature = "tls")]
-    #[error(
-        "{addr} took the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
-    )]
-    Timeout { addr: SocketAddr, timeout: Duration },
 }
 
 impl Failure {
@@ -62,8 +55,6 @@ impl Failure {
             Self::Tls { kind, .. } => *kind,
             #[cfg(feature = "tls")]
             Self::NotHttp2 { .. } => ErrorKind::TlsProtocolError,
-            #[cfg(feature = "tls")]
-            Self::Timeout { .. } => ErrorKind::ConnectionTimeout,
         };
         Error::new(kind, self).retryable()
     }

@@ -1,12 +1,10 @@
 //! From a TCP connection to a TLS one.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use mesh_ingress_core::{Error, Protocol, Tls};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::pool::Pool;
@@ -63,25 +61,7 @@ impl Handshake {
         }
     }
 
-    /// Makes it, until a moment at the latest: that is so long after connecting began.
-    pub(crate) async fn run(
-        self,
-        tcp: TcpStream,
-        until: Option<(Instant, Duration)>,
-    ) -> Result<Stream, Error> {
-        let Some((until, timeout)) = until else {
-            return self.run_to_end(tcp).await;
-        };
-        let addr = tcp.peer_addr().unwrap_or(self.peer.addr);
-        // The caller has a timeout of its own, over all of connecting; but here it is known what
-        // took so long.
-        match tokio::time::timeout_at(until, self.run_to_end(tcp)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Failure::Timeout { addr, timeout }.into_error()),
-        }
-    }
-
-    async fn run_to_end(mut self, tcp: TcpStream) -> Result<Stream, Error> {
+    pub(crate) async fn run(mut self, tcp: TcpStream) -> Result<Stream, Error> {
         // Of several addresses it is known only now which one it is.
         self.peer.addr = tcp.peer_addr().unwrap_or(self.peer.addr);
         let generation = self.client.current();

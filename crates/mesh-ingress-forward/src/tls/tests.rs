@@ -23,7 +23,7 @@ async fn connect(client: &TlsClient, origin: &Origin, protocol: Protocol) -> Res
     let tls = Tls::default().with_server_name(NAME);
     let handshake = Handshake::with(client, origin.addr(), &tls, protocol)?;
     let tcp = TcpStream::connect(origin.addr()).await.unwrap();
-    handshake.run(tcp, None).await
+    handshake.run(tcp).await
 }
 
 #[tokio::test]
