@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use http::Request;
 use http_body_util::BodyExt;
-use mesh_ingress_core::{ErrorKind, Protocol};
+use mesh_ingress_core::{Body, ErrorKind, Protocol, Upstream};
 use mesh_ingress_forward::Forwarder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{read, send};
 use crate::tls_origin::{Ca, Origin, Server, ServerStream, head};
-use crate::{fail, forwarder, https, https_over, reopening, trusting};
+use crate::{fail, forwarder, get, https, https_over, reopening, trusting};
 
 /// Answers with a body that ends with the connection.
 async fn answer(stream: &mut ServerStream, head_and_body: &[u8]) {
@@ -141,28 +142,50 @@ async fn a_port_that_hangs_up() {
     assert!(report.contains("does this port speak TLS"), "{report}");
 }
 
-#[tokio::test]
-async fn a_handshake_that_hangs() {
-    let (sender, mut begun) = mpsc::unbounded_channel();
+/// Reads what comes, says nothing, and tells when so much has come.
+async fn silent(after: usize) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (sender, begun) = mpsc::unbounded_channel();
     let addr = no_tls(move |mut stream| {
         let sender = sender.clone();
         async move {
-            stream.read_u8().await.unwrap();
+            stream.read_exact(&mut vec![0; after]).await.unwrap();
             sender.send(()).unwrap();
             std::future::pending::<()>().await;
         }
-    })
-    .await;
+    });
+    (addr.await, begun)
+}
+
+async fn overdue(request: Request<Body>, mut begun: mpsc::UnboundedReceiver<()>) -> String {
     let forwarder = Forwarder::builder()
         .tls_profile("default", trusting(&Ca::new()))
         .connect_timeout(Duration::from_secs(3600))
         .build();
-    let failed = tokio::spawn(async move { fail(&forwarder, https(addr)).await });
+    let failed = tokio::spawn(async move { fail(&forwarder, request).await });
     begun.recv().await.unwrap();
     // From here on the clock runs to whatever is waited for.
     tokio::time::pause();
     let (error, report) = failed.await.unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
     assert!(error.may_retry(), "nothing was sent");
-    assert!(report.contains("TLS handshake"), "{report}");
+    report
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs() {
+    let (addr, begun) = silent(1).await;
+    let report = overdue(https(addr), begun).await;
+    assert!(
+        report.contains("did not finish the TLS handshake"),
+        "{report}"
+    );
+}
+
+/// The timeout is over all of connecting: a port that takes the preface and is silent hangs, too.
+#[tokio::test]
+async fn a_preface_that_hangs() {
+    let (addr, begun) = silent(b"PRI * HTTP/2.0".len()).await;
+    let upstream = Upstream::new(addr).protocol(Protocol::Http2);
+    let report = overdue(get(upstream), begun).await;
+    assert!(report.contains("did not begin to speak HTTP/2"), "{report}");
 }
