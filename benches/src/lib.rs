@@ -1,1 +1,8 @@
-//! Nothing to see here: the programs of this package are its targets.
+//! What the programs of this package share: the side-by-side harness and the gates. See its README.
+
+mod side_by_side;
+
+pub use side_by_side::{gates, main};
+
+/// What went wrong, for whoever started the program.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

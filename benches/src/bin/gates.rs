@@ -1,0 +1,5 @@
+//! What a request may cost at most, counted and not timed: `gates`, `gates --record`.
+
+fn main() -> Result<(), mesh_ingress_benches::BoxError> {
+    mesh_ingress_benches::gates(std::env::args().skip(1))
+}

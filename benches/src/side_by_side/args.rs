@@ -1,0 +1,111 @@
+//! The command line: a few words, read by hand.
+
+use std::path::PathBuf;
+
+use crate::BoxError;
+
+use super::scenario::{SCENARIOS, Scenario};
+use super::subject::Kind;
+
+pub(crate) const HELP: &str = "\
+mesh-ingress beside other proxies, in one run
+
+usage: side-by-side WHAT… [OPTION…]
+
+what:
+  s1 s2 s3 s4 s5a s5b s6 s7 s8 s9 s10 s11
+                  a scenario, or several
+  all             all of them, then syscalls
+  syscalls        system calls a request, in S1's load
+  instructions    user-space instructions a request, by callgrind
+  report          draw the tables and the chart again from the rows that are kept
+  build           build the gateway and the peers, and no more
+
+options:
+  --rounds N      how often each proxy gets its turn [default: 5]
+  --seconds N     how long a turn is [default: 2]
+  --only A,B      these proxies: ours, nginx, haproxy, envoy, pingora, axum-reverse-proxy,
+                  legacy-client, floor-hyper, floor-bytes
+  --ours FILE     this gateway, instead of building it
+  --envoy FILE    this Envoy, instead of the one that .ci/install-real-parts installs
+  --no-build      take what was built before
+  --keep          replace the rows in benches/results, the tables in benches/README.md and the chart";
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Build,
+    Report,
+    Scenarios(Vec<&'static Scenario>),
+    Syscalls,
+    Instructions,
+}
+
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) command: Command,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: u64,
+    pub(crate) only: Vec<Kind>,
+    pub(crate) ours: Option<PathBuf>,
+    pub(crate) envoy: Option<PathBuf>,
+    pub(crate) build: bool,
+    pub(crate) keep: bool,
+    /// Everything was asked for.
+    pub(crate) all: bool,
+}
+
+impl Args {
+    pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, BoxError> {
+        let mut parsed = Self {
+            command: Command::Help,
+            rounds: 5,
+            seconds: 2,
+            only: Vec::new(),
+            ours: None,
+            envoy: None,
+            build: true,
+            keep: false,
+            all: false,
+        };
+        let mut scenarios = Vec::new();
+        let mut args = args.peekable();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
+            match arg.as_str() {
+                "--rounds" => parsed.rounds = value()?.parse::<usize>()?.max(1),
+                "--seconds" => parsed.seconds = value()?.parse::<u64>()?.max(1),
+                "--only" => {
+                    for name in value()?.split(',') {
+                        parsed.only.push(Kind::parse(name)?);
+                    }
+                }
+                "--ours" => parsed.ours = Some(std::path::absolute(value()?)?),
+                "--envoy" => parsed.envoy = Some(std::path::absolute(value()?)?),
+                "--no-build" => parsed.build = false,
+                "--keep" => parsed.keep = true,
+                "-h" | "--help" => return Ok(parsed),
+                "build" => parsed.command = Command::Build,
+                "report" => parsed.command = Command::Report,
+                "syscalls" => parsed.command = Command::Syscalls,
+                "instructions" => parsed.command = Command::Instructions,
+                "all" => {
+                    parsed.all = true;
+                    scenarios.extend(&SCENARIOS);
+                }
+                other => match SCENARIOS.iter().find(|scenario| scenario.id == other) {
+                    Some(scenario) => scenarios.push(scenario),
+                    None => return Err(format!("unknown: {other}\n\n{HELP}").into()),
+                },
+            }
+        }
+        if !scenarios.is_empty() {
+            parsed.command = Command::Scenarios(scenarios);
+        }
+        Ok(parsed)
+    }
+
+    pub(crate) fn wants(&self, kind: Kind) -> bool {
+        self.only.is_empty() || self.only.contains(&kind)
+    }
+}

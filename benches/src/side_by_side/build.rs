@@ -1,0 +1,91 @@
+//! Building what is compared.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::BoxError;
+
+use super::args::Args;
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    let benches = Path::new(env!("CARGO_MANIFEST_DIR"));
+    benches.parent().unwrap_or(benches).to_path_buf()
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The gateway as it is shipped.
+pub(crate) fn ours(args: &Args) -> Result<PathBuf, BoxError> {
+    if let Some(ours) = &args.ours {
+        return Ok(ours.clone());
+    }
+    gateway(args.build)
+}
+
+/// The gateway as it is shipped, built if need be.
+pub(crate) fn gateway(build: bool) -> Result<PathBuf, BoxError> {
+    if build {
+        cargo(&[
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "mesh-ingress-gateway",
+        ])?;
+    }
+    built(target().join("release/mesh-ingress"))
+}
+
+/// The peers and floors from the registry, in one program.
+pub(crate) fn peers(args: &Args) -> Result<PathBuf, BoxError> {
+    let target = target().join("peers");
+    if args.build {
+        let manifest = root().join("benches/peers/Cargo.toml");
+        cargo(&[
+            "build",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            &manifest.to_string_lossy(),
+            "--target-dir",
+            &target.to_string_lossy(),
+        ])?;
+    }
+    built(target.join("release/mesh-ingress-bench-peers"))
+}
+
+/// Envoy, from where `.ci/install-real-parts` puts it.
+pub(crate) fn envoy(args: &Args) -> Result<PathBuf, BoxError> {
+    let envoy = args.envoy.clone();
+    let envoy = envoy.unwrap_or_else(|| target().join("real-parts/envoy"));
+    built(envoy).map_err(|error| format!("{error}; .ci/install-real-parts installs it").into())
+}
+
+pub(crate) fn all(args: &Args) -> Result<(), BoxError> {
+    for program in [ours(args)?, peers(args)?, envoy(args)?] {
+        println!("{}", program.display());
+    }
+    Ok(())
+}
+
+fn cargo(args: &[&str]) -> Result<(), BoxError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(args)
+        .current_dir(root())
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo {} failed", args.join(" ")).into()),
+    }
+}
+
+fn built(program: PathBuf) -> Result<PathBuf, BoxError> {
+    match program.exists() {
+        true => Ok(program),
+        false => Err(format!("there is no {}", program.display()).into()),
+    }
+}

@@ -1,0 +1,249 @@
+//! What is counted, not timed: system calls and instructions.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::BoxError;
+
+use super::args::Args;
+use super::engine::{self, Pace};
+use super::lab::Lab;
+use super::loads::Load;
+use super::machine::{self, LOAD_CORE, PROXY_CORE};
+use super::process::{self, Running};
+use super::report;
+use super::rows::{self, Row};
+use super::run::setup;
+use super::scenario::{Scenario, by_id};
+use super::subject::{Kind, Programs, Setup, Subject};
+
+/// How often a count is taken.
+const TIMES: usize = 3;
+
+fn s1() -> Result<&'static Scenario, BoxError> {
+    by_id("s1").ok_or_else(|| "there is no S1".into())
+}
+
+fn wanted(all: impl IntoIterator<Item = Kind>, args: &Args) -> Vec<Kind> {
+    all.into_iter().filter(|kind| args.wants(*kind)).collect()
+}
+
+fn row(scenario: &str, kind: Kind, round: usize, requests: u64, count: f64) -> Row {
+    eprintln!(
+        "  round {round} {:<20} {count:>10.2} a request",
+        kind.name()
+    );
+    Row {
+        date: machine::date(),
+        machine: machine::kind(),
+        scenario: scenario.to_owned(),
+        subject: kind.name().to_owned(),
+        round,
+        requests,
+        seconds: 0.0,
+        cpu_us: 0.0,
+        p50_us: None,
+        p99_us: None,
+        rss_kib: 0,
+        count: Some(count),
+    }
+}
+
+fn finish(scenario: &str, rows: &[Row], args: &Args) -> Result<(), BoxError> {
+    println!("\n{}", report::scenario(scenario, rows));
+    if args.keep {
+        rows::write(&rows::kept(), scenario, rows)?;
+        report::from_kept()?;
+    }
+    Ok(())
+}
+
+/// System calls a request, in the load of S1.
+pub(crate) fn syscalls(args: &Args) -> Result<(), BoxError> {
+    let kinds = wanted(s1()?.subjects.iter().map(|subject| subject.kind), args);
+    let programs = Programs::find(args, &kinds)?;
+    machine::prepare()?;
+    syscalls_with(&programs, args)
+}
+
+pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxError> {
+    eprintln!("\nsystem calls");
+    let scenario = s1()?;
+    let lab = Lab::start(&LOAD_CORE.to_string(), false)?;
+    let counter = Counter::choose();
+    let mut rows = Vec::new();
+    for kind in wanted(scenario.subjects.iter().map(|subject| subject.kind), args) {
+        let setup = setup(scenario, &Subject::of(kind), &lab)?;
+        let running = programs.start(kind, &setup, &PROXY_CORE.to_string())?;
+        let cores = LOAD_CORE.to_string();
+        let load = || Load::Get("/1k").run(setup.listen, false, 1, &cores, &lab.dir);
+        load()?;
+        for round in 1..=TIMES {
+            let (calls, report) = counter.count(&running, &lab, load)?;
+            let each = calls as f64 / report.requests as f64;
+            rows.push(row("syscalls", kind, round, report.requests, each));
+        }
+    }
+    finish("syscalls", &rows, args)
+}
+
+/// What counts system calls.
+#[derive(Clone, Copy, Debug)]
+enum Counter {
+    /// A counter in the kernel: next to no disturbance.
+    Perf,
+    /// Stops the program at each call, which makes it slower and its batches larger.
+    Strace,
+}
+
+impl Counter {
+    fn choose() -> Self {
+        let mut perf = Command::new("perf");
+        perf.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "true"]);
+        match process::output(&mut perf) {
+            Ok(_) => Self::Perf,
+            Err(_) => {
+                eprintln!("  perf cannot count system calls here: strace, which disturbs");
+                Self::Strace
+            }
+        }
+    }
+
+    fn count<T>(
+        self,
+        running: &Running,
+        lab: &Lab,
+        load: impl FnOnce() -> Result<T, BoxError>,
+    ) -> Result<(u64, T), BoxError> {
+        let pids: Vec<String> = running.pids().iter().map(u32::to_string).collect();
+        let file = lab.dir.join("calls");
+        let program = match self {
+            Self::Perf => "perf",
+            Self::Strace => "strace",
+        };
+        let mut command = process::on_cores(&LOAD_CORE.to_string(), program);
+        match self {
+            Self::Perf => command
+                .args([
+                    "stat",
+                    "-x,",
+                    "-e",
+                    "raw_syscalls:sys_enter",
+                    "-p",
+                    &pids.join(","),
+                ])
+                .arg("-o")
+                .arg(&file),
+            Self::Strace => {
+                command
+                    .args(["-f", "-c"])
+                    .args(pids.iter().flat_map(|pid| ["-p", pid]));
+                command.arg("-o").arg(&file)
+            }
+        };
+        let mut counter = Running::start("counter", &mut command, &lab.dir)?;
+        // Neither says when it has begun. The load of a second forgives a late one; what it leaves
+        // out is next to nothing.
+        thread::sleep(Duration::from_millis(300));
+        let report = load()?;
+        counter.stop(Signal::INT, Duration::from_secs(5));
+        let text = fs::read_to_string(&file)?;
+        let calls = match self {
+            Self::Perf => text.lines().find(|line| line.contains("sys_enter")),
+            Self::Strace => text.lines().find(|line| line.ends_with("total")),
+        };
+        let calls = calls.and_then(|line| match self {
+            Self::Perf => line.split(',').next(),
+            Self::Strace => line.split_whitespace().nth(3),
+        });
+        let log = counter.log();
+        let calls = calls.and_then(|calls| calls.parse().ok());
+        Ok((
+            calls.ok_or_else(|| format!("{program} counted nothing: {text}{log}"))?,
+            report,
+        ))
+    }
+}
+
+/// User-space instructions a request, by callgrind.
+pub(crate) fn instructions(args: &Args) -> Result<(), BoxError> {
+    let default = [Kind::Ours, Kind::FloorHyper];
+    let kinds = if args.only.is_empty() {
+        default.to_vec()
+    } else {
+        args.only.clone()
+    };
+    let programs = Programs::find(args, &kinds)?;
+    machine::prepare()?;
+    eprintln!("\ninstructions");
+    let mut rows = Vec::new();
+    for round in 1..=TIMES {
+        for kind in &kinds {
+            let (requests, count) = instructions_of(&programs, *kind, 8)?;
+            rows.push(row("instructions", *kind, round, requests, count));
+        }
+    }
+    finish("instructions", &rows, args)
+}
+
+/// Requests, and instructions each: two runs of different length, so that starting does not count.
+pub(crate) fn instructions_of(
+    programs: &Programs,
+    kind: Kind,
+    connections: usize,
+) -> Result<(u64, f64), BoxError> {
+    const SHORT: u64 = 1000;
+    const LONG: u64 = 4000;
+    let lab = Lab::start(&LOAD_CORE.to_string(), false)?;
+    let scenario = s1()?;
+    let run = |requests| -> Result<u64, BoxError> {
+        let setup = setup(scenario, &Subject::of(kind), &lab)?;
+        under_callgrind(programs, kind, &setup, connections, requests)
+    };
+    let (short, long) = (run(SHORT)?, run(LONG)?);
+    let requests = LONG - SHORT;
+    Ok((
+        requests,
+        long.saturating_sub(short) as f64 / requests as f64,
+    ))
+}
+
+fn under_callgrind(
+    programs: &Programs,
+    kind: Kind,
+    setup: &Setup<'_>,
+    connections: usize,
+    requests: u64,
+) -> Result<u64, BoxError> {
+    let (program, args) = programs.command(kind, setup)?;
+    let file = setup
+        .lab
+        .dir
+        .join(format!("callgrind.{}", setup.listen.port()));
+    let mut command = process::on_cores(&PROXY_CORE.to_string(), "valgrind");
+    command.arg("--tool=callgrind");
+    command.arg(format!("--callgrind-out-file={}", file.display()));
+    command.arg(program).args(args);
+    if kind == Kind::Nginx {
+        command.args(["-g", "master_process off;"]);
+    }
+    let mut running = Running::start("callgrind", &mut command, &setup.lab.dir)?;
+    let patience = Duration::from_secs(60);
+    running.wait_until(patience, || {
+        engine::run(setup.listen, 1, Pace::Count(1)).map(drop)
+    })?;
+    engine::run(setup.listen, connections, Pace::Count(requests))?;
+    running.stop(Signal::TERM, patience);
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let total = text.lines().find_map(|line| {
+        let rest = line
+            .strip_prefix("totals:")
+            .or_else(|| line.strip_prefix("summary:"))?;
+        rest.split_whitespace().next()?.parse().ok()
+    });
+    total.ok_or_else(|| format!("callgrind counted nothing: {}", running.log()).into())
+}

@@ -1,0 +1,51 @@
+//! What was set out for.
+
+/// Ours to be at most `limit` × a peer's CPU time a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    pub(crate) scenario: &'static str,
+    pub(crate) ours: &'static str,
+    pub(crate) against: &'static str,
+    pub(crate) limit: f64,
+}
+
+const fn goal(scenario: &'static str, against: &'static str, limit: f64) -> Goal {
+    Goal {
+        scenario,
+        ours: "ours",
+        against,
+        limit,
+    }
+}
+
+pub(crate) const RATIOS: [Goal; 12] = [
+    goal("s1", "nginx", 0.95),
+    goal("s1", "haproxy", 0.95),
+    goal("s1", "envoy", 0.50),
+    goal("s1", "pingora", 0.58),
+    goal("s1", "legacy-client", 0.75),
+    goal("s2", "nginx", 0.95),
+    goal("s3", "nginx", 0.60),
+    goal("s4", "nginx", 0.85),
+    goal("s5a", "nginx", 0.80),
+    goal("s5b", "envoy", 0.90),
+    goal("s8", "nginx", 1.00),
+    Goal {
+        ours: "ours 1000",
+        ..goal("s10", "ours", 1.03)
+    },
+];
+
+/// KiB a connection that does nothing.
+pub(crate) const IDLE_KIB: f64 = 12.0;
+/// System calls a request.
+pub(crate) const SYSCALLS: f64 = 4.2;
+/// User-space instructions a request, to those of the floor on hyper.
+pub(crate) const INSTRUCTIONS: f64 = 1.10;
+
+pub(crate) fn of(scenario: &str, ours: &str, against: &str) -> Option<f64> {
+    let goal = RATIOS
+        .iter()
+        .find(|goal| goal.scenario == scenario && goal.ours == ours && goal.against == against);
+    goal.map(|goal| goal.limit)
+}

@@ -1,0 +1,200 @@
+//! What stands around the proxies: the origin, cluster DNS, a place for files.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use mesh_ingress::{ClusterDomain, ServiceRef};
+use mesh_ingress_testkit::DnsServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Runtime;
+
+use crate::BoxError;
+
+use super::configs;
+use super::process::{self, Running};
+
+/// The ClusterIP of the one Service.
+pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 7);
+/// What clients ask for.
+pub(crate) const PUBLIC_HOST: &str = "shop.example.com";
+/// What the origin must be told.
+pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
+/// Routes and Services of S10.
+pub(crate) const MANY: usize = 1000;
+
+/// The surroundings of one scenario.
+pub(crate) struct Lab {
+    pub(crate) dir: PathBuf,
+    pub(crate) dns: SocketAddr,
+    /// HTTP/1.1.
+    pub(crate) origin: SocketAddr,
+    /// HTTP/2 without TLS.
+    pub(crate) origin_h2: SocketAddr,
+    /// Upgrades, then sends back what it gets.
+    pub(crate) echo: SocketAddr,
+    _nginx: Running,
+    _dns: DnsServer,
+    /// Runs DNS and the echo origin, on a thread beside the load.
+    _runtime: Runtime,
+}
+
+impl Lab {
+    /// Starts everything; the origin on `cores`, at the addresses of all Services if `many`.
+    pub(crate) fn start(cores: &str, many: bool) -> Result<Self, BoxError> {
+        let dir = temporary()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let origin = SocketAddr::from((CLUSTER_IP, free_port(CLUSTER_IP)?));
+        let origin_h2 = SocketAddr::from((CLUSTER_IP, free_port(CLUSTER_IP)?));
+        let echo = SocketAddr::from((CLUSTER_IP, free_port(CLUSTER_IP)?));
+
+        fs::write(dir.join("64k"), vec![b'x'; 64 * 1024])?;
+        fs::write(dir.join("1m"), vec![b'x'; 1024 * 1024])?;
+        let addresses = if many {
+            (0..MANY).map(address_of).collect()
+        } else {
+            Vec::new()
+        };
+        let conf = configs::origin(&dir, origin, origin_h2, &addresses);
+        let conf_file = dir.join("origin.conf");
+        fs::write(&conf_file, conf)?;
+        let mut command = process::on_cores(cores, "nginx");
+        command
+            .arg("-c")
+            .arg(&conf_file)
+            .arg("-p")
+            .arg(&dir)
+            .args(["-e", "stderr"]);
+        let mut nginx = Running::start("origin", &mut command, &dir)?;
+        nginx.wait_until(Duration::from_secs(5), || {
+            get(origin, "/1k", VHOST).map(drop)
+        })?;
+
+        let dns = runtime.block_on(DnsServer::start())?;
+        dns.set_ttl(30);
+        let domain = ClusterDomain::default();
+        let web: ServiceRef = format!("web.default:{}", origin.port()).parse()?;
+        dns.add_service(&web, &domain, CLUSTER_IP.into());
+        for (number, address) in addresses.into_iter().enumerate() {
+            let service: ServiceRef = format!("web-{number}.default:{}", origin.port()).parse()?;
+            dns.add_service(&service, &domain, address.into());
+        }
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(echo))?;
+        runtime.spawn(echo_origin(listener));
+        Ok(Self {
+            dir,
+            dns: dns.addr(),
+            origin,
+            origin_h2,
+            echo,
+            _nginx: nginx,
+            _dns: dns,
+            _runtime: runtime,
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The address of one of many Services.
+pub(crate) fn address_of(number: usize) -> Ipv4Addr {
+    let (high, low) = (number / 250, number % 250);
+    Ipv4Addr::new(127, 1, high as u8, low as u8 + 1)
+}
+
+/// A directory of this process.
+fn temporary() -> Result<PathBuf, BoxError> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("side-by-side-{}-{number}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    fs::create_dir(&dir)?;
+    Ok(dir)
+}
+
+/// A port nobody listens on, below those the kernel gives to clients: none of the thousands of
+/// connections of a run can take it away.
+pub(crate) fn free_port(address: Ipv4Addr) -> Result<u16, BoxError> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 21_000 + NEXT.fetch_add(1, Ordering::Relaxed);
+        if port > 32_000 {
+            return Err("no free port".into());
+        }
+        if TcpListener::bind((address, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+/// One GET, its whole answer; an error unless it is a 200.
+pub(crate) fn get(to: SocketAddr, path: &str, host: &str) -> Result<String, BoxError> {
+    let patience = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    match answer.starts_with("HTTP/1.1 200") {
+        true => Ok(answer),
+        false => {
+            let line = answer.lines().next().unwrap_or("nothing");
+            Err(format!("{to} answers {path} with {line:?}").into())
+        }
+    }
+}
+
+/// The same over HTTP/2, only to see whether it is a 200.
+pub(crate) fn get_h2(to: SocketAddr, dir: &Path) -> Result<(), BoxError> {
+    let mut command = process::on_cores(&super::machine::LOAD_CORE.to_string(), "h2load");
+    command.args(["-n", "1", "-c", "1", "-H"]);
+    command.arg(format!(":authority: {PUBLIC_HOST}"));
+    command.arg(format!("http://{to}/1k")).current_dir(dir);
+    match process::output(&mut command)?.contains("status codes: 1 2xx") {
+        true => Ok(()),
+        false => Err("no 200 over HTTP/2".into()),
+    }
+}
+
+/// Answers every request with an upgrade, and then says what it is told: what a WebSocket echo
+/// does as far as a proxy can see. It neither unmasks nor checks: proxies under test must not care.
+async fn echo_origin(listener: tokio::net::TcpListener) {
+    // The answer to the key of RFC 6455 §1.3, which the load sends.
+    const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(async move {
+            let mut head = Vec::with_capacity(1024);
+            while !head.ends_with(b"\r\n\r\n") {
+                if matches!(stream.read_buf(&mut head).await, Ok(0) | Err(_)) {
+                    return;
+                }
+            }
+            if stream.write_all(SWITCHING).await.is_err() {
+                return;
+            }
+            let mut buffer = vec![0; 4096];
+            while let Ok(read) = stream.read(&mut buffer).await {
+                let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                    return;
+                };
+                if stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! From rows to tables.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use crate::BoxError;
+
+use super::build;
+use super::chart;
+use super::goals::{self, RATIOS};
+use super::rows::{self, Row};
+use super::scenario::{SCENARIOS, by_id};
+use super::stats::Summary;
+
+const BEGIN: &str = "<!-- results: written by side-by-side, do not edit -->";
+const END: &str = "<!-- end of results -->";
+
+/// The rows of one subject.
+fn of<'a>(rows: &'a [Row], subject: &'a str) -> impl Iterator<Item = &'a Row> {
+    rows.iter().filter(move |row| row.subject == subject)
+}
+
+/// The subjects, in the order of the first round.
+pub(crate) fn subjects(rows: &[Row]) -> Vec<String> {
+    let mut subjects: Vec<String> = Vec::new();
+    for row in rows {
+        if !subjects.contains(&row.subject) {
+            subjects.push(row.subject.clone());
+        }
+    }
+    subjects
+}
+
+fn summary(rows: &[Row], subject: &str, figure: impl Fn(&Row) -> Option<f64>) -> Option<Summary> {
+    Summary::of(of(rows, subject).filter_map(figure))
+}
+
+/// A figure of one to that of another, round by round: what disturbs a whole round does not count.
+pub(crate) fn ratio(
+    rows: &[Row],
+    one: &str,
+    other: &str,
+    figure: impl Fn(&Row) -> Option<f64>,
+) -> Option<Summary> {
+    Summary::of(of(rows, one).filter_map(|row| {
+        let same = of(rows, other).find(|candidate| candidate.round == row.round)?;
+        let ratio = figure(row)? / figure(same)?;
+        ratio.is_finite().then_some(ratio)
+    }))
+}
+
+pub(crate) fn cpu(row: &Row) -> Option<f64> {
+    Some(row.cpu_us)
+}
+
+/// Whom a subject is compared with in tables: its like among ours.
+fn ours_for(subject: &str) -> String {
+    let suffix = subject.split_once(' ').map_or("", |(_, suffix)| suffix);
+    format!("ours {suffix}").trim_end().to_owned()
+}
+
+/// The table of one scenario.
+pub(crate) fn scenario(id: &str, rows: &[Row]) -> String {
+    match id {
+        "s6" => counted(rows, "KiB a connection", 2),
+        "syscalls" => counted(rows, "system calls a request", 2),
+        "instructions" => counted(rows, "user-space instructions a request", 0),
+        _ => timed(rows),
+    }
+}
+
+fn timed(rows: &[Row]) -> String {
+    let mut table = String::from(
+        "| | CPU a request, µs | ours : it | requests/s | p50, µs | p99, µs | RSS, MiB |\n\
+         |---|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for subject in subjects(rows) {
+        let cell = |figure: &dyn Fn(&Row) -> Option<f64>, digits: usize| {
+            let summary = summary(rows, &subject, figure);
+            summary.map_or_else(|| "–".to_owned(), |s| format!("{:.digits$}", s.median))
+        };
+        let own = ours_for(&subject);
+        let ratio = (own != subject)
+            .then(|| ratio(rows, &own, &subject, cpu))
+            .flatten();
+        let ratio = ratio.map_or_else(|| "–".to_owned(), |r| r.with_range(2));
+        let cpu = summary(rows, &subject, cpu)
+            .map(|s| s.with_range(1))
+            .unwrap_or_default();
+        let _ = writeln!(
+            table,
+            "| {subject} | {cpu} | {ratio} | {} | {} | {} | {} |",
+            cell(&|row| Some(row.rps()), 0),
+            cell(&|row| row.p50_us, 0),
+            cell(&|row| row.p99_us, 0),
+            cell(&|row| Some(row.rss_kib as f64 / 1024.0), 1),
+        );
+    }
+    table
+}
+
+fn counted(rows: &[Row], what: &str, digits: usize) -> String {
+    let mut table = format!("| | {what} | ours : it |\n|---|--:|--:|\n");
+    for subject in subjects(rows) {
+        let count = summary(rows, &subject, |row| row.count);
+        let count = count.map(|s| s.with_range(digits)).unwrap_or_default();
+        let ratio = ratio(rows, "ours", &subject, |row| row.count).filter(|_| subject != "ours");
+        let ratio = ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}", r.median));
+        let _ = writeln!(table, "| {subject} | {count} | {ratio} |");
+    }
+    table
+}
+
+/// What is known of a goal: all rounds on one side of it, or not resolved.
+fn verdict(measured: &Summary, limit: f64) -> &'static str {
+    if measured.max <= limit {
+        "met"
+    } else if measured.min > limit {
+        "**missed**"
+    } else if measured.median <= limit {
+        "not resolved (median met)"
+    } else {
+        "not resolved (median missed)"
+    }
+}
+
+fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, BoxError> {
+    let mut table = String::from("| | goal | measured | |\n|---|---|--:|---|\n");
+    let mut line = |id: &str, goal: String, measured: Option<Summary>, limit: f64, digits| {
+        let (measured, verdict) = match &measured {
+            Some(measured) => (measured.with_range(digits), verdict(measured, limit)),
+            None => ("–".to_owned(), "not measured"),
+        };
+        let _ = writeln!(table, "| {id} | {goal} | {measured} | {verdict} |");
+    };
+    for goal in RATIOS {
+        let measured = ratio(&read(goal.scenario)?, goal.ours, goal.against, cpu);
+        let text = match goal.ours {
+            "ours" => format!("≤ {:.2} × {}", goal.limit, goal.against),
+            ours => format!("{ours} ≤ {:.2} × {}", goal.limit, goal.against),
+        };
+        line(&goal.scenario.to_uppercase(), text, measured, goal.limit, 2);
+    }
+    let s6 = summary(&read("s6")?, "ours", |row| row.count);
+    line(
+        "S6",
+        format!("≤ {} KiB a connection", goals::IDLE_KIB),
+        s6,
+        goals::IDLE_KIB,
+        1,
+    );
+    let s7 = read("s7")?;
+    let added = |subject: &str| {
+        Summary::of(of(&s7, subject).filter_map(|row| {
+            let direct = of(&s7, "direct").find(|direct| direct.round == row.round)?;
+            Some(row.p50_us? - direct.p50_us?)
+        }))
+    };
+    if let Some(nginx) = added("nginx") {
+        let text = format!("adds ≤ nginx's {} µs to the p50", nginx.with_range(0));
+        line("S7", text, added("ours"), nginx.median, 0);
+    }
+    let calls = summary(&read("syscalls")?, "ours", |row| row.count);
+    line(
+        "S1",
+        format!("≤ {} system calls a request", goals::SYSCALLS),
+        calls,
+        goals::SYSCALLS,
+        2,
+    );
+    let instructions = ratio(&read("instructions")?, "ours", "floor-hyper", |row| {
+        row.count
+    });
+    line(
+        "S1",
+        format!(
+            "≤ {:.2} × the user-space instructions of floor-hyper",
+            goals::INSTRUCTIONS
+        ),
+        instructions,
+        goals::INSTRUCTIONS,
+        2,
+    );
+    Ok(table)
+}
+
+/// Writes the tables and the chart from the rows that are kept.
+pub(crate) fn from_kept() -> Result<(), BoxError> {
+    let dir = rows::kept();
+    let read = |id: &str| rows::read(&dir, id);
+    let mut text = String::new();
+    let mut dates: Vec<(String, String)> = Vec::new();
+    let mut details = String::new();
+    let extra = [
+        ("syscalls", "System calls, in the load of S1"),
+        (
+            "instructions",
+            "User-space instructions, by callgrind, 8 connections",
+        ),
+    ];
+    let titled = SCENARIOS
+        .iter()
+        .map(|scenario| (scenario.id, scenario.title));
+    for (id, title) in titled.chain(extra) {
+        let rows = read(id)?;
+        let Some(last) = rows.last() else { continue };
+        let when = (last.date.clone(), last.machine.clone());
+        if !dates.contains(&when) {
+            dates.push(when);
+        }
+        let name = if by_id(id).is_some() {
+            format!("{}: ", id.to_uppercase())
+        } else {
+            String::new()
+        };
+        let rounds = rows.iter().map(|row| row.round).max().unwrap_or(0);
+        let _ = write!(
+            details,
+            "### {name}{title}\n\n{}\n{rounds} rounds, {}. Rows: [`results/{id}.csv`](results/{id}.csv)\n\n",
+            scenario(id, &rows),
+            last.date
+        );
+    }
+    let when: Vec<String> = dates
+        .iter()
+        .map(|(date, kind)| format!("{date}, {kind}"))
+        .collect();
+    let _ = write!(
+        text,
+        "Measured: {}. Figures are medians over rounds, with the least and the greatest in brackets; \
+         ratios are taken within a round. A goal is *met* or *missed* when every round says so, and \
+         else *not resolved*.\n\n![CPU time a request of mesh-ingress, to that of others](results/chart.svg)\n\n{}\n{details}",
+        when.join("; "),
+        goals(&read)?
+    );
+    fs::write(dir.join("chart.svg"), chart::draw(&read)?)?;
+
+    let readme = build::root().join("benches/README.md");
+    let old = fs::read_to_string(&readme)?;
+    let (before, rest) = old
+        .split_once(BEGIN)
+        .ok_or("benches/README.md has no place for results")?;
+    let (_, after) = rest
+        .split_once(END)
+        .ok_or("the results in benches/README.md do not end")?;
+    Ok(fs::write(
+        readme,
+        format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", text.trim_end()),
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_when_every_round_says_so() {
+        let measured = |min, median, max| Summary { median, min, max };
+        assert_eq!(verdict(&measured(0.8, 0.9, 0.94), 0.95), "met");
+        assert_eq!(verdict(&measured(0.96, 0.97, 0.98), 0.95), "**missed**");
+        assert!(verdict(&measured(0.9, 0.94, 0.96), 0.95).starts_with("not resolved (median met"));
+    }
+
+    #[test]
+    fn likes_are_compared() {
+        assert_eq!(ours_for("nginx"), "ours");
+        assert_eq!(ours_for("nginx ×2"), "ours ×2");
+        assert_eq!(ours_for("envoy 1000"), "ours 1000");
+    }
+}

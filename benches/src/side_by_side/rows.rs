@@ -1,0 +1,129 @@
+//! The raw rows: one a turn, kept as they were measured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::BoxError;
+
+use super::build;
+
+/// One turn of one proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) date: String,
+    pub(crate) machine: String,
+    pub(crate) scenario: String,
+    pub(crate) subject: String,
+    pub(crate) round: usize,
+    pub(crate) requests: u64,
+    pub(crate) seconds: f64,
+    pub(crate) cpu_us: f64,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) rss_kib: u64,
+    /// What is counted a request or a connection, where that is the scenario's figure.
+    pub(crate) count: Option<f64>,
+}
+
+const HEAD: &str = "date,machine,scenario,subject,round,requests,seconds,cpu_us_per_request,\
+    p50_us,p99_us,rss_kib,count";
+
+impl Row {
+    pub(crate) fn rps(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    fn write(&self) -> String {
+        let number = |number: Option<f64>| number.map_or_else(String::new, |n| format!("{n:.3}"));
+        format!(
+            "{},\"{}\",{},{},{},{},{:.3},{:.4},{},{},{},{}",
+            self.date,
+            self.machine,
+            self.scenario,
+            self.subject,
+            self.round,
+            self.requests,
+            self.seconds,
+            self.cpu_us,
+            number(self.p50_us),
+            number(self.p99_us),
+            self.rss_kib,
+            number(self.count),
+        )
+    }
+
+    fn read(line: &str) -> Result<Self, BoxError> {
+        let (date, rest) = line.split_once(",\"").ok_or(line)?;
+        let (machine, rest) = rest.split_once("\",").ok_or(line)?;
+        let mut fields = rest.split(',');
+        let mut next = || fields.next().ok_or_else(|| format!("too short: {line}"));
+        let optional = |text: &str| match text {
+            "" => Ok(None),
+            text => text.parse::<f64>().map(Some),
+        };
+        Ok(Self {
+            date: date.to_owned(),
+            machine: machine.to_owned(),
+            scenario: next()?.to_owned(),
+            subject: next()?.to_owned(),
+            round: next()?.parse()?,
+            requests: next()?.parse()?,
+            seconds: next()?.parse()?,
+            cpu_us: next()?.parse()?,
+            p50_us: optional(next()?)?,
+            p99_us: optional(next()?)?,
+            rss_kib: next()?.parse()?,
+            count: optional(next()?)?,
+        })
+    }
+}
+
+/// Where the rows of a scenario are kept.
+fn file(dir: &Path, scenario: &str) -> PathBuf {
+    dir.join(format!("{scenario}.csv"))
+}
+
+pub(crate) fn kept() -> PathBuf {
+    build::root().join("benches/results")
+}
+
+pub(crate) fn write(dir: &Path, scenario: &str, rows: &[Row]) -> Result<(), BoxError> {
+    fs::create_dir_all(dir)?;
+    let mut text = format!("{HEAD}\n");
+    for row in rows {
+        text.push_str(&row.write());
+        text.push('\n');
+    }
+    Ok(fs::write(file(dir, scenario), text)?)
+}
+
+/// The rows of a scenario; none if it has never been run.
+pub(crate) fn read(dir: &Path, scenario: &str) -> Result<Vec<Row>, BoxError> {
+    let text = fs::read_to_string(file(dir, scenario)).unwrap_or_default();
+    text.lines().skip(1).map(Row::read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let row = Row {
+            date: "2026-01-02".into(),
+            machine: "2 × Processor, Model".into(),
+            scenario: "s1".into(),
+            subject: "ours ×2".into(),
+            round: 3,
+            requests: 1000,
+            seconds: 2.5,
+            cpu_us: 31.25,
+            p50_us: Some(12.5),
+            p99_us: None,
+            rss_kib: 4096,
+            count: None,
+        };
+        assert_eq!(Row::read(&row.write()).unwrap(), row);
+        assert!(Row::read("2026-01-02,\"m\",s1,ours").is_err());
+    }
+}

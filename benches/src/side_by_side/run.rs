@@ -1,0 +1,214 @@
+//! The rounds: everybody gets a turn in each, in an order that rotates.
+
+use std::time::{Duration, Instant};
+
+use crate::BoxError;
+
+use super::args::Args;
+use super::counts;
+use super::engine;
+use super::lab::Lab;
+use super::loads::{Load, Report};
+use super::machine::{self, LOAD_CORE, PROXY_CORE};
+use super::process::Running;
+use super::report;
+use super::rows::{self, Row};
+use super::scenario::Scenario;
+use super::subject::{Kind, Programs, Setup, Subject, listen};
+
+pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<(), BoxError> {
+    // What is built is built on all cores.
+    let mut kinds: Vec<Kind> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario.subjects)
+        .map(|subject| subject.kind)
+        .filter(|kind| args.wants(*kind))
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let programs = Programs::find(args, &kinds)?;
+    machine::prepare()?;
+    let begin = Instant::now();
+    for scenario in scenarios {
+        eprintln!("\n{}: {}", scenario.id, scenario.title);
+        let rows = match scenario.load {
+            Load::Idle(count) => idle(scenario, count, &programs, args)?,
+            _ => turns(scenario, &programs, args)?,
+        };
+        if args.keep {
+            rows::write(&rows::kept(), scenario.id, &rows)?;
+        }
+        println!("\n{}", report::scenario(scenario.id, &rows));
+    }
+    if args.all {
+        counts::syscalls_with(&programs, args)?;
+    }
+    eprintln!("took {:.0?}", begin.elapsed());
+    if args.keep {
+        report::from_kept()?;
+    }
+    Ok(())
+}
+
+/// A proxy that waits for its turn.
+struct Player {
+    subject: Subject,
+    running: Option<Running>,
+    address: std::net::SocketAddr,
+}
+
+pub(crate) fn setup<'a>(
+    scenario: &Scenario,
+    subject: &Subject,
+    lab: &'a Lab,
+) -> Result<Setup<'a>, BoxError> {
+    Ok(Setup {
+        lab,
+        listen: listen()?,
+        workers: subject.workers,
+        h2: scenario.load.is_h2(),
+        h2_origin: scenario.h2_origin,
+        websocket: scenario.load == Load::Echo,
+        many: subject.many,
+    })
+}
+
+fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Row>, BoxError> {
+    let both = format!("{PROXY_CORE},{LOAD_CORE}");
+    let (proxy_cores, load_cores) = match scenario.shared_cores {
+        true => (both.clone(), both),
+        false => (PROXY_CORE.to_string(), LOAD_CORE.to_string()),
+    };
+    let lab = Lab::start(&load_cores, scenario.load == Load::Hosts)?;
+    let mut players = Vec::new();
+    for subject in scenario
+        .subjects
+        .iter()
+        .filter(|subject| args.wants(subject.kind))
+    {
+        let (running, address) = if subject.kind == Kind::Direct {
+            (None, lab.origin)
+        } else {
+            let setup = setup(scenario, subject, &lab)?;
+            let running = programs.start(subject.kind, &setup, &proxy_cores)?;
+            (Some(running), setup.listen)
+        };
+        players.push(Player {
+            subject: *subject,
+            running,
+            address,
+        });
+    }
+    let load = |player: &Player, seconds| -> Result<Report, BoxError> {
+        let many = player.subject.many;
+        let report = scenario
+            .load
+            .run(player.address, many, seconds, &load_cores, &lab.dir);
+        report.map_err(|error| format!("{}: {error}", player.subject.label()).into())
+    };
+    for player in &players {
+        // Opens the connections to the origin, and fills the caches.
+        load(player, 1)?;
+    }
+    let (date, kind) = (machine::date(), machine::kind());
+    let mut rows = Vec::new();
+    for round in 0..args.rounds {
+        for turn in 0..players.len() {
+            let Some(player) = players.get((round + turn) % players.len()) else {
+                continue;
+            };
+            let cpu = || {
+                player
+                    .running
+                    .as_ref()
+                    .map(Running::cpu)
+                    .unwrap_or_default()
+            };
+            let before = cpu();
+            let report = load(player, args.seconds)?;
+            let cpu = cpu().saturating_sub(before);
+            let row = Row {
+                date: date.clone(),
+                machine: kind.clone(),
+                scenario: scenario.id.to_owned(),
+                subject: player.subject.label(),
+                round: round + 1,
+                requests: report.requests,
+                seconds: report.seconds,
+                cpu_us: cpu.as_secs_f64() * 1e6 / report.requests as f64,
+                p50_us: report.p50_us,
+                p99_us: report.p99_us,
+                rss_kib: player.running.as_ref().map_or(0, Running::rss),
+                count: None,
+            };
+            eprintln!(
+                "  round {} {:<20} {:>8.2} µs CPU a request, {:>7.0} requests/s",
+                row.round,
+                row.subject,
+                row.cpu_us,
+                row.rps()
+            );
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// Memory is not given back between turns: each begins with a new process.
+fn idle(
+    scenario: &Scenario,
+    count: usize,
+    programs: &Programs,
+    args: &Args,
+) -> Result<Vec<Row>, BoxError> {
+    let lab = Lab::start(&LOAD_CORE.to_string(), false)?;
+    let (date, kind) = (machine::date(), machine::kind());
+    let subjects: Vec<_> = scenario
+        .subjects
+        .iter()
+        .filter(|s| args.wants(s.kind))
+        .collect();
+    let mut rows = Vec::new();
+    // It hardly varies.
+    for round in 0..args.rounds.min(3) {
+        for turn in 0..subjects.len() {
+            let Some(subject) = subjects.get((round + turn) % subjects.len()) else {
+                continue;
+            };
+            let setup = setup(scenario, subject, &lab)?;
+            let running = programs.start(subject.kind, &setup, &PROXY_CORE.to_string())?;
+            // What is allocated once is not a connection's.
+            drop(engine::idle(setup.listen, 64)?);
+            let (before, cpu) = (running.rss(), running.cpu());
+            let begin = Instant::now();
+            let connections = engine::idle(setup.listen, count)
+                .map_err(|error| format!("{}: {error}", subject.label()))?;
+            let seconds = begin.elapsed().as_secs_f64();
+            // What is given back to the system a moment later is not held by an idle connection.
+            std::thread::sleep(Duration::from_secs(1));
+            let after = running.rss();
+            let row = Row {
+                date: date.clone(),
+                machine: kind.clone(),
+                scenario: scenario.id.to_owned(),
+                subject: subject.label(),
+                round: round + 1,
+                requests: connections.len() as u64,
+                seconds,
+                cpu_us: (running.cpu().saturating_sub(cpu)).as_secs_f64() * 1e6 / count as f64,
+                p50_us: None,
+                p99_us: None,
+                rss_kib: after,
+                count: Some(after.saturating_sub(before) as f64 / count as f64),
+            };
+            eprintln!(
+                "  round {} {:<20} {:>6.2} KiB a connection",
+                row.round,
+                row.subject,
+                row.count.unwrap_or_default()
+            );
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,195 @@
+//! The scenarios.
+
+use super::loads::Load;
+use super::subject::{Kind, Subject};
+
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) load: Load,
+    pub(crate) subjects: &'static [Subject],
+    /// The origin speaks HTTP/2.
+    pub(crate) h2_origin: bool,
+    /// Proxy, load and origin share two cores.
+    pub(crate) shared_cores: bool,
+}
+
+const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
+    let mut subjects = [Subject::of(Ours); N];
+    let mut next = 0;
+    while next < N {
+        subjects[next] = Subject::of(kinds[next]);
+        next += 1;
+    }
+    subjects
+}
+
+use Kind::{
+    AxumReverseProxy, Direct, Envoy, FloorBytes, FloorHyper, Haproxy, LegacyClient, Nginx, Ours,
+    Pingora,
+};
+
+const EVERYBODY: &[Subject] = &all([
+    Ours,
+    Nginx,
+    Haproxy,
+    Envoy,
+    Pingora,
+    AxumReverseProxy,
+    LegacyClient,
+    FloorHyper,
+    FloorBytes,
+]);
+
+const fn plain(
+    id: &'static str,
+    title: &'static str,
+    load: Load,
+    subjects: &'static [Subject],
+) -> Scenario {
+    Scenario {
+        id,
+        title,
+        load,
+        subjects,
+        h2_origin: false,
+        shared_cores: false,
+    }
+}
+
+pub(crate) static SCENARIOS: [Scenario; 12] = [
+    plain(
+        "s1",
+        "GET 1 KiB, 64 keep-alive connections",
+        Load::Get("/1k"),
+        EVERYBODY,
+    ),
+    plain("s2", "GET 64 KiB", Load::Get("/64k"), EVERYBODY),
+    plain("s3", "GET 1 MiB", Load::Get("/1m"), EVERYBODY),
+    plain("s4", "POST 16 KiB", Load::Post, EVERYBODY),
+    plain(
+        "s5a",
+        "HTTP/2 to HTTP/1.1, 8 connections × 8 streams",
+        Load::H2,
+        &all([
+            Ours,
+            Nginx,
+            Haproxy,
+            Envoy,
+            Pingora,
+            LegacyClient,
+            FloorHyper,
+        ]),
+    ),
+    Scenario {
+        h2_origin: true,
+        ..plain(
+            "s5b",
+            "HTTP/2 to HTTP/2, 8 connections × 8 streams",
+            Load::H2,
+            &all([Ours, Haproxy, Envoy, Pingora, LegacyClient, FloorHyper]),
+        )
+    },
+    plain(
+        "s6",
+        "memory of 10 000 idle connections",
+        Load::Idle(10_000),
+        &all([
+            Ours,
+            Nginx,
+            Haproxy,
+            Envoy,
+            Pingora,
+            AxumReverseProxy,
+            LegacyClient,
+            FloorHyper,
+        ]),
+    ),
+    plain(
+        "s7",
+        "latency at 10 000 requests a second",
+        Load::Rate(10_000),
+        &all([
+            Direct,
+            Ours,
+            Nginx,
+            Haproxy,
+            Envoy,
+            Pingora,
+            LegacyClient,
+            FloorHyper,
+            FloorBytes,
+        ]),
+    ),
+    plain(
+        "s8",
+        "a new connection for each request",
+        Load::Fresh,
+        &all([
+            Ours,
+            Nginx,
+            Haproxy,
+            Envoy,
+            Pingora,
+            AxumReverseProxy,
+            LegacyClient,
+            FloorHyper,
+        ]),
+    ),
+    Scenario {
+        shared_cores: true,
+        ..plain(
+            "s9",
+            "two workers on two cores, shared with load and origin",
+            Load::Get("/1k"),
+            &[
+                Subject::of(Ours),
+                Subject::of(Ours).workers(2),
+                Subject::of(Nginx),
+                Subject::of(Nginx).workers(2),
+                Subject::of(Haproxy),
+                Subject::of(Haproxy).workers(2),
+                Subject::of(Envoy),
+                Subject::of(Envoy).workers(2),
+                Subject::of(Pingora),
+                Subject::of(Pingora).workers(2),
+                Subject::of(FloorHyper),
+                Subject::of(FloorHyper).workers(2),
+            ],
+        )
+    },
+    plain(
+        "s10",
+        "1 000 routes to 1 000 Services, all in use, beside one of each",
+        Load::Hosts,
+        &[
+            Subject::of(Ours),
+            Subject::of(Ours).many(),
+            Subject::of(Nginx),
+            Subject::of(Nginx).many(),
+            Subject::of(Haproxy),
+            Subject::of(Haproxy).many(),
+            Subject::of(Envoy),
+            Subject::of(Envoy).many(),
+        ],
+    ),
+    plain(
+        "s11",
+        "WebSocket echo, messages of 64 octets on 64 connections",
+        Load::Echo,
+        &all([
+            Ours,
+            Nginx,
+            Haproxy,
+            Envoy,
+            Pingora,
+            AxumReverseProxy,
+            FloorBytes,
+        ]),
+    ),
+];
+
+pub(crate) fn by_id(id: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.id == id)
+}

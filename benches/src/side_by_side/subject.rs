@@ -1,0 +1,298 @@
+//! Who is compared, and how each is started.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::BoxError;
+
+use super::args::Args;
+use super::build;
+use super::lab::{self, Lab, MANY, PUBLIC_HOST, VHOST};
+use super::process::{self, Running};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Ours,
+    Nginx,
+    Haproxy,
+    Envoy,
+    Pingora,
+    AxumReverseProxy,
+    LegacyClient,
+    FloorHyper,
+    FloorBytes,
+    /// No proxy.
+    Direct,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Ours,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Envoy,
+        Self::Pingora,
+        Self::AxumReverseProxy,
+        Self::LegacyClient,
+        Self::FloorHyper,
+        Self::FloorBytes,
+        Self::Direct,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Pingora => "pingora",
+            Self::AxumReverseProxy => "axum-reverse-proxy",
+            Self::LegacyClient => "legacy-client",
+            Self::FloorHyper => "floor-hyper",
+            Self::FloorBytes => "floor-bytes",
+            Self::Direct => "direct",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| format!("there is no {name} to compare with").into())
+    }
+
+    /// Whether it does the work of a gateway, or is a floor.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::FloorHyper | Self::FloorBytes | Self::Direct)
+    }
+}
+
+/// One that takes part in a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) kind: Kind,
+    pub(crate) workers: usize,
+    /// A thousand routes to a thousand Services, not one.
+    pub(crate) many: bool,
+}
+
+impl Subject {
+    pub(crate) const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            workers: 1,
+            many: false,
+        }
+    }
+
+    pub(crate) const fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    pub(crate) const fn many(mut self) -> Self {
+        self.many = true;
+        self
+    }
+
+    /// Its name in rows and tables.
+    pub(crate) fn label(&self) -> String {
+        let mut label = self.kind.name().to_owned();
+        if self.workers > 1 {
+            label.push_str(" ×2");
+        }
+        if self.many {
+            label.push_str(" 1000");
+        }
+        label
+    }
+}
+
+/// What a proxy is told.
+pub(crate) struct Setup<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) listen: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) h2: bool,
+    pub(crate) h2_origin: bool,
+    pub(crate) websocket: bool,
+    pub(crate) many: bool,
+}
+
+impl Setup<'_> {
+    /// Where the requests are to go.
+    pub(crate) fn origin(&self) -> SocketAddr {
+        match (self.websocket, self.h2_origin) {
+            (true, _) => self.lab.echo,
+            (false, true) => self.lab.origin_h2,
+            (false, false) => self.lab.origin,
+        }
+    }
+}
+
+/// The programs, found once.
+pub(crate) struct Programs {
+    ours: Option<PathBuf>,
+    peers: Option<PathBuf>,
+    envoy: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(crate) fn find(args: &Args, kinds: &[Kind]) -> Result<Self, BoxError> {
+        use Kind as K;
+        let has = |kind| kinds.contains(&kind);
+        let from_peers = [
+            K::Pingora,
+            K::AxumReverseProxy,
+            K::LegacyClient,
+            K::FloorHyper,
+            K::FloorBytes,
+        ];
+        Ok(Self {
+            ours: has(K::Ours).then(|| build::ours(args)).transpose()?,
+            peers: from_peers
+                .into_iter()
+                .any(has)
+                .then(|| build::peers(args))
+                .transpose()?,
+            envoy: has(K::Envoy).then(|| build::envoy(args)).transpose()?,
+        })
+    }
+
+    /// The program of a proxy and its arguments; writes what files it takes.
+    pub(crate) fn command(
+        &self,
+        kind: Kind,
+        setup: &Setup<'_>,
+    ) -> Result<(OsString, Vec<OsString>), BoxError> {
+        let dir = &setup.lab.dir;
+        let name = format!("{}-{}", kind.name(), setup.listen.port());
+        let write = |suffix: &str, text: String| -> Result<OsString, BoxError> {
+            let file = dir.join(format!("{name}.{suffix}"));
+            fs::write(&file, text)?;
+            Ok(file.into())
+        };
+        let found = |program: &Option<PathBuf>| match program {
+            Some(program) => Ok(OsString::from(program)),
+            None => Err(format!("{} was not looked for", kind.name())),
+        };
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        Ok(match kind {
+            Kind::Ours => (found(&self.ours)?, ours(setup)),
+            Kind::Nginx => {
+                let conf = write("conf", super::configs::nginx(&name, setup))?;
+                let mut args = words(&["-e", "stderr", "-p"]);
+                args.extend([dir.into(), "-c".into(), conf]);
+                ("nginx".into(), args)
+            }
+            Kind::Haproxy => {
+                let conf = write("cfg", super::configs::haproxy(setup))?;
+                ("haproxy".into(), vec!["-q".into(), "-f".into(), conf])
+            }
+            Kind::Envoy => {
+                let conf = write("yaml", super::configs::envoy(setup))?;
+                let mut args = words(&["--disable-hot-restart", "-l", "error", "--concurrency"]);
+                args.extend([setup.workers.to_string().into(), "-c".into(), conf]);
+                (found(&self.envoy)?, args)
+            }
+            Kind::Direct => return Err("there is no program without a proxy".into()),
+            peer => {
+                let mut args = vec![peer.name().into(), setup.listen.to_string().into()];
+                args.push(setup.origin().to_string().into());
+                args.push(format!("workers={}", setup.workers).into());
+                args.extend(setup.h2.then(|| "h2".into()));
+                args.extend(setup.h2_origin.then(|| "h2-origin".into()));
+                (found(&self.peers)?, args)
+            }
+        })
+    }
+
+    /// Starts a proxy on some cores, and sees that it does the work.
+    pub(crate) fn start(
+        &self,
+        kind: Kind,
+        setup: &Setup<'_>,
+        cores: &str,
+    ) -> Result<Running, BoxError> {
+        let (program, args) = self.command(kind, setup)?;
+        let mut command = process::on_cores(cores, program);
+        command.args(args);
+        let name = format!("{}-{}", kind.name(), setup.listen.port());
+        let mut running = Running::start(&name, &mut command, &setup.lab.dir)?;
+        running.wait_until(Duration::from_secs(15), || check(kind, setup))?;
+        Ok(running)
+    }
+}
+
+fn ours(setup: &Setup<'_>) -> Vec<OsString> {
+    let mut args = vec!["serve".to_owned()];
+    let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
+    option("--listen", setup.listen.to_string());
+    option("--dns", setup.lab.dns.to_string());
+    option("--upstream-cidr", "127.0.0.0/8".to_owned());
+    option("--mesh", "istio-sidecar".to_owned());
+    option("--workers", setup.workers.to_string());
+    option("--shutdown-timeout", "1s".to_owned());
+    option("--log", "warn".to_owned());
+    if setup.h2_origin {
+        option("--upstream-protocol", "h2c".to_owned());
+    }
+    let port = setup.origin().port();
+    if setup.many {
+        for number in 0..MANY {
+            option(
+                "--route",
+                format!("shop-{number}.example.com/=web-{number}.default:{port}"),
+            );
+        }
+    } else {
+        option("--route", format!("{PUBLIC_HOST}/=web.default:{port}"));
+    }
+    args.into_iter().map(Into::into).collect()
+}
+
+/// The address a new proxy gets.
+pub(crate) fn listen() -> Result<SocketAddr, BoxError> {
+    let port = lab::free_port(Ipv4Addr::LOCALHOST)?;
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// Equal work, or no comparison: the origin is told by each what it is told by ours.
+fn check(kind: Kind, setup: &Setup<'_>) -> Result<(), BoxError> {
+    if setup.websocket {
+        return super::engine::upgrade(setup.listen).map(drop);
+    }
+    if setup.h2 {
+        return lab::get_h2(setup.listen, &setup.lab.dir);
+    }
+    let (host, vhost) = if setup.many {
+        ("shop-7.example.com", "web-7.default.svc.cluster.local")
+    } else {
+        (PUBLIC_HOST, VHOST)
+    };
+    let told = lab::get(setup.listen, "/told", host)?;
+    if kind.is_floor() {
+        return Ok(());
+    }
+    let port = setup.listen.port();
+    for expected in [
+        format!("host={vhost} "),
+        format!("from={host} "),
+        "proto=http ".to_owned(),
+        format!("port={port} "),
+        "real=127.0.0.1 ".to_owned(),
+    ] {
+        if !told.contains(&expected) {
+            return Err(format!("{} does not tell {expected}: {told}", kind.name()).into());
+        }
+    }
+    // Whatever they are: an id is random, and Envoy says an address of the machine for a loopback
+    // one.
+    for empty in [" for= ", " id= "] {
+        if told.contains(empty) {
+            return Err(format!("{} leaves out{empty}: {told}", kind.name()).into());
+        }
+    }
+    Ok(())
+}
