@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mesh_ingress::{ClusterDomain, Mesh, Protocol, Route};
 
+use crate::connections::Connections;
 use crate::duration;
 
 /// A gateway at the edge of a service mesh: it reaches each Kubernetes Service as the mesh expects,
@@ -126,41 +127,12 @@ pub(crate) struct Gateway {
     #[arg(long)]
     pub(crate) require_mesh: bool,
 
-    /// How long connecting to a service may take; 0 is for ever.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
-    pub(crate) connect_timeout: Duration,
-
-    /// For how long a refused connection to a service is tried again [default: 2s behind a sidecar,
-    /// 0 otherwise].
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    connect_retry: Option<Duration>,
-
-    /// How long a service may take to begin its response; 0 is for ever.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
-    pub(crate) response_header_timeout: Duration,
-
-    /// How long an unused connection to a service is kept; 0 is until the service closes it.
-    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = duration::parse)]
-    pub(crate) idle_timeout: Duration,
-
-    /// Age at which a connection to a service is replaced, so that kube-proxy chooses a pod anew;
-    /// 0 is never.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
-    pub(crate) max_lifetime: Duration,
-
     /// Put the whole text of errors into the Proxy-Status field. It names services and addresses.
     #[arg(long)]
     pub(crate) expose_details: bool,
-}
 
-impl Gateway {
-    /// A sidecar that refuses is starting; anything else that does has nobody to answer.
-    pub(crate) fn connect_retry(&self) -> Duration {
-        self.connect_retry.unwrap_or(match self.mesh {
-            DataPlane::IstioSidecar | DataPlane::Linkerd => Duration::from_secs(2),
-            DataPlane::None | DataPlane::IstioAmbient => Duration::ZERO,
-        })
-    }
+    #[command(flatten)]
+    pub(crate) connections: Connections,
 }
 
 /// Which manifests to look at.
@@ -177,6 +149,8 @@ pub(crate) enum UpstreamProtocol {
     Http1,
     /// HTTP/2 without TLS, with prior knowledge: gRPC.
     H2c,
+    /// What the client speaks: HTTP/2 for requests that came over it and for gRPC, else HTTP/1.1.
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -207,6 +181,7 @@ impl From<UpstreamProtocol> for Protocol {
         match protocol {
             UpstreamProtocol::Http1 => Self::Http1,
             UpstreamProtocol::H2c => Self::Http2,
+            UpstreamProtocol::Auto => Self::SameAsClient,
         }
     }
 }

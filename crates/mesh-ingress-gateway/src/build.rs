@@ -1,7 +1,7 @@
 //! From the command line to a gateway.
 
 use mesh_ingress::headers::{ForwardedPolicy, TrustedPeers};
-use mesh_ingress::{AddressPolicy, ClusterDns, Forwarder, MeshIngress, Route};
+use mesh_ingress::{AddressPolicy, ClusterDns, MeshIngress, Route};
 
 use crate::args::Gateway;
 use crate::{Failure, check};
@@ -49,13 +49,7 @@ pub(crate) fn mesh(
     routes: &[Route],
     dns: &ClusterDns,
 ) -> Result<MeshIngress, Failure> {
-    let forwarder = Forwarder::builder()
-        .connect_timeout(args.connect_timeout)
-        .connect_retry(args.connect_retry())
-        .response_header_timeout(args.response_header_timeout)
-        .idle_timeout(args.idle_timeout)
-        .max_lifetime(args.max_lifetime)
-        .build();
+    let forwarder = args.connections.forwarder(args.mesh)?;
     let trusted = TrustedPeers::new(args.trusted_proxy.iter().copied());
     let forwarded = ForwardedPolicy::builder().trusted(trusted).build()?;
     Ok(MeshIngress::builder()

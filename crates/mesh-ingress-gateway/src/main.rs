@@ -4,6 +4,7 @@ mod args;
 mod build;
 mod check;
 mod client;
+mod connections;
 mod duration;
 mod guard;
 mod io;

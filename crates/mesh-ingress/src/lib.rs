@@ -69,6 +69,7 @@ pub use mesh_ingress_core::{
     Body, BoxError, ClusterDomain, Downstream, Error, ErrorKind, ErrorOrigin, ParseError, Protocol,
     Scheme, ServicePort, ServiceRef, Upstream, Verdict, Vhost, VhostPolicy,
 };
+pub use mesh_ingress_forward as forward;
 pub use mesh_ingress_forward::{Forwarder, ForwarderBuilder, ResponseBody};
 pub use mesh_ingress_headers as headers;
 pub use mesh_ingress_resolve as resolve;

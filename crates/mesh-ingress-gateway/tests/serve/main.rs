@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod gateway;
+mod settings;
 
 use std::process::Stdio;
 use std::time::Duration;
