@@ -18,6 +18,7 @@ mod mesh;
 mod bad_input;
 mod dns_and_nginx;
 mod dns_recovery;
+mod matrix;
 mod mesh_awareness;
 mod mesh_contract;
 mod mesh_modes;
