@@ -112,7 +112,7 @@ impl TlsClientBuilder {
     ///
     /// See [`TlsConfigError`].
     pub fn build(self) -> Result<TlsClient, TlsConfigError> {
-        Ok(TlsClient::new(self.config()?))
+        Ok(TlsClient::new(&self.config()?))
     }
 
     /// As rustls wants it, without ALPN.

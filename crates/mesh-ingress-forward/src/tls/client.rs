@@ -81,7 +81,7 @@ impl TlsClient {
         TlsClientBuilder::new(provider)
     }
 
-    pub(crate) fn new(config: ClientConfig) -> Self {
+    pub(crate) fn new(config: &ClientConfig) -> Self {
         Self {
             current: Arc::new(ArcSwap::from_pointee(Generation::new(0, config))),
         }
@@ -101,7 +101,7 @@ impl TlsClient {
         let mut number = 0;
         let old = self.current.rcu(|old| {
             number = old.number + 1;
-            Generation::new(number, new.clone())
+            Generation::new(number, &new)
         });
         // After the new ones are in place: whoever sees the old ones retired finds them.
         old.retired.store(true, Ordering::Release);
@@ -120,7 +120,7 @@ impl TlsClient {
 }
 
 impl Generation {
-    fn new(number: u64, config: ClientConfig) -> Self {
+    fn new(number: u64, config: &ClientConfig) -> Self {
         // The copies share the memory of sessions: what was agreed on with a server holds whatever
         // is spoken inside.
         let speaking = |protocols: &[&[u8]]| {

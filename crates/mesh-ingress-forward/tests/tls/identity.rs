@@ -6,7 +6,7 @@ use rustls::HandshakeKind;
 
 use crate::support::{read, send};
 use crate::tls_origin::{Ca, Identity, NAME, ONLY_TLS12, Origin, Server};
-use crate::{fail, forwarder, get, https, https_over, reopening, trusting};
+use crate::{fail, forwarder, get, https, https_over, protocol, reopening, trusting};
 
 /// The failure of a `GET` to an origin with this certificate, of somebody who trusts this CA.
 async fn refused(identity: Identity, trusted: &Ca) -> String {
@@ -178,6 +178,27 @@ async fn a_client_certificate_of_an_unknown_ca_tls12() {
     );
 }
 
+/// In TLS 1.3 a server refuses a client when that believes to be connected already.
+#[tokio::test]
+async fn rfc8446_4_4_2_4_a_late_refusal_is_told_apart() {
+    let ca = Ca::new();
+    let origin = Origin::http1(mutual(&ca)).await;
+    for (client, hint) in [
+        (trusting(&ca), "wants a client certificate"),
+        (
+            certified(&ca, &Ca::named("another CA").issue("gateway")),
+            "does not take the client certificate",
+        ),
+    ] {
+        let forwarder = forwarder(client);
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let (error, report) = fail(&forwarder, https_over(origin.addr(), protocol)).await;
+            assert_eq!(error.kind(), ErrorKind::TlsAlertReceived, "{report}");
+            assert!(report.contains(hint), "{report}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_oldest_version_is_held() {
     let ca = Ca::new();
@@ -228,6 +249,29 @@ async fn a_renewed_certificate_is_shown_after_a_reload() {
     // A resumed session would go on with the old one.
     assert!(!after.resumed);
     assert_ne!(after.client.unwrap(), before.client.unwrap());
+}
+
+#[tokio::test]
+async fn no_request_begins_on_a_connection_of_old_settings() {
+    let ca = Ca::new();
+    let mut http1 = Origin::http1(Server::of(&ca)).await;
+    let mut http2 = Origin::start(Server::of(&ca), protocol::http2).await;
+    for (origin, protocol) in [(&mut http1, Protocol::Http1), (&mut http2, Protocol::Http2)] {
+        let client = trusting(&ca);
+        let forwarder = forwarder(client.clone());
+        for generation in 0..3 {
+            assert_eq!(client.generation(), generation);
+            for _ in 0..2 {
+                let request = https_over(origin.addr(), protocol);
+                read(send(&forwarder, request).await).await;
+            }
+            origin.handshake().await.unwrap();
+            assert_eq!(origin.more_handshakes(), 0, "kept until the reload");
+            client
+                .reload(TlsClient::builder().roots_pem(ca.pem()))
+                .unwrap();
+        }
+    }
 }
 
 #[tokio::test]

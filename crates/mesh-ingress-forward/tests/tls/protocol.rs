@@ -17,7 +17,8 @@ use crate::support::{read, send};
 use crate::tls_origin::{Ca, NAME, Origin, Server, ServerStream};
 use crate::{fail, forwarder, https, https_over, trusting};
 
-async fn http2(stream: ServerStream) {
+/// Says what it was asked.
+pub(crate) async fn http2(stream: ServerStream) {
     let answer = service_fn(async |request: Request<Incoming>| {
         let said = format!(
             "{:?} {}",
