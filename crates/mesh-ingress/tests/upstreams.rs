@@ -1,0 +1,141 @@
+//! What the gateway does about the connections to services.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use mesh_ingress::forward::{FailureAccrual, Forwarder};
+use mesh_ingress::{Body, MeshIngress, Resolve, Route, ServiceRef, Upstream, Watch};
+use mesh_ingress_testkit::Origin;
+use support::{Cluster, body_of, get};
+
+#[tokio::test]
+async fn own_error_pages_keep_what_identifies_the_gateway() {
+    let cluster = Cluster::start().await;
+    let mesh = cluster
+        .mesh()
+        .route(Route::any_host().to("missing.default:80".parse().unwrap()))
+        .error_page(|error, response| {
+            let (mut parts, _) = response.into_parts();
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            parts.headers.insert(CONTENT_TYPE, html);
+            Response::from_parts(parts, Body::from(format!("<h1>{}</h1>", error.kind())))
+        })
+        .build()
+        .unwrap();
+    let response = mesh.handle(get("shop.example.com", "/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let headers = response.headers();
+    assert_eq!(headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(headers[CACHE_CONTROL], "no-store");
+    assert_eq!(headers["proxy-status"], "mesh-ingress; error=dns_error");
+    assert_eq!(body_of(response).await, "<h1>dns_error</h1>");
+}
+
+#[tokio::test]
+async fn grpc_clients_get_no_pages() {
+    let cluster = Cluster::start().await;
+    let mesh = cluster
+        .mesh()
+        .route(Route::any_host().to("missing.default:80".parse().unwrap()))
+        .error_page(|_, _| Response::new(Body::from("<h1>no gRPC</h1>")))
+        .build()
+        .unwrap();
+    let mut request = get("shop.example.com", "/svc/M");
+    let grpc = HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert(CONTENT_TYPE, grpc);
+    let response = mesh.handle(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "14");
+    assert_eq!(body_of(response).await, "");
+}
+
+#[tokio::test]
+async fn a_warmed_up_gateway_has_its_connections() {
+    let cluster = Cluster::start().await;
+    let origin = Origin::start().await.unwrap();
+    let web: ServiceRef = format!("web.default:{}", origin.addr().port())
+        .parse()
+        .unwrap();
+    cluster.service(&web, origin.addr().ip());
+    let mesh = cluster
+        .mesh()
+        .route(Route::host("shop.example.com").to(web))
+        .route(Route::host("gone.example.com").to("gone.default:80".parse().unwrap()))
+        .build()
+        .unwrap();
+    let failed = mesh.warm_up(3).await;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].0.to_string(), "gone.default:80");
+    origin.wait_for_open_connections(3).await;
+    let response = mesh.handle(get("shop.example.com", "/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(origin.connections(), 3);
+}
+
+/// A resolver whose one service moves when told to.
+#[derive(Debug)]
+struct Moving(Watch);
+
+impl Resolve for Moving {
+    fn watch(&self, _: &ServiceRef) -> Watch {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_moved_service_leaves_no_connection_behind() {
+    let (before, after) = (
+        Origin::start().await.unwrap(),
+        Origin::start().await.unwrap(),
+    );
+    let web: ServiceRef = "web.default:80".parse().unwrap();
+    let (sender, watch) = Watch::channel(web.clone());
+    sender.send(Upstream::new(before.addr()));
+    let mesh = MeshIngress::builder()
+        .resolver(Moving(watch))
+        // Nothing but the move closes it.
+        .forwarder(Forwarder::builder().idle_timeout(None).build())
+        .route(Route::any_host().to(web))
+        .build()
+        .unwrap();
+    body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
+    assert_eq!(before.open_connections(), 1);
+    sender.send(Upstream::new(after.addr()));
+    body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
+    before.wait_for_open_connections(0).await;
+    assert_eq!(after.open_connections(), 1);
+}
+
+#[tokio::test]
+async fn a_service_that_only_fails_is_left_alone() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    // Nobody listens any more, and nobody else gets the port while it is remembered.
+    drop(listener);
+    let web: ServiceRef = "web.default:80".parse().unwrap();
+    let accrual = FailureAccrual::builder()
+        .consecutive_failures(2)
+        .sustained(Duration::ZERO)
+        .build()
+        .unwrap();
+    let mesh = MeshIngress::builder()
+        .resolver(Moving(Watch::fixed(web.clone(), Upstream::new(addr))))
+        .forwarder(Forwarder::builder().failure_accrual(accrual).build())
+        .route(Route::any_host().to(web))
+        .build()
+        .unwrap();
+    let mesh = Arc::new(mesh);
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let response = mesh.handle(get("shop.example.com", "/")).await.unwrap();
+        statuses.push((
+            response.status().as_u16(),
+            response.headers().contains_key("retry-after"),
+        ));
+    }
+    assert_eq!(statuses, [(502, false), (502, false), (503, true)]);
+}
