@@ -82,6 +82,7 @@ pub use self::forwarder::{Forwarder, UpstreamPool};
 pub use self::future::ResponseFuture;
 pub use self::retry::{InvalidSetting, RetryPolicy, RetryPolicyBuilder};
 pub use self::settings::{ForwarderBuilder, Reuse};
+pub use self::upgrade::is_extended_connect;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};

@@ -17,6 +17,16 @@ use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use crate::websocket::{self, Key};
 use crate::{error::Failure, prepare};
 
+/// Whether a request is an extended `CONNECT`, one that says what the tunnel is for (RFC 8441 §4).
+///
+/// Where such a request is for WebSocket, and that is all that is forwarded, it means the same as
+/// the `GET` of HTTP/1.1: route and check it as one. No answer to it but the forwarder's may be a
+/// success: the client would take it for an open tunnel.
+#[must_use]
+pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
+    request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_some()
+}
+
 /// What a client asked to switch to.
 #[derive(Debug)]
 pub(crate) struct Upgrade {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
-use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
+use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, RequestHost, framing};
@@ -59,9 +59,19 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let dialect = Dialect::of(request.headers());
+    let tunnel = is_extended_connect(&request);
+    let dialect = if tunnel {
+        Dialect::Tunnel
+    } else {
+        Dialect::of(request.headers())
+    };
     let addressed = match decide(inner, client, request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
+        Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
+            // What answers here is no end of a tunnel.
+            let responder = &inner.settings.responder;
+            return ResponseFuture::made(responder.on_purpose(StatusCode::NOT_IMPLEMENTED));
+        }
         Ok(Decision::Answer(response)) => return ResponseFuture::made(response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
@@ -86,8 +96,11 @@ pub(crate) fn decide<B>(
     pick: impl for<'t> FnOnce(&'t Prepared, &Route) -> Option<&'t Arc<Target>>,
 ) -> Result<Decision<B>, Error> {
     let settings = &inner.settings;
+    // A WebSocket is the same resource in all versions of HTTP.
+    let tunnel = is_extended_connect(&request).then_some(Method::GET);
     let (mut parts, body) = request.into_parts();
-    framing::check_request(&parts.method, &parts.uri, parts.version, &parts.headers)?;
+    let method = tunnel.as_ref().unwrap_or(&parts.method);
+    framing::check_request(method, &parts.uri, parts.version, &parts.headers)?;
     let host = RequestHost::of(&parts.uri, &parts.headers, parts.version)?;
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip(&mut parts.headers);
@@ -99,7 +112,7 @@ pub(crate) fn decide<B>(
     }
 
     let table = inner.table.load();
-    let mut query = RouteQuery::new(host.host(), &parts.method, &parts.uri, &parts.headers);
+    let mut query = RouteQuery::new(host.host(), method, &parts.uri, &parts.headers);
     if query.path == "*" {
         // `OPTIONS *` asks about the whole host (RFC 9110 §9.3.7).
         query.path = "/";

@@ -28,6 +28,8 @@ const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 pub(crate) enum Dialect {
     /// As a status code.
     Http,
+    /// As a status code that is no success: that would open the tunnel (RFC 9110 §9.3.6).
+    Tunnel,
     /// As `grpc-status` in a response that is `200` for HTTP (gRPC over HTTP/2, "Responses").
     Grpc,
 }
@@ -87,7 +89,7 @@ impl Responder {
         self.failures.log(error);
         let status = status(error);
         let mut response = match (dialect, &self.page) {
-            (Dialect::Http, None) => http_answer(status, error),
+            (Dialect::Http, None) | (Dialect::Tunnel, _) => http_answer(status, error),
             (Dialect::Http, Some(page)) => (page.0)(error, http_answer(status, error)),
             (Dialect::Grpc, _) => grpc_answer(status, error),
         };
