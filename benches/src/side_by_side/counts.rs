@@ -19,7 +19,7 @@ use super::report;
 use super::rows::{self, Row};
 use super::run::setup;
 use super::scenario::{Scenario, by_id};
-use super::subject::{Kind, Programs, Setup, Subject};
+use super::subject::{Kind, Programs, Routes, Setup, Subject};
 
 /// How often a count is taken.
 const TIMES: usize = 3;
@@ -80,7 +80,7 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
         let setup = setup(scenario, &Subject::of(kind), &lab)?;
         let running = programs.start(kind, &setup, &PROXY_CORE.to_string())?;
         let cores = LOAD_CORE.to_string();
-        let load = || Load::Get("/1k").run(setup.listen, false, 1, &cores, &lab.dir);
+        let load = || Load::Get("/1k").run(setup.listen, Routes::One, 1, &cores, &lab.dir);
         load()?;
         for round in 1..=TIMES {
             let (calls, report) = counter.count(&running, &lab, load)?;

@@ -25,6 +25,8 @@ pub(crate) const PUBLIC_HOST: &str = "shop.example.com";
 pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
 /// Routes and Services of S10.
 pub(crate) const MANY: usize = 1000;
+/// One of their hosts.
+pub(crate) const MANY_HOST: &str = "shop-7.example.com";
 
 /// The surroundings of one scenario.
 pub(crate) struct Lab {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::BoxError;
 
 use super::engine::{self, Pace};
-use super::lab::{MANY, PUBLIC_HOST};
+use super::lab::{MANY, MANY_HOST, PUBLIC_HOST};
 use super::process;
 use super::stats::quantile;
+use super::subject::Routes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
@@ -52,7 +53,7 @@ impl Load {
     pub(crate) fn run(
         self,
         to: SocketAddr,
-        many: bool,
+        routes: Routes,
         seconds: u64,
         cores: &str,
         dir: &Path,
@@ -67,8 +68,8 @@ impl Load {
                 wrk(to, "/post", Some(&script), seconds, cores)
             }
             Self::Hosts => {
-                let script = dir.join(if many { "hosts.lua" } else { "host.lua" });
-                fs::write(&script, hosts_script(many))?;
+                let script = dir.join("hosts.lua");
+                fs::write(&script, hosts_script(routes))?;
                 wrk(to, "/1k", Some(&script), seconds, cores)
             }
             Self::H2 => h2load(to, seconds, cores),
@@ -92,12 +93,12 @@ fn engine(to: SocketAddr, pace: Pace) -> Result<Report, BoxError> {
 }
 
 /// Requests made before the run, so that the script costs next to nothing during it.
-fn hosts_script(many: bool) -> String {
-    // 7 has no factor of 1000: all hosts come, in an order that no cache can foresee.
-    let host = if many {
-        r#""shop-" .. ((i * 7) % HOSTS) .. ".example.com""#
-    } else {
-        r#""PUBLIC""#
+fn hosts_script(routes: Routes) -> String {
+    let host = match routes {
+        Routes::One => format!("{PUBLIC_HOST:?}"),
+        Routes::ManyOneUsed => format!("{MANY_HOST:?}"),
+        // 7 has no factor of 1000: all hosts come, in an order that no cache can foresee.
+        Routes::ManyAllUsed => r#""shop-" .. ((i * 7) % HOSTS) .. ".example.com""#.to_owned(),
     };
     format!(
         r#"local requests, next = {{}}, 0
@@ -113,7 +114,6 @@ end
 "#
     )
     .replace("HOSTS", &MANY.to_string())
-    .replace("PUBLIC", PUBLIC_HOST)
 }
 
 fn wrk(

@@ -70,9 +70,16 @@ pub(crate) fn scenario(id: &str, rows: &[Row]) -> String {
 }
 
 fn timed(rows: &[Row]) -> String {
-    let mut table = String::from(
-        "| | CPU a request, µs | ours : it | requests/s | p50, µs | p99, µs | RSS, MiB |\n\
-         |---|--:|--:|--:|--:|--:|--:|\n",
+    // Only where there is something besides the plain one.
+    let variants = subjects(rows).iter().any(|subject| subject.contains(' '));
+    let (head, line) = if variants {
+        (" it : itself plain |", "--:|")
+    } else {
+        ("", "")
+    };
+    let mut table = format!(
+        "| | CPU a request, µs | ours : it |{head} requests/s | p50, µs | p99, µs | RSS, MiB |\n\
+         |---|--:|--:|{line}--:|--:|--:|--:|\n",
     );
     for subject in subjects(rows) {
         let cell = |figure: &dyn Fn(&Row) -> Option<f64>, digits: usize| {
@@ -265,6 +272,6 @@ mod tests {
     fn likes_are_compared() {
         assert_eq!(ours_for("nginx"), "ours");
         assert_eq!(ours_for("nginx ×2"), "ours ×2");
-        assert_eq!(ours_for("envoy 1000"), "ours 1000");
+        assert_eq!(ours_for("envoy 1 of 1000"), "ours 1 of 1000");
     }
 }

@@ -14,7 +14,7 @@ use super::process::Running;
 use super::report;
 use super::rows::{self, Row};
 use super::scenario::Scenario;
-use super::subject::{Kind, Programs, Setup, Subject, listen};
+use super::subject::{Kind, Programs, Routes, Setup, Subject, listen};
 
 pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<(), BoxError> {
     // What is built is built on all cores.
@@ -69,7 +69,7 @@ pub(crate) fn setup<'a>(
         h2: scenario.load.is_h2(),
         h2_origin: scenario.h2_origin,
         websocket: scenario.load == Load::Echo,
-        many: subject.many,
+        many: subject.routes != Routes::One,
     })
 }
 
@@ -100,10 +100,10 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
         });
     }
     let load = |player: &Player, seconds| -> Result<Report, BoxError> {
-        let many = player.subject.many;
+        let routes = player.subject.routes;
         let report = scenario
             .load
-            .run(player.address, many, seconds, &load_cores, &lab.dir);
+            .run(player.address, routes, seconds, &load_cores, &lab.dir);
         report.map_err(|error| format!("{}: {error}", player.subject.label()).into())
     };
     for player in &players {

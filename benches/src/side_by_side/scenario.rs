@@ -1,7 +1,7 @@
 //! The scenarios.
 
 use super::loads::Load;
-use super::subject::{Kind, Subject};
+use super::subject::{Kind, Routes, Subject};
 
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -29,6 +29,8 @@ use Kind::{
     AxumReverseProxy, Direct, Envoy, FloorBytes, FloorHyper, Haproxy, LegacyClient, Nginx, Ours,
     Pingora,
 };
+
+use Routes::{ManyAllUsed, ManyOneUsed};
 
 const EVERYBODY: &[Subject] = &all([
     Ours,
@@ -161,17 +163,21 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
     },
     plain(
         "s10",
-        "1 000 routes to 1 000 Services, all in use, beside one of each",
+        "1 000 routes to 1 000 Services: one in use, or all",
         Load::Hosts,
         &[
             Subject::of(Ours),
-            Subject::of(Ours).many(),
+            Subject::of(Ours).routes(ManyOneUsed),
+            Subject::of(Ours).routes(ManyAllUsed),
             Subject::of(Nginx),
-            Subject::of(Nginx).many(),
+            Subject::of(Nginx).routes(ManyOneUsed),
+            Subject::of(Nginx).routes(ManyAllUsed),
             Subject::of(Haproxy),
-            Subject::of(Haproxy).many(),
+            Subject::of(Haproxy).routes(ManyOneUsed),
+            Subject::of(Haproxy).routes(ManyAllUsed),
             Subject::of(Envoy),
-            Subject::of(Envoy).many(),
+            Subject::of(Envoy).routes(ManyOneUsed),
+            Subject::of(Envoy).routes(ManyAllUsed),
         ],
     ),
     plain(

@@ -10,7 +10,7 @@ use crate::BoxError;
 
 use super::args::Args;
 use super::build;
-use super::lab::{self, Lab, MANY, PUBLIC_HOST, VHOST};
+use super::lab::{self, Lab, MANY, MANY_HOST, PUBLIC_HOST, VHOST};
 use super::process::{self, Running};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +73,17 @@ impl Kind {
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
     pub(crate) workers: usize,
-    /// A thousand routes to a thousand Services, not one.
-    pub(crate) many: bool,
+    pub(crate) routes: Routes,
+}
+
+/// How many routes there are, each to a Service of its own, and how many of them are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routes {
+    One,
+    /// A thousand, of which one is in use: what a large table costs.
+    ManyOneUsed,
+    /// A thousand, all in use: what it costs to have connections to so many.
+    ManyAllUsed,
 }
 
 impl Subject {
@@ -82,7 +91,7 @@ impl Subject {
         Self {
             kind,
             workers: 1,
-            many: false,
+            routes: Routes::One,
         }
     }
 
@@ -91,8 +100,8 @@ impl Subject {
         self
     }
 
-    pub(crate) const fn many(mut self) -> Self {
-        self.many = true;
+    pub(crate) const fn routes(mut self, routes: Routes) -> Self {
+        self.routes = routes;
         self
     }
 
@@ -102,9 +111,11 @@ impl Subject {
         if self.workers > 1 {
             label.push_str(" ×2");
         }
-        if self.many {
-            label.push_str(" 1000");
-        }
+        label.push_str(match self.routes {
+            Routes::One => "",
+            Routes::ManyOneUsed => " 1 of 1000",
+            Routes::ManyAllUsed => " 1000",
+        });
         label
     }
 }
@@ -267,7 +278,7 @@ fn check(kind: Kind, setup: &Setup<'_>) -> Result<(), BoxError> {
         return lab::get_h2(setup.listen, &setup.lab.dir);
     }
     let (host, vhost) = if setup.many {
-        ("shop-7.example.com", "web-7.default.svc.cluster.local")
+        (MANY_HOST, "web-7.default.svc.cluster.local")
     } else {
         (PUBLIC_HOST, VHOST)
     };

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use mesh_ingress_core::{Error, Protocol};
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
 use crate::connect;
-use crate::error::Shared;
+use crate::error::{Failure, Shared};
 use crate::lease::Lease;
 use crate::permit::Permit;
 use crate::pool::Pool;
@@ -23,27 +23,9 @@ pub(crate) fn spawn(pool: &Arc<Pool>, permit: Permit, runtime: &Handle) {
     let dial = Dial {
         pool: Arc::clone(pool),
         number,
+        runtime: runtime.id(),
     };
-    let task = runtime.spawn(async move {
-        let since = Instant::now();
-        let pool = Arc::clone(&dial.pool);
-        match open(&pool, permit).await {
-            Ok(lease) => {
-                pool.hand(lease);
-                // Its further streams.
-                pool.serve();
-            }
-            Err(error) => {
-                let shared = Shared::new(error);
-                // Who shares a connection shares its fate; who has one of his own does not.
-                let since = pool.shares().then_some(since);
-                pool.queue.fail(since, || shared.error());
-            }
-        }
-        // Only now: whoever looks in between must not miss one under way.
-        drop(dial);
-        pool.dial_for_waiting();
-    });
+    let task = runtime.spawn(dial.run(permit));
     pool.queue.begun(number, task.abort_handle());
 }
 
@@ -51,11 +33,41 @@ pub(crate) fn spawn(pool: &Arc<Pool>, permit: Permit, runtime: &Handle) {
 struct Dial {
     pool: Arc<Pool>,
     number: u64,
+    runtime: runtime::Id,
+}
+
+impl Dial {
+    async fn run(self, permit: Permit) {
+        let since = Instant::now();
+        let Self { pool, number, .. } = &self;
+        match open(pool, permit).await {
+            Ok(lease) => {
+                pool.hand(lease);
+                // Only now: whoever looks in between must not miss one under way.
+                pool.queue.ended(*number);
+                // Its further streams.
+                pool.serve();
+            }
+            Err(error) => {
+                let shared = Shared::new(error);
+                // Who shares a connection shares its fate; who has one of his own does not.
+                let since = pool.shares().then_some(since);
+                pool.queue.fail(*number, since, || shared.error());
+            }
+        }
+        pool.dial_for_waiting();
+    }
 }
 
 impl Drop for Dial {
     fn drop(&mut self) {
-        self.pool.queue.ended(self.number);
+        // Neither done nor called off: its runtime is shutting down. Another dial would end there
+        // as this one did, so those who wait there wait for nothing.
+        if self.pool.queue.ended(self.number) {
+            let error = || Failure::NoRuntime.into_error();
+            self.pool.queue.forsake(self.runtime, error);
+            self.pool.dial_for_waiting();
+        }
     }
 }
 

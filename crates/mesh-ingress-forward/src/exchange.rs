@@ -18,6 +18,7 @@ use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Failure;
+use crate::expect::Expectation;
 use crate::forwarder::Shared;
 use crate::lease::{Lease, Ticket};
 use crate::overdue::{Clock, Deadline};
@@ -27,8 +28,8 @@ use crate::{expect, grpc, h1, h2, prepare};
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
-/// How often a request is sent at most because connections were on their way out. Each time a new
-/// one is tried in the end: that one was not.
+/// How often a request is sent at most because connections were on their way out. The last time it
+/// is a new one: that one was not.
 const TRIES: u8 = 3;
 
 /// One exchange, from finding a connection to the response's head.
@@ -37,6 +38,8 @@ pub(crate) struct Exchange {
     shared: Arc<Shared>,
     upgrade: Option<Box<Upgrade>>,
     hints: Hints,
+    /// What is known of whether the upstream wants the body.
+    expected: Option<Expectation>,
     clock: Clock,
     tries: u8,
     step: Step,
@@ -100,6 +103,7 @@ impl Exchange {
                 announce: options.te_trailers && client < Version::HTTP_2,
                 expects: expect::is_expected(&request, client),
             },
+            expected: None,
             clock: Clock {
                 deadline: timeout.map(Deadline::after),
                 progress: request.body().progress(),
@@ -126,8 +130,14 @@ impl Exchange {
         if self.pool.shares() && !prepare::names_authority(&request) {
             return Step::Failed(Some(Failure::NoAuthority.into_error()));
         }
+        let pool = Arc::clone(&self.pool);
+        let last = self.tries + 1 == TRIES;
         Step::Queued(Box::new(Queued {
-            ticket: Ticket::new(Arc::clone(&self.pool)),
+            ticket: if last {
+                Ticket::for_fresh(pool)
+            } else {
+                Ticket::new(pool)
+            },
             request: Some(request),
             alarm: Alarm::default(),
         }))
@@ -147,7 +157,7 @@ impl Exchange {
             Lease::Http1(mut connection) => {
                 prepare::http1(&mut request, self.hints.te_trailers);
                 if self.hints.expects {
-                    expect::hold(&mut request);
+                    self.expected = expect::hold(&mut request);
                 }
                 if let Some(upgrade) = &self.upgrade {
                     upgrade.ask_http1(&mut request);
@@ -275,6 +285,9 @@ impl Exchange {
             return self.switch(connection, response);
         }
         self.check_refusal(&response)?;
+        if let Some(expected) = &self.expected {
+            expected.answered(response.status());
+        }
         // In doubt about where the response ends, the connection goes with it.
         check_response(response.status(), response.version(), response.headers())?;
         if response.status() == StatusCode::NO_CONTENT {

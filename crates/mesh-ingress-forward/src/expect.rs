@@ -26,14 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Keeps a body back until the upstream asks for it.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    shared: Arc<Shared>,
+    expected: Expectation,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
+/// What is known of whether an upstream wants a body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expectation(Arc<Shared>);
+
 #[derive(Debug, Default)]
 struct Shared {
-    open: AtomicBool,
+    wanted: AtomicBool,
+    refused: AtomicBool,
     waiting: AtomicWaker,
+}
+
+impl Expectation {
+    /// The upstream has answered. A redirection or an error instead of the `100` says that it does
+    /// not want the body (RFC 9110 §10.1.1), however long the answer takes.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        if status >= StatusCode::MULTIPLE_CHOICES {
+            self.0.refused.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// Whether the client of a request waits to be told to send its body.
@@ -47,38 +62,43 @@ pub(crate) fn is_expected<B>(request: &Request<B>, client: Version) -> bool {
 }
 
 /// Keeps the body of a request back until its upstream says `100`.
-pub(crate) fn hold(request: &mut Request<RequestBody>) {
+pub(crate) fn hold(request: &mut Request<RequestBody>) -> Option<Expectation> {
     if request.body().is_end_stream() {
         request.headers_mut().remove(EXPECT);
-        return;
+        return None;
     }
     let expected = HeaderValue::from_static("100-continue");
     request.headers_mut().insert(EXPECT, expected);
-    let shared = Arc::new(Shared::default());
-    let told = Arc::clone(&shared);
+    let expected = Expectation::default();
+    let told = expected.clone();
     hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {
-            told.open.store(true, Ordering::Release);
-            told.waiting.wake();
+            told.0.wanted.store(true, Ordering::Release);
+            told.0.waiting.wake();
         }
     });
     request.body_mut().hold(Gate {
-        shared,
+        expected: expected.clone(),
         patience: None,
     });
+    Some(expected)
 }
 
 impl Gate {
     /// Ready when the body is to be sent.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.waiting.register(cx.waker());
-        if self.shared.open.load(Ordering::Acquire) {
+        let shared = &*self.expected.0;
+        shared.waiting.register(cx.waker());
+        if shared.wanted.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
         let patience = self
             .patience
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
         ready!(patience.as_mut().poll(cx));
+        if shared.refused.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
         Poll::Ready(())
     }
 }

@@ -157,10 +157,21 @@ impl Connection {
         }
     }
 
+    /// Does what I/O can be done at this moment, and waits for none. A task that has used up its
+    /// budget must not be told that there is nothing to read.
+    fn drive_at_once(&mut self) {
+        let driven = std::future::poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        });
+        let driven = std::pin::pin!(tokio::task::unconstrained(driven));
+        let _ = driven.poll(&mut Context::from_waker(Waker::noop()));
+    }
+
     /// Whether it could carry another request now. Reads what the upstream may have sent
     /// meanwhile: its end, or bytes that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.drive_at_once();
         !self.closed
             && self.sender.is_ready()
             && self.session.is_current()
@@ -219,7 +230,7 @@ impl Connection {
     /// that already, and the right to have it open.
     pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(Stream, Bytes, Permit)> {
         // The end of the HTTP part may not have been seen yet.
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.drive_at_once();
         if !self.closed {
             return None;
         }

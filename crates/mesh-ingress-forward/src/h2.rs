@@ -74,6 +74,13 @@ struct Load {
     pool: Weak<Pool>,
 }
 
+impl Load {
+    fn is_full(&self) -> bool {
+        let max = self.max_streams.load(Ordering::Relaxed);
+        self.streams.load(Ordering::SeqCst) >= max.min(MAX_STREAMS)
+    }
+}
+
 /// The right to one stream of a connection.
 pub(crate) struct Stream {
     sender: http2::SendRequest<RequestBody>,
@@ -94,11 +101,15 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::SeqCst);
-        if let Some(pool) = self.0.pool.upgrade()
-            && pool.is_wanting()
-        {
+        let before = self.0.streams.fetch_sub(1, Ordering::SeqCst);
+        let Some(pool) = self.0.pool.upgrade() else {
+            return;
+        };
+        if pool.is_wanting() {
             pool.serve();
+        }
+        if before == 1 {
+            pool.make_way();
         }
     }
 }
@@ -106,7 +117,7 @@ impl Drop for Slot {
 impl Connection {
     /// A stream, if there is room for one. Called under the lock: two cannot take the last.
     fn stream(&mut self, now: Instant) -> Option<Stream> {
-        if self.is_retired(now) || self.load.streams.load(Ordering::SeqCst) >= self.max_streams() {
+        if self.is_retired(now) || self.load.is_full() {
             return None;
         }
         if let Some(left) = &mut self.requests_left {
@@ -118,11 +129,6 @@ impl Connection {
             slot: Slot::new(&self.load),
             reused: true,
         })
-    }
-
-    fn max_streams(&self) -> usize {
-        let max = self.load.max_streams.load(Ordering::Relaxed);
-        max.min(MAX_STREAMS)
     }
 
     fn is_retired(&self, now: Instant) -> bool {
@@ -165,11 +171,13 @@ impl Connections {
         self.open().clear();
     }
 
-    pub(crate) fn close_one_idle(&self) {
+    /// Has one idle connection close; whether there was one.
+    pub(crate) fn close_one_idle(&self) -> bool {
         let mut open = self.open();
-        if let Some(idle) = open.iter().position(Connection::is_idle) {
-            open.swap_remove(idle);
-        }
+        let idle = open.iter().position(Connection::is_idle);
+        let closed = idle.map(|idle| open.swap_remove(idle));
+        drop(open);
+        closed.is_some()
     }
 
     pub(crate) fn sweep(&self, now: Instant, idle_timeout: Option<Duration>) {
@@ -212,7 +220,7 @@ pub(crate) async fn open(
         // None before the peer's SETTINGS: h2 would queue what it turns out not to take.
         .initial_max_send_streams(0)
         .max_header_list_size(u32::try_from(settings.max_header_size).unwrap_or(u32::MAX))
-        .handshake(Noticed::new(stream, Arc::clone(&written)))
+        .handshake(Noticed::new(stream, Arc::clone(&written), permit))
         .await
         .map_err(|error| failed(error.into()))?;
     // SETTINGS is the first thing a server sends (RFC 9113 §3.4): one that sends anything else,
@@ -243,6 +251,10 @@ pub(crate) async fn open(
         let load = Arc::clone(&load);
         async move {
             let driven = poll_fn(|cx| {
+                // Where streams are short, all that it says is looked at: it may allow for more.
+                if load.is_full() {
+                    written.register(cx.waker());
+                }
                 let driven = Pin::new(&mut driver).poll(cx);
                 if driven.is_pending() {
                     let now = driver.current_max_send_streams();
@@ -261,7 +273,6 @@ pub(crate) async fn open(
                 tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
             }
             drop(driver);
-            drop(permit);
         }
     });
     let now = Instant::now();

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use mesh_ingress_core::Error;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::Failure;
 use crate::pool::Pool;
-use crate::{h1, h2};
+use crate::waiting::Turn;
+use crate::{dial, h1, h2};
 
 /// What a request is sent on.
 pub(crate) enum Lease {
@@ -44,9 +44,11 @@ enum Place {
     /// Not in the queue yet: that takes a runtime.
     Outside,
     Inside {
-        turn: oneshot::Receiver<Result<Lease, Error>>,
+        turn: Turn,
         timer: Option<Timer>,
     },
+    /// Not in the queue at all: it opens a connection of its own.
+    Beside(Pin<Box<dyn Future<Output = Result<Lease, Error>> + Send>>),
     Served,
 }
 
@@ -59,6 +61,19 @@ struct Timer {
 impl Ticket {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let place = Place::Outside;
+        Self { pool, place }
+    }
+
+    /// For a request that has met too many connections on their way out: one that has never been
+    /// used, unless all that are allowed are in use at this moment.
+    pub(crate) fn for_fresh(pool: Arc<Pool>) -> Self {
+        let place = match pool.permit_for_fresh() {
+            Some(permit) => {
+                let pool = Arc::clone(&pool);
+                Place::Beside(Box::pin(async move { dial::open(&pool, permit).await }))
+            }
+            None => Place::Outside,
+        };
         Self { pool, place }
     }
 
@@ -85,6 +100,13 @@ impl Ticket {
                     // A pool lives as long as those who wait in it: the sender is not lost.
                     return Poll::Ready(turn.unwrap_or_else(|_| Err(self.pool.limit_reached())));
                 }
+                Place::Beside(opened) => {
+                    let opened = ready!(opened.as_mut().poll(cx));
+                    self.place = Place::Served;
+                    // Its further streams.
+                    self.pool.serve();
+                    return Poll::Ready(opened);
+                }
                 Place::Served => return Poll::Pending,
             }
         }
@@ -93,18 +115,17 @@ impl Ticket {
     fn enter(&self) -> Result<Place, Error> {
         let pool = &self.pool;
         let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime.into_error())?;
-        let max = pool.settings.max_waiting;
-        let turn = pool.queue.join(max, runtime);
-        let turn = turn.ok_or_else(|| pool.limit_reached())?;
+        let turn = pool.join(runtime).ok_or_else(|| pool.limit_reached())?;
         // Something may have become idle before we were in the queue.
         pool.serve();
         pool.dial_for_waiting();
         let since = Instant::now();
         let settings = &pool.settings;
-        // A dial of one's own has its own time-out. Where there is none, somebody must finish.
+        // A dial of one's own has its own time-out. Where there is none, somebody must finish;
+        // where there may be none soon, both times are the longest that it can take.
         let timeout = if pool.is_short() {
             settings.queue_timeout
-        } else if pool.shares() {
+        } else if pool.shares() || pool.is_bounded() {
             settings
                 .connect_timeout
                 .map(|connect| connect + settings.queue_timeout.unwrap_or_default())
@@ -126,8 +147,8 @@ impl Ticket {
     }
 
     fn leave(&mut self) {
-        let Place::Inside { mut turn, .. } = std::mem::replace(&mut self.place, Place::Served)
-        else {
+        let place = std::mem::replace(&mut self.place, Place::Served);
+        let Place::Inside { mut turn, .. } = place else {
             return;
         };
         turn.close();

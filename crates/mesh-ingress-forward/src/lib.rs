@@ -82,10 +82,10 @@ pub use self::forwarder::{Forwarder, UpstreamPool};
 pub use self::future::ResponseFuture;
 pub use self::retry::{InvalidSetting, RetryPolicy, RetryPolicyBuilder};
 pub use self::settings::{ForwarderBuilder, Reuse};
-pub use self::upgrade::is_extended_connect;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
+pub use self::upgrade::is_extended_connect;
 
 #[doc(no_inline)]
 pub use mesh_ingress_core::{Protocol, Tls, Upstream};

@@ -13,18 +13,25 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
+use crate::permit::Permit;
 use crate::stream::Stream;
 
 pub(crate) struct Noticed {
     io: TokioIo<Stream>,
     written: Arc<AtomicWaker>,
+    /// Given back when the transport is closed: hyper keeps it for longer than the connection that
+    /// it gives us, as long as streams go on.
+    _permit: Permit,
 }
 
 impl Noticed {
     /// Wakes whoever is registered after each write.
-    pub(crate) fn new(stream: Stream, written: Arc<AtomicWaker>) -> Self {
-        let io = TokioIo::new(stream);
-        Self { io, written }
+    pub(crate) fn new(stream: Stream, written: Arc<AtomicWaker>, permit: Permit) -> Self {
+        Self {
+            io: TokioIo::new(stream),
+            written,
+            _permit: permit,
+        }
     }
 
     fn notice<T>(&self, wrote: Poll<T>) -> Poll<T> {

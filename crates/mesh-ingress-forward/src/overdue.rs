@@ -64,15 +64,25 @@ impl Clock {
         alarm: &mut Alarm,
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
-        let Some(mut due) = self.due(pool, sent_at) else {
-            return Poll::Pending;
-        };
         loop {
-            ready!(alarm.poll(cx, due.at));
+            let Some(due) = self.due(pool, sent_at) else {
+                return Poll::Pending;
+            };
+            // On HTTP/2 a body moves without us: what counts then may be due earlier.
+            let look_at = match due.what {
+                What::Client(_) | What::Upstream(_) => {
+                    let head = pool.settings.response_header_timeout;
+                    head.map_or(due.at, |head| due.at.min(Instant::now() + head))
+                }
+                What::Request(_) | What::Head(_) => due.at,
+            };
+            ready!(alarm.poll(cx, look_at));
             // What it was set for may have happened.
             match self.due(pool, sent_at) {
-                Some(now) if now.at > due.at => due = now,
-                Some(now) => return Poll::Ready(now.what.error(pool)),
+                Some(due) if due.at <= Instant::now() => {
+                    return Poll::Ready(due.what.error(pool));
+                }
+                Some(_) => {}
                 None => return Poll::Pending,
             }
         }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::time::Instant;
+
 use crate::pool::Pool;
 
 /// A number of open connections and its bound.
@@ -50,8 +52,10 @@ pub(crate) struct Total {
     count: Count,
     /// All pools, known only where there is a bound: one may have to close for another.
     pools: Mutex<Vec<Weak<Pool>>>,
-    /// Those that wait for the bound, the longest waiting first.
+    /// Those that wait for the bound, the longest waiting first, each once.
     hungry: Mutex<VecDeque<Weak<Pool>>>,
+    /// How many of them there are.
+    hungry_len: AtomicUsize,
 }
 
 impl Total {
@@ -60,15 +64,12 @@ impl Total {
             count: Count::new(max),
             pools: Mutex::default(),
             hungry: Mutex::default(),
+            hungry_len: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.count.len()
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.count.is_full()
     }
 
     pub(crate) fn register(&self, pool: &Arc<Pool>) {
@@ -79,43 +80,81 @@ impl Total {
         }
     }
 
-    /// Closes one idle connection of any upstream.
-    fn evict(&self) -> bool {
-        // Not locked while a connection is closed: that looks for others who wait.
-        let pools = lock(&self.pools).clone();
-        pools
-            .iter()
-            .filter_map(Weak::upgrade)
-            .any(|pool| pool.close_one_idle())
+    /// Whether there is room for one more connection, if need be made by closing an idle one.
+    pub(crate) fn make_room(&self) -> bool {
+        !self.count.is_full() || self.evict()
     }
 
-    /// Counts one more connection, if need be for an idle one that is closed for it. Otherwise
-    /// `pool` is called when there is room.
-    fn enter(&self, pool: &Weak<Pool>) -> bool {
+    /// Closes one idle connection of any upstream; whether it is closed already.
+    fn evict(&self) -> bool {
+        if self.evict_http1() {
+            return true;
+        }
+        // One of HTTP/2 ends when its driver has seen that it may: then there is room.
+        self.pools().any(|pool| pool.http2.close_one_idle());
+        false
+    }
+
+    fn evict_http1(&self) -> bool {
+        self.pools().any(|pool| pool.close_one_idle())
+    }
+
+    /// All pools. Not locked while a connection is closed: that looks for others who wait.
+    fn pools(&self) -> impl Iterator<Item = Arc<Pool>> + use<> {
+        let pools = lock(&self.pools).clone();
+        pools.into_iter().filter_map(|pool| pool.upgrade())
+    }
+
+    /// Counts one more connection, if need be for an idle one that is closed for it.
+    fn enter(&self) -> bool {
         loop {
             if self.count.enter() {
                 return true;
             }
-            if self.evict() {
-                continue;
-            }
-            lock(&self.hungry).push_back(Weak::clone(pool));
-            if self.count.is_full() {
+            if !self.evict() {
                 return false;
             }
-            // Left since: nobody may have seen that we wait.
         }
+    }
+
+    /// Has `pool` told when there is room; whether there is already.
+    pub(crate) fn wait(&self, pool: &Weak<Pool>) -> bool {
+        {
+            let mut hungry = lock(&self.hungry);
+            if !hungry.iter().any(|other| other.ptr_eq(pool)) {
+                hungry.push_back(Weak::clone(pool));
+            }
+            self.hungry_len.store(hungry.len(), Ordering::SeqCst);
+        }
+        // Whoever left, or became idle, before that has not seen that we wait.
+        !self.count.is_full() || self.evict_http1()
+    }
+
+    /// Whether somebody else than `pool` waits for room, and for longer than `since`.
+    pub(crate) fn is_owed(&self, pool: &Weak<Pool>, since: Option<Instant>) -> bool {
+        if self.hungry_len.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let hungry = lock(&self.hungry).clone();
+        let others = hungry.iter().filter(|other| !other.ptr_eq(pool));
+        others
+            .filter_map(Weak::upgrade)
+            .filter_map(|other| other.short_since())
+            .any(|other| since.is_none_or(|since| other < since))
     }
 
     fn leave(&self) {
         self.count.leave();
-        while self.count.max.is_some() {
-            let next = lock(&self.hungry).pop_front();
-            match next.map(|pool| pool.upgrade()) {
-                None => return,
-                Some(Some(pool)) if pool.is_wanting() => return pool.dial_for_waiting(),
-                // It found what it wanted, or is gone.
-                Some(_) => {}
+        while self.hungry_len.load(Ordering::SeqCst) > 0 && !self.count.is_full() {
+            let next = {
+                let mut hungry = lock(&self.hungry);
+                let next = hungry.pop_front();
+                self.hungry_len.store(hungry.len(), Ordering::SeqCst);
+                next
+            };
+            // Some have found what they wanted, or are gone: then it is the next one's turn.
+            if let Some(pool) = next.and_then(|pool| pool.upgrade()) {
+                pool.dial_for_waiting();
             }
         }
     }
@@ -151,7 +190,7 @@ impl Open {
         if !self.0.enter() {
             return None;
         }
-        if !total.enter(&pool) {
+        if !total.enter() {
             self.0.leave();
             return None;
         }

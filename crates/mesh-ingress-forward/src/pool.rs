@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mesh_ingress_core::{Error, Protocol, Upstream};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::breaker::Breaker;
@@ -15,7 +16,7 @@ use crate::lease::Lease;
 use crate::permit::{Open, Permit, Total};
 use crate::retry::Budget;
 use crate::settings::{Reuse, Settings};
-use crate::waiting::Queue;
+use crate::waiting::{Queue, Turn};
 use crate::{dial, h1, h2, shard};
 
 /// Boxed: a connection is large, and moves from owner to owner.
@@ -140,6 +141,10 @@ impl Pool {
         let now = Instant::now();
         if connection.is_usable(now) && connection.era() == self.era() {
             connection.park(now);
+            // Where all upstreams share a bound, those who wait for longest come first.
+            if !self.queue.is_empty() && self.total.is_owed(&self.me, self.queue.oldest()) {
+                return;
+            }
             self.hand(Lease::Http1(connection));
         }
     }
@@ -170,6 +175,18 @@ impl Pool {
         if !self.queue.is_empty() {
             self.serve();
         }
+        self.make_way();
+    }
+
+    /// Closes idle connections for other upstreams that wait for room.
+    pub(crate) fn make_way(&self) {
+        while self.total.is_owed(&self.me, None) {
+            if !self.close_one_idle() {
+                // Ends a little later, and then there is room.
+                self.http2.close_one_idle();
+                return;
+            }
+        }
     }
 
     /// Gives what is idle to those who wait.
@@ -192,7 +209,7 @@ impl Pool {
                 None => {
                     self.queue.unreserve();
                     // Whoever left meanwhile saw the reservation and did nothing.
-                    if self.open.is_full() || self.total.is_full() {
+                    if self.open.is_full() || !self.total.wait(&self.me) {
                         return;
                     }
                 }
@@ -235,8 +252,29 @@ impl Pool {
         }
     }
 
+    /// How many of those who wait so many dials will serve.
+    fn covered(&self, dials: usize) -> usize {
+        if self.shares() {
+            dials.saturating_mul(self.http2.expected_streams())
+        } else {
+            dials
+        }
+    }
+
     pub(crate) fn is_wanting(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// A place in the queue; `None` if there is no room for another connection, and too many wait
+    /// already.
+    pub(crate) fn join(&self, runtime: Handle) -> Option<Turn> {
+        let room = !self.open.is_full() && self.total.make_room();
+        let max = if room {
+            usize::MAX
+        } else {
+            self.settings.max_waiting
+        };
+        self.queue.join(max, |dials| self.covered(dials), runtime)
     }
 
     /// The right to one more connection.
@@ -244,9 +282,35 @@ impl Pool {
         self.open.enter(&self.total, Weak::clone(&self.me))
     }
 
+    /// The same, if need be for an idle one that is closed for it.
+    pub(crate) fn permit_for_fresh(&self) -> Option<Permit> {
+        loop {
+            let permit = self.permit();
+            if permit.is_some() || !self.close_one_idle() {
+                return permit;
+            }
+        }
+    }
+
+    /// Whether there is a bound to its connections.
+    pub(crate) fn is_bounded(&self) -> bool {
+        let settings = &self.settings;
+        settings.max_connections.is_some() || settings.max_connections_total.is_some()
+    }
+
     /// Whether some of those who wait have no connection under way, for lack of a right to it.
     pub(crate) fn is_short(&self) -> bool {
-        self.queue.is_short(|waiting| self.wanted(waiting))
+        self.queue
+            .short_since(|waiting| self.wanted(waiting))
+            .is_some()
+    }
+
+    /// Since when somebody waits for room among the connections of all upstreams.
+    pub(crate) fn short_since(&self) -> Option<Instant> {
+        if self.open.is_full() {
+            return None;
+        }
+        self.queue.short_since(|waiting| self.wanted(waiting))
     }
 
     /// Whether one connection serves many requests at once.
@@ -272,10 +336,14 @@ impl Pool {
     /// # Errors
     /// That of the first that fails.
     pub(crate) async fn warm_up(self: &Arc<Self>, count: usize) -> Result<(), Error> {
-        let now = Instant::now();
-        while self.ready_len(now) < count
-            && let Some(permit) = self.permit()
-        {
+        // Counted once: those that requests take meanwhile, or that the upstream closes, are not
+        // opened again.
+        let missing = count.saturating_sub(self.ready_len(Instant::now()));
+        for _ in 0..missing {
+            let full = !self.shares() && self.idle_len() >= self.settings.max_idle;
+            let Some(permit) = self.permit().filter(|_| !full) else {
+                break;
+            };
             let lease = dial::open(self, permit).await?;
             self.hand(lease);
         }
@@ -296,22 +364,13 @@ impl Pool {
         self.http2.drain();
     }
 
-    /// Closes one idle connection, the one unused for longest; whether there was one.
+    /// Closes one idle HTTP/1.1 connection, the one unused for longest; whether there was one.
     pub(crate) fn close_one_idle(&self) -> bool {
-        let mut oldest = None;
-        for shard in 0..self.shards.len() {
-            if let Some(connection) = self.shard(shard).pop_front() {
-                self.idle.fetch_sub(1, Ordering::SeqCst);
-                oldest = Some(connection);
-                break;
-            }
+        let oldest = (0..self.shards.len()).find_map(|shard| self.shard(shard).pop_front());
+        if oldest.is_some() {
+            self.idle.fetch_sub(1, Ordering::SeqCst);
         }
-        // This one closes at once. One of HTTP/2 ends when its driver has seen that it may.
-        let closed = oldest.is_some();
-        if !closed {
-            self.http2.close_one_idle();
-        }
-        closed
+        oldest.is_some()
     }
 
     /// Closes connections that are too old, idle for too long, or closed by the upstream.
@@ -342,6 +401,7 @@ impl Pool {
         if !self.queue.is_empty() {
             self.serve();
         }
+        self.make_way();
     }
 
     /// Whether nothing is kept open.

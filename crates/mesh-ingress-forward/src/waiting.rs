@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mesh_ingress_core::Error;
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use crate::lease::Lease;
 
 type Outcome = Result<Lease, Error>;
+/// Resolves when it is one's turn.
+pub(crate) type Turn = oneshot::Receiver<Outcome>;
 
 /// Who waits, and the connections that are being opened for them.
 #[derive(Debug, Default)]
@@ -62,12 +64,18 @@ impl Queue {
         self.len.load(Ordering::SeqCst)
     }
 
-    /// Joins the end; `None` if there are `max` already who have no connection under way.
-    pub(crate) fn join(&self, max: usize, runtime: Handle) -> Option<oneshot::Receiver<Outcome>> {
+    /// Joins the end; `None` if more than `max` would then have no connection under way. `covered`
+    /// says how many so many dials serve.
+    pub(crate) fn join(
+        &self,
+        max: usize,
+        covered: impl FnOnce(usize) -> usize,
+        runtime: Handle,
+    ) -> Option<Turn> {
         let mut state = self.state();
         state.forget_gone();
-        let uncovered = state.waiters.len().saturating_sub(state.dialing());
-        if uncovered >= max {
+        let covered = covered(state.dialing());
+        if (state.waiters.len() + 1).saturating_sub(covered) > max {
             self.store_len(&state);
             return None;
         }
@@ -112,19 +120,38 @@ impl Queue {
         None
     }
 
-    /// Fails those who wait longest: one, or all who came before `since`.
-    pub(crate) fn fail(&self, since: Option<Instant>, mut error: impl FnMut() -> Error) {
+    /// A dial has failed, and with it whoever waits longest; or, where those who wait share what
+    /// is opened, all who came before `since`, unless another dial may still serve them. One that
+    /// had been called off was for nobody.
+    pub(crate) fn fail(&self, dial: u64, since: Option<Instant>, mut error: impl FnMut() -> Error) {
         let mut state = self.state();
         state.forget_gone();
-        let mut failed = 0;
-        while let Some(waiter) = state.waiters.front() {
-            if failed > 0 && since.is_none_or(|since| waiter.since > since) {
-                break;
+        let counted = state.end(dial);
+        if counted && (since.is_none() || state.dialing() == 0) {
+            let mut failed = 0;
+            while let Some(waiter) = state.waiters.front() {
+                if failed > 0 && since.is_none_or(|since| waiter.since > since) {
+                    break;
+                }
+                if let Some(waiter) = state.waiters.pop_front() {
+                    let _ = waiter.hand.send(Err(error()));
+                }
+                failed += 1;
             }
-            if let Some(waiter) = state.waiters.pop_front() {
+        }
+        self.store_len(&state);
+    }
+
+    /// Fails those who wait on a runtime on which nothing can be opened any more.
+    pub(crate) fn forsake(&self, runtime: runtime::Id, mut error: impl FnMut() -> Error) {
+        let mut state = self.state();
+        let waiters = std::mem::take(&mut state.waiters);
+        for waiter in waiters {
+            if waiter.runtime.id() == runtime {
                 let _ = waiter.hand.send(Err(error()));
+            } else {
+                state.waiters.push_back(waiter);
             }
-            failed += 1;
         }
         self.store_len(&state);
     }
@@ -145,10 +172,23 @@ impl Queue {
         Some(runtime)
     }
 
-    /// Whether fewer dials are under way than `wanted` of so many who wait.
-    pub(crate) fn is_short(&self, wanted: impl FnOnce(usize) -> usize) -> bool {
-        let state = self.state();
-        state.dialing() < wanted(state.waiters.len())
+    /// Since when somebody waits for whom no dial is under way, if fewer are than `wanted` of so
+    /// many who wait.
+    pub(crate) fn short_since(&self, wanted: impl FnOnce(usize) -> usize) -> Option<Instant> {
+        let mut state = self.state();
+        state.forget_gone();
+        self.store_len(&state);
+        let dialing = state.dialing();
+        if dialing >= wanted(state.waiters.len()) {
+            return None;
+        }
+        let waiter = state.waiters.get(dialing).or(state.waiters.back())?;
+        Some(waiter.since)
+    }
+
+    /// Since when the first of them waits.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.state().waiters.front().map(|waiter| waiter.since)
     }
 
     /// Gives a reservation up.
@@ -176,30 +216,28 @@ impl Queue {
         }
     }
 
-    /// A dial has ended, one way or the other.
-    pub(crate) fn ended(&self, number: u64) {
-        self.state().dials.retain(|dial| dial.number != number);
+    /// A dial has ended; whether it was still counted on.
+    pub(crate) fn ended(&self, number: u64) -> bool {
+        self.state().end(number)
     }
 
     /// Calls off dials that nobody waits for any more.
     pub(crate) fn call_off(&self, wanted: impl FnOnce(usize) -> usize) {
-        let mut off = Vec::new();
-        {
+        let off: Vec<_> = {
             let mut state = self.state();
             state.forget_gone();
             self.store_len(&state);
             let wanted = wanted(state.waiters.len());
-            let mut surplus = state.dialing().saturating_sub(wanted);
-            for dial in state.dials.iter().rev() {
-                if surplus == 0 {
-                    break;
-                }
-                if let Some(task) = &dial.task {
-                    off.push(task.clone());
-                    surplus -= 1;
-                }
-            }
-        }
+            let surplus = state.dialing().saturating_sub(wanted);
+            // Not counted on from now: whoever comes next needs one of his own. Those that take
+            // longest go first; they may be going nowhere.
+            state
+                .dials
+                .extract_if(.., |dial| dial.task.is_some())
+                .take(surplus)
+                .filter_map(|dial| dial.task)
+                .collect()
+        };
         for task in off {
             task.abort();
         }
@@ -223,6 +261,12 @@ impl Queue {
 impl State {
     fn dialing(&self) -> usize {
         self.dials.len() + self.reserved
+    }
+
+    fn end(&mut self, number: u64) -> bool {
+        let before = self.dials.len();
+        self.dials.retain(|dial| dial.number != number);
+        self.dials.len() < before
     }
 
     fn forget_gone(&mut self) {

@@ -1,0 +1,229 @@
+//! Connections of clients: how long they last, and what comes over them in which order.
+
+use mesh_ingress_testkit::{Gate, Step};
+use tokio::io::AsyncWriteExt;
+
+use crate::reply::soon;
+use crate::world::{OK, World, answer, get, head, ok};
+
+fn numbered(number: usize) -> Vec<Step> {
+    answer(format!(
+        "HTTP/1.1 200 OK\r\nX-Number: {number}\r\nContent-Length: 1\r\n\r\n{number}"
+    ))
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_2_two_requests_in_one_write_are_answered_in_order() {
+    let world = World::start([[numbered(1), numbered(2)].concat()]).await;
+    let mut client = world.send(get("/1") + &get("/2")).await;
+    for number in ["1", "2"] {
+        assert_eq!(client.reply().await.text(), number);
+    }
+    assert_eq!(world.origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_2_a_slow_first_answer_is_still_the_first() {
+    let gate = Gate::new();
+    let slow = [
+        vec![Step::ReadHead, Step::Hold(gate.clone())],
+        vec![Step::send(OK)],
+        numbered(2),
+    ];
+    let world = World::start([slow.concat(), numbered(2)]).await;
+    let mut client = world.send(get("/1") + &get("/2")).await;
+    world.received(0, "/1").await;
+    assert!(!world.all_received().contains("/2"), "one after the other");
+    gate.open();
+    assert_eq!(client.reply().await.text(), "ok");
+    assert_eq!(client.reply().await.text(), "2");
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_2_a_body_is_followed_by_the_next_request() {
+    let script = vec![
+        Step::ReadHead,
+        Step::ReadBody(5),
+        Step::send(OK),
+        Step::ReadHead,
+        Step::ReadUntil("0\r\n\r\n".into()),
+        Step::send(OK),
+        Step::ReadHead,
+        Step::send(OK),
+    ];
+    let world = World::start([script]).await;
+    let first = head("POST /1 HTTP/1.1", "Content-Length: 5\r\n") + "hello";
+    let second =
+        head("POST /2 HTTP/1.1", "Transfer-Encoding: chunked\r\n") + "2\r\nhi\r\n0\r\n\r\n";
+    let mut client = world.send([first, second, get("/3")].concat()).await;
+    for _ in 0..3 {
+        assert_eq!(client.reply().await.status, 200);
+    }
+    assert!(world.all_received().contains("GET /3 HTTP/1.1\r\n"));
+}
+
+/// A body that looks like requests is a body.
+#[tokio::test]
+async fn rfc9112_6_2_a_body_that_is_a_request_is_a_body() {
+    let inner = get("/inner");
+    let script = vec![Step::ReadHead, Step::ReadBody(inner.len()), Step::send(OK)];
+    let world = World::start([[script, answer(OK)].concat()]).await;
+    let request = head(
+        "POST /outer HTTP/1.1",
+        &format!("Content-Length: {}\r\n", inner.len()),
+    );
+    let mut client = world
+        .send([request, inner.clone(), get("/after")].concat())
+        .await;
+    assert_eq!(client.reply().await.status, 200);
+    assert_eq!(client.reply().await.status, 200);
+    // Byte for byte, and so with the Host of the client.
+    assert!(world.all_received().contains(&inner));
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_connections_last() {
+    let world = World::start([ok()]).await;
+    let mut client = world.client().await;
+    for _ in 0..5 {
+        client.send(get("/")).await;
+        let reply = client.reply().await;
+        assert!(reply.status == 200 && !reply.closes(), "{}", reply.head);
+    }
+    assert_eq!(world.origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn rfc9112_9_6_nothing_after_close_is_looked_at() {
+    let world = World::start([ok()]).await;
+    let last = head("GET /last HTTP/1.1", "Connection: close\r\n");
+    let mut client = world.send(last + &get("/smuggled")).await;
+    assert!(client.reply().await.closes());
+    client.ends().await;
+    assert!(!world.all_received().contains("/smuggled"));
+}
+
+#[tokio::test]
+async fn rfc9112_9_6_close_in_any_connection_line_counts() {
+    let world = World::start([ok()]).await;
+    let fields = "Connection: close\r\nConnection: keep-alive\r\n";
+    let mut client = world
+        .send(head("GET / HTTP/1.1", fields) + &get("/smuggled"))
+        .await;
+    assert!(client.reply().await.closes());
+    client.ends().await;
+    assert!(!world.all_received().contains("/smuggled"));
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_http10_is_closed_after_its_answer() {
+    let world = World::start([ok()]).await;
+    let mut client = world
+        .send(head("GET / HTTP/1.0", "") + &get("/smuggled"))
+        .await;
+    let reply = client.reply().await;
+    assert!(reply.head.starts_with("HTTP/1.0 200"), "{}", reply.head);
+    client.ends().await;
+    let received = world.all_received();
+    assert!(received.starts_with("GET / HTTP/1.1\r\n"), "{received}");
+    assert!(!received.contains("/smuggled"));
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_http10_may_ask_to_keep_its_connection() {
+    let world = World::start([ok()]).await;
+    let request = head("GET / HTTP/1.0", "Connection: keep-alive\r\n");
+    let mut client = world.send(&request).await;
+    let reply = client.reply().await;
+    assert_eq!(reply.values("connection"), ["keep-alive"], "{}", reply.head);
+    client.send(&request).await;
+    assert_eq!(client.reply().await.status, 200);
+}
+
+/// Chunks are of HTTP/1.1: an older client gets the octets, and the end of the connection as end.
+#[tokio::test]
+async fn rfc9112_7_http10_gets_no_chunks() {
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let world = World::start([answer(chunks)]).await;
+    let request = head("GET / HTTP/1.0", "Connection: keep-alive\r\n");
+    let reply = world.ask(request).await;
+    assert!(
+        reply.values("transfer-encoding").is_empty(),
+        "{}",
+        reply.head
+    );
+    assert_eq!(reply.text(), "hello");
+}
+
+#[tokio::test]
+async fn pingora_2026_0035_http10_with_a_body_is_no_tunnel() {
+    let world = World::start([ok()]).await;
+    // Without a length there is no body: what follows is nothing at all.
+    let mut client = world
+        .send(head("POST / HTTP/1.0", "") + &get("/smuggled"))
+        .await;
+    assert_eq!(client.reply().await.status, 200);
+    client.ends().await;
+    assert!(!world.all_received().contains("/smuggled"));
+}
+
+/// Upstream's version is ours, not the client's (RFC 9110 §6.2), whatever the upstream speaks.
+#[tokio::test]
+async fn rfc9112_2_3_a_response_of_http10_is_relayed_in_ours() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.0 200 OK\r\n\r\nhello"),
+        Step::Close,
+    ];
+    let world = World::start([script]).await;
+    let reply = world.ask(get("/")).await;
+    assert!(reply.head.starts_with("HTTP/1.1 200"), "{}", reply.head);
+    assert_eq!(reply.text(), "hello");
+}
+
+#[tokio::test]
+async fn rfc9112_9_5_a_client_that_leaves_between_requests_leaves_quietly() {
+    let world = World::start([ok()]).await;
+    let mut client = world.send(get("/")).await;
+    assert_eq!(client.reply().await.status, 200);
+    client.stream.shutdown().await.unwrap();
+    client.ends().await;
+    assert_eq!(world.ask(get("/")).await.status, 200);
+    assert_eq!(world.origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn rfc9112_8_a_head_that_ends_early_is_no_request() {
+    let world = World::start([ok()]).await;
+    let mut client = world
+        .send("GET / HTTP/1.1\r\nHost: shop.example.com\r\n")
+        .await;
+    client.stream.shutdown().await.unwrap();
+    let answers = String::from_utf8_lossy(&client.rest().await).into_owned();
+    assert!(
+        answers.is_empty() || answers.starts_with("HTTP/1.1 400"),
+        "{answers}"
+    );
+    world.nothing_has_reached_the_origin().await;
+}
+
+/// pingora: the connection was used again before the body was read.
+#[tokio::test]
+async fn rfc9112_6_a_response_nobody_read_to_its_end_is_not_followed_by_another() {
+    let gate = Gate::new();
+    let slow = vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+        Step::Hold(gate.clone()),
+        Step::send("world"),
+    ];
+    let world = World::start([slow, ok()]).await;
+    let mut client = world.send(get("/1")).await;
+    client.until(b"hello").await;
+    drop(client);
+    soon(world.origin.wait_for_connections(1)).await;
+    assert_eq!(world.ask(get("/2")).await.text(), "ok");
+    assert_eq!(world.origin.connections(), 2);
+    gate.open();
+    soon(world.origin.wait_for_closed(0)).await;
+}
