@@ -29,13 +29,13 @@ macro_rules! matrix {
             matrix! { @pairing $software;
                 http1_to_http1: Http1, Http1;
                 http1_to_h2c: Http1, H2c;
-                h2c_to_http1: H2c, Http1, #[ignore = "RFC 8441 is not there yet"];
-                h2c_to_h2c: H2c, H2c, #[ignore = "RFC 8441 is not there yet"];
+                h2c_to_http1: H2c, Http1;
+                h2c_to_h2c: H2c, H2c;
             }
         }
     )*};
     (@pairing $software:expr; $(
-        $pairing:ident: $client:expr, $upstream:expr $(, #[$websocket:meta])?;
+        $pairing:ident: $client:expr, $upstream:expr;
     )*) => {$(
         mod $pairing {
             use super::*;
@@ -55,7 +55,6 @@ macro_rules! matrix {
             }
 
             #[test]
-            $(#[$websocket])?
             fn websocket() {
                 Lab::run(|lab| {
                     Cell::start(lab, $software, $client, $upstream).holds_for_websockets();
