@@ -112,6 +112,14 @@ impl Forwarder {
         }
     }
 
+    /// Whether TLS can be spoken as this profile says: see
+    /// [`tls_profile`](crate::ForwarderBuilder::tls_profile). To find out early what would
+    /// otherwise fail with the first request.
+    #[must_use]
+    pub fn has_tls_profile(&self, name: &str) -> bool {
+        self.shared.settings.has_tls_profile(name)
+    }
+
     /// How many connections are open, to all upstreams, upgraded ones included.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -51,6 +51,19 @@ pub(crate) struct Settings {
     pub(crate) tls: HashMap<String, TlsClient>,
 }
 
+impl Settings {
+    /// Whether TLS can be spoken as this profile says.
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_tls_profile(&self, name: &str) -> bool {
+        self.tls.contains_key(name)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn has_tls_profile(&self, _: &str) -> bool {
+        false
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

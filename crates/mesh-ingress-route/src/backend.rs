@@ -1,6 +1,6 @@
 //! One of the Services a route sends to.
 
-use mesh_ingress_core::{Protocol, ServiceRef, VhostPolicy};
+use mesh_ingress_core::{Protocol, ServiceRef, Tls, VhostPolicy};
 
 /// A Service a route sends requests to, and how it is to be addressed.
 ///
@@ -24,6 +24,7 @@ pub struct Backend {
     weight: u32,
     vhost: Setting<VhostPolicy>,
     protocol: Setting<Protocol>,
+    tls: Setting<Option<Tls>>,
 }
 
 /// A backend's own value, or else what its route says.
@@ -43,6 +44,7 @@ impl Backend {
             weight: 1,
             vhost: Setting::default(),
             protocol: Setting::default(),
+            tls: Setting::default(),
         }
     }
 
@@ -65,6 +67,28 @@ impl Backend {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol.own = Some(protocol);
+        self
+    }
+
+    /// Sets how TLS is spoken to this backend, whatever the route says; `None` is cleartext. Unless
+    /// it has a server name, that is the vhost's; where the client's `Host` is kept, the Service's
+    /// own name: who is trusted is not for the client to say.
+    ///
+    /// In a mesh leave it out: the mesh encrypts, and routes by what it can read.
+    ///
+    /// ```
+    /// use mesh_ingress_core::{Protocol, Tls};
+    /// use mesh_ingress_route::Backend;
+    ///
+    /// let pay = Backend::new("pay.default:8443".parse()?)
+    ///     .tls(Tls::default())
+    ///     .protocol(Protocol::Alpn);
+    /// assert_eq!(pay.get_tls(), Some(&Tls::default()));
+    /// # Ok::<(), mesh_ingress_core::ParseError>(())
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<Option<Tls>>) -> Self {
+        self.tls.own = Some(tls.into());
         self
     }
 
@@ -91,6 +115,12 @@ impl Backend {
     #[must_use]
     pub fn get_protocol(&self) -> Protocol {
         *self.protocol.get()
+    }
+
+    /// How TLS is spoken to it: its own, else its route's, else cleartext.
+    #[must_use]
+    pub fn get_tls(&self) -> Option<&Tls> {
+        self.tls.get().as_ref()
     }
 
     /// Chooses one of several backends by weight, given a random number that is evenly spread over
@@ -139,9 +169,10 @@ impl Backend {
         None
     }
 
-    pub(crate) fn inherit(&mut self, vhost: &VhostPolicy, protocol: Protocol) {
+    pub(crate) fn inherit(&mut self, vhost: &VhostPolicy, protocol: Protocol, tls: Option<&Tls>) {
         self.vhost.of_route = vhost.clone();
         self.protocol.of_route = protocol;
+        self.tls.of_route = tls.cloned();
     }
 }
 

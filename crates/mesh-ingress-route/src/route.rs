@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{Method, StatusCode};
-use mesh_ingress_core::{ParseError, Protocol, ServiceRef, VhostPolicy};
+use mesh_ingress_core::{ParseError, Protocol, ServiceRef, Tls, VhostPolicy};
 
 use crate::action::{Action, Redirect};
 use crate::backend::Backend;
@@ -63,6 +63,7 @@ pub struct Route {
     backends: Vec<Backend>,
     vhost: VhostPolicy,
     protocol: Protocol,
+    tls: Option<Tls>,
     action: Action,
     name: Option<Box<str>>,
 }
@@ -101,6 +102,7 @@ impl Route {
             backends: Vec::new(),
             vhost: VhostPolicy::default(),
             protocol: Protocol::default(),
+            tls: None,
             action: Action::default(),
             name: None,
         }
@@ -190,7 +192,7 @@ impl Route {
     /// Adds a backend.
     #[must_use]
     pub fn to_backend(mut self, mut backend: Backend) -> Self {
-        backend.inherit(&self.vhost, self.protocol);
+        backend.inherit(&self.vhost, self.protocol, self.tls.as_ref());
         self.backends.push(backend);
         self
     }
@@ -231,6 +233,15 @@ impl Route {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self.pass_on();
+        self
+    }
+
+    /// Sets how TLS is spoken to the backends, as [`vhost`](Self::vhost) does; `None` is cleartext.
+    /// See [`Backend::tls`]. Default: cleartext.
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<Option<Tls>>) -> Self {
+        self.tls = tls.into();
         self.pass_on();
         self
     }
@@ -346,7 +357,7 @@ impl Route {
 
     fn pass_on(&mut self) {
         for backend in &mut self.backends {
-            backend.inherit(&self.vhost, self.protocol);
+            backend.inherit(&self.vhost, self.protocol, self.tls.as_ref());
         }
     }
 }

@@ -83,6 +83,7 @@ pub(crate) async fn examine(inner: &Inner) -> Vec<Finding> {
                 target.watch.service().clone(),
                 host.clone(),
                 target.protocol,
+                target.tls.clone(),
             )) {
                 examine_target(inner, target, host.as_ref(), &mut findings).await;
             }
@@ -123,7 +124,7 @@ async fn examine_target(
         ));
     }
     let upstream = match target.watch.ready().await {
-        Ok(upstream) => upstream.protocol(target.protocol),
+        Ok(upstream) => target.upstream(upstream),
         Err(error) => {
             findings.push(bad(service, error.report().to_string()));
             return;

@@ -1,6 +1,6 @@
 //! Why a gateway could not be built.
 
-use mesh_ingress_core::BoxError;
+use mesh_ingress_core::{BoxError, ServiceRef};
 use mesh_ingress_route::RouteError;
 
 /// Why a [`MeshIngress`](crate::MeshIngress) could not be built, or a route table not be swapped.
@@ -18,6 +18,17 @@ pub enum BuildError {
         "no resolver: pass one to MeshIngressBuilder::resolver, or enable the feature \"hickory\""
     )]
     NoResolver,
+    /// A backend is to be spoken to over TLS, and the forwarder does not know how.
+    #[error(
+        "{service} is to be spoken to over TLS with the profile {profile:?}, which the forwarder \
+         does not have: give it one with ForwarderBuilder::tls_profile (feature \"tls\")"
+    )]
+    TlsProfile {
+        /// The Service.
+        service: ServiceRef,
+        /// The profile that its [`Tls`](mesh_ingress_core::Tls) names.
+        profile: String,
+    },
     /// The name for `Proxy-Status` and `Via` is no token.
     #[error("{0:?} is no name for Proxy-Status: expected a token such as mesh-ingress")]
     Name(String),

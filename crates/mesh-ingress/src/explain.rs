@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use mesh_ingress_core::{Error, Protocol, ServiceRef, Vhost};
+use mesh_ingress_core::{Error, Protocol, ServiceRef, Tls, Vhost};
 use mesh_ingress_headers::Client;
 
 use crate::mesh::Inner;
@@ -45,9 +45,11 @@ pub struct BackendExplanation {
     pub addresses: Option<Result<Vec<SocketAddr>, Error>>,
     /// How long ago DNS confirmed the address.
     pub age: Option<Duration>,
-    /// The protocol spoken to it. Together with the addresses it is what connections are shared
-    /// by: the pool's key.
+    /// The protocol spoken to it. Together with the addresses and TLS it is what connections are
+    /// shared by: the pool's key.
     pub protocol: Protocol,
+    /// How TLS is spoken to it, and whose certificate is expected; `None` is cleartext.
+    pub tls: Option<Arc<Tls>>,
     /// The target as it is sent.
     pub target: String,
     /// What the backend is told otherwise than the client said it.
@@ -113,6 +115,7 @@ fn backend(came: &HeaderMap, addressed: &Addressed<()>) -> BackendExplanation {
         addresses: resolved.map(|found| found.map(|upstream| upstream.addresses().to_vec())),
         age: target.watch.age(),
         protocol: target.protocol,
+        tls: target.tls.clone(),
         target: uri
             .path_and_query()
             .map_or("/", |target| target.as_str())

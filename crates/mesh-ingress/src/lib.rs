@@ -39,6 +39,8 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory's DNS client. Without it, pass a [`Resolve`] of your own |
+//! | `tls` | no | `TlsClient`: TLS and mutual TLS towards backends outside the mesh ([`Backend::tls`]), with rustls and a cryptography provider that you give |
+//! | `tls-ring` | no | the same, with ring as the provider unless another is given |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
@@ -67,10 +69,13 @@ pub use self::response::TargetVerdicts;
 
 pub use mesh_ingress_core::{
     Body, BoxError, ClusterDomain, Downstream, Error, ErrorKind, ErrorOrigin, ParseError, Protocol,
-    Scheme, ServicePort, ServiceRef, Upstream, Verdict, Vhost, VhostPolicy,
+    Scheme, ServicePort, ServiceRef, Tls, Upstream, Verdict, Vhost, VhostPolicy,
 };
 pub use mesh_ingress_forward as forward;
 pub use mesh_ingress_forward::{Forwarder, ForwarderBuilder, ResponseBody};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use mesh_ingress_forward::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
 pub use mesh_ingress_headers as headers;
 pub use mesh_ingress_resolve as resolve;
 #[cfg(feature = "hickory")]

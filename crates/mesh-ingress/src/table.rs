@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use mesh_ingress_core::{Protocol, ServiceRef, Upstream, Vhost, VhostPolicy};
+use mesh_ingress_core::{Protocol, ServiceRef, Tls, Upstream, Vhost, VhostPolicy};
 use mesh_ingress_forward::{Forwarder, UpstreamPool};
 use mesh_ingress_resolve::Watch;
-use mesh_ingress_route::{Backend, Route, RouteError, RouteTable};
+use mesh_ingress_route::{Backend, Route, RouteTable};
 
+use crate::BuildError;
 use crate::mesh::Settings;
 use crate::response::Verdicts;
 
@@ -32,6 +33,7 @@ pub(crate) struct Target {
     /// What `l5d-dst-override` is set to; `None` leaves it away.
     pub(crate) dst_override: Option<HeaderValue>,
     pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) verdicts: Verdicts,
     /// Where it was when it was last asked for.
     reach: ArcSwapOption<Reach>,
@@ -55,7 +57,7 @@ impl Target {
         {
             return Arc::clone(reach);
         }
-        let upstream = resolved.clone().protocol(self.protocol);
+        let upstream = self.upstream(resolved.clone());
         let pool = forwarder.pool(&upstream);
         let reach = Arc::new(Reach { resolved, pool });
         self.reach.store(Some(Arc::clone(&reach)));
@@ -64,13 +66,26 @@ impl Target {
         }
         reach
     }
+
+    /// How to speak to what is there.
+    pub(crate) fn upstream(&self, resolved: Upstream) -> Upstream {
+        let upstream = resolved.protocol(self.protocol);
+        match &self.tls {
+            Some(tls) => upstream.tls(Arc::clone(tls)),
+            None => upstream,
+        }
+    }
 }
 
 /// Prepares routes. Services that several routes share are watched once.
-pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, RouteError> {
+pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, BuildError> {
     // A table that is wrong must not start a single watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
-    RouteTable::new(routes.into_iter().map(|route| {
+    let backends = routes.iter().flat_map(Route::backends);
+    backends
+        .map(|backend| check_tls(backend, &settings.forwarder))
+        .collect::<Result<(), _>>()?;
+    let table = RouteTable::new(routes.into_iter().map(|route| {
         let name: Arc<str> = route.get_name().into();
         let backends = route.backends().iter();
         let targets = backends.map(|backend| Arc::new(target(&name, backend, settings)));
@@ -78,23 +93,39 @@ pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, 
             targets: targets.collect(),
         };
         (route, prepared)
-    }))
+    }))?;
+    Ok(table)
+}
+
+fn check_tls(backend: &Backend, forwarder: &Forwarder) -> Result<(), BuildError> {
+    match backend.get_tls().map(Tls::profile) {
+        Some(profile) if !forwarder.has_tls_profile(profile) => Err(BuildError::TlsProfile {
+            service: backend.service().clone(),
+            profile: profile.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
     let service = backend.service();
     let derived = service.vhost(&settings.domain);
     let overrides = settings.mesh.sets_dst_override();
+    let dst_override = overrides.then(|| dst_override(&derived, service)).flatten();
+    // What is kept is the client's, and has no say in whose certificate is expected.
+    let (vhost, name) = match backend.get_vhost() {
+        VhostPolicy::Preserve => (None, derived),
+        VhostPolicy::Override(vhost) => (Some(vhost.clone()), vhost.clone()),
+        _ => (Some(derived.clone()), derived),
+    };
+    let tls = backend.get_tls().cloned().map(|tls| tls.or_vhost(&name));
     Target {
         route: Arc::clone(route),
         watch: settings.resolver.watch(service),
-        dst_override: overrides.then(|| dst_override(&derived, service)).flatten(),
-        vhost: match backend.get_vhost() {
-            VhostPolicy::Preserve => None,
-            VhostPolicy::Override(vhost) => Some(vhost.clone()),
-            _ => Some(derived),
-        },
+        dst_override,
+        vhost,
         protocol: backend.get_protocol(),
+        tls: tls.map(Arc::new),
         verdicts: Verdicts::default(),
         reach: ArcSwapOption::empty(),
     }
