@@ -24,7 +24,7 @@ use crate::lease::{Lease, Ticket};
 use crate::overdue::{Clock, Deadline};
 use crate::pool::Pool;
 use crate::upgrade::Upgrade;
-use crate::{expect, grpc, h1, h2, prepare};
+use crate::{expect, h1, h2, prepare};
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
@@ -81,12 +81,13 @@ type Answer = Result<Response<h2::ResponseStream>, h2::Unanswered>;
 
 impl Exchange {
     /// Sends a request, if there is a connection at once. Hop-by-hop fields are stripped; `options`
-    /// is what they said.
+    /// is what they said. `deadline` is that of all tries together.
     pub(crate) fn new(
         mut pool: Arc<Pool>,
         shared: Arc<Shared>,
         mut request: Request<RequestBody>,
         options: &ConnectionOptions,
+        deadline: Option<Deadline>,
     ) -> Result<Self, Error> {
         let client = request.version();
         let upgrade = Upgrade::of(&mut request, options)?.map(Box::new);
@@ -96,7 +97,6 @@ impl Exchange {
         {
             pool = http1(&shared, pool);
         }
-        let timeout = grpc::timeout(&request, options, pool.settings.request_timeout);
         let mut exchange = Self {
             hints: Hints {
                 te_trailers: options.te_trailers,
@@ -105,7 +105,7 @@ impl Exchange {
             },
             expected: None,
             clock: Clock {
-                deadline: timeout.map(Deadline::after),
+                deadline,
                 progress: request.body().progress(),
             },
             tries: 0,

@@ -15,8 +15,9 @@ use crate::attempt::Attempt;
 use crate::body::{RequestBody, ResponseBody};
 use crate::exchange::Exchange;
 use crate::forwarder::Shared;
+use crate::overdue::Deadline;
 use crate::pool::Pool;
-use crate::retry;
+use crate::{grpc, retry};
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
@@ -48,12 +49,14 @@ impl ResponseFuture {
     ) -> Self {
         // A connection that has been given away cannot be given away again.
         let once = options.upgrade.is_some() || request.method() == Method::CONNECT;
+        let timeout = grpc::timeout(&request, options, pool.settings.request_timeout);
+        let deadline = timeout.map(Deadline::after);
+        let (own_pool, shared) = (Arc::clone(pool), Arc::clone(shared));
         if pool.settings.retry.is_some() && !once {
-            let (pool, shared) = (Arc::clone(pool), Arc::clone(shared));
-            let retried = retried(pool, shared, request, options.clone());
+            let retried = retried(own_pool, shared, request, options.clone(), deadline);
             return Self::of(State::Retrying(Box::pin(retried)));
         }
-        let exchange = || Exchange::new(Arc::clone(pool), Arc::clone(shared), request, options);
+        let exchange = || Exchange::new(own_pool, shared, request, options, deadline);
         match Attempt::begin(pool, exchange) {
             Ok(attempt) => Self::of(State::Attempt(attempt)),
             Err(error) => Self::failed(error),
@@ -77,9 +80,11 @@ async fn retried(
     shared: Arc<Shared>,
     request: Request<RequestBody>,
     options: ConnectionOptions,
+    deadline: Option<Deadline>,
 ) -> Reply {
     let attempt = |request| {
-        let exchange = || Exchange::new(Arc::clone(&pool), Arc::clone(&shared), request, &options);
+        let (own_pool, shared) = (Arc::clone(&pool), Arc::clone(&shared));
+        let exchange = || Exchange::new(own_pool, shared, request, &options, deadline);
         let begun = Attempt::begin(&pool, exchange);
         async move {
             let mut attempt = begun?;

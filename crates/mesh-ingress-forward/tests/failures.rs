@@ -10,9 +10,10 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::StreamBody;
 use mesh_ingress_core::{Body, BoxError, ErrorKind, ErrorOrigin, Protocol};
-use mesh_ingress_forward::Forwarder;
+use mesh_ingress_forward::{Forwarder, RetryPolicy};
 use mesh_ingress_testkit::{Gate, RawOrigin, Step};
 use support::{get, send, to};
+use tokio::time::Instant;
 
 /// A port that nothing listens on.
 fn closed_port() -> SocketAddr {
@@ -103,7 +104,7 @@ async fn a_silent_origin_times_out() {
     let forwarder = Forwarder::builder()
         .response_header_timeout(Duration::from_secs(7))
         .build();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let error = send(&forwarder, get(origin.addr())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout);
     assert!(!error.may_retry());
@@ -238,7 +239,7 @@ async fn an_origin_that_stops_in_the_middle_times_out() {
             .body_idle_timeout(Duration::from_secs(7))
             .build();
         let response = send(&forwarder, to(origin.addr(), protocol, get(origin.addr()))).await;
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let error = response.unwrap().into_body().collect().await.unwrap_err();
         let error = error.downcast_ref::<mesh_ingress_core::Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::ConnectionReadTimeout);
@@ -267,4 +268,28 @@ async fn a_refused_connection_is_tried_again_if_wanted() {
             .unwrap();
         assert!(waiting.await.is_ok(), "{protocol:?}");
     }
+}
+
+/// Time is the test's own here: it moves on only when nothing else does.
+#[tokio::test(start_paused = true)]
+async fn one_deadline_for_all_tries() {
+    let silent = || vec![Step::ReadHead];
+    let origin = RawOrigin::start([silent(), silent(), silent(), silent()])
+        .await
+        .unwrap();
+    let limit = Duration::from_millis(500);
+    let policy = RetryPolicy::builder()
+        .attempts(4)
+        .per_try_timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    let forwarder = Forwarder::builder()
+        .request_timeout(limit)
+        .retry(policy)
+        .build();
+    let begun = Instant::now();
+    let error = send(&forwarder, get(origin.addr())).await.unwrap_err();
+    let took = begun.elapsed();
+    assert!((limit..limit * 11 / 10).contains(&took), "{took:?}");
+    assert!(error.report().to_string().contains("500ms"), "{error:?}");
 }
