@@ -92,7 +92,10 @@ async fn retried(
         }
     };
     match (&pool.settings.retry, &pool.budget) {
-        (Some(policy), Some(budget)) => retry::drive(policy, budget, request, attempt).await,
+        (Some(policy), Some(budget)) => {
+            let deadline = deadline.map(|deadline| deadline.at);
+            retry::drive(policy, budget, request, deadline, attempt).await
+        }
         _ => attempt(request).await,
     }
 }

@@ -42,11 +42,12 @@ enum Source {
 }
 
 /// Sends a request through `attempt` until its outcome is no reason to try again, or no more tries
-/// are allowed. The outcome is that of the last try.
+/// are allowed, or there is no time for one. The outcome is that of the last try.
 pub(crate) async fn drive<F, Fut>(
     policy: &RetryPolicy,
     budget: &Budget,
     request: Request<RequestBody>,
+    deadline: Option<Instant>,
     attempt: F,
 ) -> Result<Response<ResponseBody>, Error>
 where
@@ -63,7 +64,10 @@ where
         let body = source.begin(last);
         let sent = attempt(Request::from_parts(head.clone(), body));
         let outcome = within(policy.per_try_timeout, &source, sent).await;
+        let pause = policy.pause(tries);
+        let in_time = || deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
         if last
+            || !in_time()
             || !policy.calls_for_retry(covered, &outcome)
             || !source.can_replay()
             || !budget.withdraw(Instant::now())
@@ -79,7 +83,6 @@ where
         }
         // Its connection is given back or closed before the next one is asked for.
         drop(outcome);
-        let pause = policy.pause(tries);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }

@@ -290,6 +290,7 @@ async fn one_deadline_for_all_tries() {
     let begun = Instant::now();
     let error = send(&forwarder, get(origin.addr())).await.unwrap_err();
     let took = begun.elapsed();
-    assert!((limit..limit * 11 / 10).contains(&took), "{took:?}");
-    assert!(error.report().to_string().contains("500ms"), "{error:?}");
+    assert!(took <= limit + Duration::from_millis(1), "{took:?}");
+    assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout);
+    assert!(origin.connections() > 1, "it was tried again");
 }

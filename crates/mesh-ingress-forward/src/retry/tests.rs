@@ -132,7 +132,10 @@ async fn send(
 ) -> Outcome {
     let policy = builder.build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    drive(&policy, &budget, request, |request| origin.serve(request)).await
+    drive(&policy, &budget, request, None, |request| {
+        origin.serve(request)
+    })
+    .await
 }
 
 fn policy() -> RetryPolicyBuilder {
@@ -269,7 +272,7 @@ async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
     let budget = Budget::new(&policy, Instant::now());
     assert!(budget.withdraw(Instant::now()));
     let request = request(&Method::PUT, RequestBody::new(StreamBody::new(frames)));
-    let response = drive(&policy, &budget, request, |request| {
+    let response = drive(&policy, &budget, request, None, |request| {
         *held.lock().unwrap() = Some(request.into_body());
         async { Ok(answer(503)) }
     });
@@ -290,7 +293,7 @@ async fn an_attempt_that_is_retried_loses_the_body_before_the_pause() {
     let policy = policy().backoff(pause, pause).build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
     let request = request(&Method::PUT, RequestBody::new(Full::from("body")));
-    let driven = drive(&policy, &budget, request, |request| {
+    let driven = drive(&policy, &budget, request, None, |request| {
         let mut held = held.lock().unwrap();
         held.push(request.into_body());
         let status = if held.len() == 1 { 503 } else { 200 };
@@ -329,7 +332,10 @@ async fn the_budget_bounds_all_retries_together() {
     let budget = Budget::new(&policy, Instant::now());
     let origin = Origin::new((0..300).map(|_| Act::Answer(503)));
     for _ in 0..100 {
-        let outcome = drive(&policy, &budget, get(), |request| origin.serve(request)).await;
+        let outcome = drive(&policy, &budget, get(), None, |request| {
+            origin.serve(request)
+        })
+        .await;
         assert_eq!(outcome.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!(origin.tries(), 120);
@@ -418,7 +424,7 @@ async fn extensions_reach_every_try() {
     let mut request = get();
     request.extensions_mut().insert(Mark(7));
     let seen = Mutex::new(Vec::new());
-    let outcome = drive(&policy, &budget, request, |request| {
+    let outcome = drive(&policy, &budget, request, None, |request| {
         seen.lock()
             .unwrap()
             .push(request.extensions().get::<Mark>().cloned());
@@ -433,7 +439,7 @@ fn the_driver_can_be_spawned() {
     fn assert_send<T: Send>(_: T) {}
     let policy = policy().build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    assert_send(drive(&policy, &budget, get(), |_| async {
+    assert_send(drive(&policy, &budget, get(), None, |_| async {
         Ok(answer(200))
     }));
 }

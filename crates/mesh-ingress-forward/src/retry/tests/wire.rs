@@ -55,7 +55,7 @@ async fn a_body_is_taken_back_from_a_connection_in_the_middle_of_an_upload() {
     let policy = policy().build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
     let tries = Mutex::new(0);
-    let driven = drive(&policy, &budget, request, |mut request| {
+    let driven = drive(&policy, &budget, request, None, |mut request| {
         let mut tries = tries.lock().unwrap();
         *tries += 1;
         if *tries == 1 {
