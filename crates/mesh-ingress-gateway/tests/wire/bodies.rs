@@ -80,7 +80,7 @@ async fn cve_2023_39326_many_chunk_extensions_are_bounded() {
 async fn rechunked(body: &str) -> String {
     let script = vec![
         Step::ReadHead,
-        Step::ReadUntil("\r\n0\r\n\r\n".into()),
+        Step::ReadUntil("0\r\n\r\n".into()),
         Step::send(OK),
     ];
     let world = World::start([script]).await;

@@ -154,9 +154,10 @@ responses! {
     ingress_nginx_an_internal_name_does_not_leak_in_location:
         "Location: http://web.default.svc.cluster.local/next?a=b\r\n"
         => gone [], kept [("location", &["http://shop.example.com/next?a=b"])];
-    rfc6265_4_1_2_3_the_domain_of_a_cookie_is_the_public_one:
-        "Set-Cookie: a=1; Domain=web.default.svc.cluster.local\r\n"
-        => gone [], kept [("set-cookie", &["a=1; Domain=shop.example.com"])];
+    /// Without a domain, it is one of the host that was asked: of the public one, and no other.
+    rfc6265_4_1_2_3_the_domain_of_a_cookie_is_not_the_internal_one:
+        "Set-Cookie: a=1; Domain=web.default.svc.cluster.local; Path=/\r\n"
+        => gone [], kept [("set-cookie", &["a=1; Path=/"])];
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use crate::world::{OK, World, answer, get, head};
 async fn sent(trailers: &str) -> String {
     let script = vec![
         Step::ReadHead,
-        Step::ReadUntil("hello\r\n0\r\n".into()),
-        Step::ReadUntil("\r\n".into()),
+        Step::ReadUntil("hello".into()),
+        Step::ReadUntil("\r\n\r\n".into()),
         Step::send(OK),
     ];
-    let world = World::start([script]).await;
+    let world = World::start([[script, answer(OK)].concat()]).await;
     let names: Vec<&str> = trailers
         .lines()
         .filter_map(|line| line.split(':').next())
