@@ -159,7 +159,7 @@ impl Shared {
         let mut pools = HashMap::clone(&self.pools.load());
         let pool = pools.entry(upstream.clone()).or_insert_with(|| {
             let settings = Arc::clone(&self.settings);
-            Pool::new(upstream.clone(), settings, Arc::clone(&self.total))
+            Pool::new(upstream.clone(), settings, &self.total)
         });
         let pool = Arc::clone(pool);
         self.pools.store(Arc::new(pools));

@@ -57,6 +57,7 @@ mod future;
 mod grpc;
 mod h1;
 mod h2;
+mod idle;
 mod lease;
 mod maintenance;
 mod noticed;

@@ -1,9 +1,8 @@
 //! The connections to one upstream.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mesh_ingress_core::{Error, Protocol, Upstream};
@@ -12,27 +11,20 @@ use tokio::time::Instant;
 
 use crate::breaker::Breaker;
 use crate::error::Failure;
+use crate::idle::Idle;
 use crate::lease::Lease;
 use crate::permit::{Open, Permit, Total};
 use crate::retry::Budget;
-use crate::settings::{Reuse, Settings};
+use crate::settings::Settings;
 use crate::waiting::{Queue, Turn};
-use crate::{dial, h1, h2, shard};
-
-/// Boxed: a connection is large, and moves from owner to owner.
-type Idle = VecDeque<Box<h1::Connection>>;
+use crate::{dial, h1, h2};
 
 /// The connections to one upstream. Upstreams share nothing, no lock either; only where there is a
 /// bound on all connections do they share its count.
 pub(crate) struct Pool {
     pub(crate) upstream: Upstream,
     pub(crate) settings: Arc<Settings>,
-    /// Idle connections by the thread that opened them: it serves them best, and where each thread
-    /// has a runtime of its own, only that one is woken by them. Within a shard the connection used
-    /// last is at the back.
-    shards: Box<[Mutex<Idle>]>,
-    /// How many there are in all shards.
-    idle: AtomicUsize,
+    idle: Idle,
     pub(crate) http2: h2::Connections,
     /// What the upstream has chosen, where it chooses.
     learned: AtomicU8,
@@ -50,8 +42,7 @@ const LEARNED_HTTP1: u8 = 1;
 const LEARNED_HTTP2: u8 = 2;
 
 impl Pool {
-    pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>, total: Arc<Total>) -> Arc<Self> {
-        let shards = (0..settings.shards.get()).map(|_| Mutex::default());
+    pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>, total: &Arc<Total>) -> Arc<Self> {
         let now = Instant::now();
         let accrual = settings.failure_accrual.clone();
         let pool = Arc::new_cyclic(|me| Self {
@@ -61,14 +52,13 @@ impl Pool {
                 .as_ref()
                 .map(|policy| Budget::new(policy, now)),
             upstream,
-            shards: shards.collect(),
             open: Open::new(settings.max_connections),
+            idle: Idle::new(settings.shards),
             settings,
-            idle: AtomicUsize::new(0),
             http2: h2::Connections::default(),
             learned: AtomicU8::new(0),
             queue: Queue::default(),
-            total: Arc::clone(&total),
+            total: Arc::clone(total),
             era: AtomicU64::new(0),
             me: Weak::clone(me),
         });
@@ -85,41 +75,15 @@ impl Pool {
     }
 
     fn find(&self) -> Option<Lease> {
-        if let Some(connection) = self.take_idle() {
+        let idle = &self.idle;
+        let idle = idle.take(self.settings.reuse, |idle, now| self.is_good(idle, now));
+        if let Some(connection) = idle {
             return Some(Lease::Http1(connection));
         }
         if self.shares() {
             return self.http2.take().map(Lease::Http2);
         }
         None
-    }
-
-    /// An idle HTTP/1.1 connection that is still good: one of this thread, or else of another, so
-    /// that few requests share few connections whatever thread serves them.
-    fn take_idle(&self) -> Option<Box<h1::Connection>> {
-        if self.idle.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
-        let now = Instant::now();
-        let own = shard::of_this_thread();
-        (0..self.shards.len()).find_map(|next| self.take_from(own + next, now))
-    }
-
-    fn take_from(&self, shard: usize, now: Instant) -> Option<Box<h1::Connection>> {
-        loop {
-            // The lock is not held while the connection is looked at, or closed.
-            let mut connection = {
-                let mut idle = self.shard(shard);
-                match self.settings.reuse {
-                    Reuse::Lifo => idle.pop_back(),
-                    Reuse::RoundRobin => idle.pop_front(),
-                }?
-            };
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-            if self.is_good(&mut connection, now) {
-                return Some(connection);
-            }
-        }
     }
 
     /// Gives a lease to whoever waits longest, or keeps it for the next request.
@@ -151,26 +115,12 @@ impl Pool {
 
     /// Keeps a connection until it is used, or too old.
     fn keep(&self, connection: Box<h1::Connection>) {
-        // Counted first: two that come at once must not both be the last one allowed.
-        if self.idle.fetch_add(1, Ordering::SeqCst) >= self.settings.max_idle {
-            self.idle.fetch_sub(1, Ordering::SeqCst);
+        let kept = self
+            .idle
+            .keep(connection, self.settings.max_idle, || self.era());
+        if !kept {
             return;
         }
-        let mut refused = None;
-        {
-            let mut shard = self.shard(connection.home());
-            // Whoever drains says so before it takes the lock: looked at again under the lock, no
-            // connection slips in behind its back.
-            if connection.era() == self.era() {
-                shard.push_back(connection);
-            } else {
-                refused = Some(connection);
-            }
-        }
-        if refused.is_some() {
-            self.idle.fetch_sub(1, Ordering::SeqCst);
-        }
-        drop(refused);
         // Somebody may have begun to wait since the queue was looked at.
         if !self.queue.is_empty() {
             self.serve();
@@ -268,7 +218,8 @@ impl Pool {
     /// A place in the queue; `None` if there is no room for another connection, and too many wait
     /// already.
     pub(crate) fn join(&self, runtime: Handle) -> Option<Turn> {
-        let room = !self.open.is_full() && self.total.make_room();
+        // What is idle and was not found is being looked at by the sweep, and comes back at once.
+        let room = self.idle_len() > 0 || !self.open.is_full() && self.total.make_room();
         let max = if room {
             usize::MAX
         } else {
@@ -357,45 +308,19 @@ impl Pool {
     /// Closes what is idle, and each other connection after its exchange.
     pub(crate) fn drain(&self) {
         self.era.fetch_add(1, Ordering::SeqCst);
-        for shard in 0..self.shards.len() {
-            let closed = std::mem::take(&mut *self.shard(shard));
-            self.idle.fetch_sub(closed.len(), Ordering::SeqCst);
-        }
+        self.idle.clear();
         self.http2.drain();
     }
 
     /// Closes one idle HTTP/1.1 connection, the one unused for longest; whether there was one.
     pub(crate) fn close_one_idle(&self) -> bool {
-        let oldest = (0..self.shards.len()).find_map(|shard| self.shard(shard).pop_front());
-        if oldest.is_some() {
-            self.idle.fetch_sub(1, Ordering::SeqCst);
-        }
-        oldest.is_some()
+        self.idle.close_oldest()
     }
 
     /// Closes connections that are too old, idle for too long, or closed by the upstream.
     pub(crate) fn sweep(&self, now: Instant) {
-        for shard in 0..self.shards.len() {
-            // Looked at outside the lock; requests that come meanwhile find less at worst.
-            let mut swept = std::mem::take(&mut *self.shard(shard));
-            let before = swept.len();
-            swept.retain_mut(|connection| self.is_good(connection, now));
-            let mut idle = self.shard(shard);
-            let drained = swept
-                .front()
-                .is_some_and(|connection| connection.era() != self.era());
-            let drained = if drained {
-                std::mem::take(&mut swept)
-            } else {
-                Idle::new()
-            };
-            self.idle.fetch_sub(before - swept.len(), Ordering::SeqCst);
-            // Those given back meanwhile are younger: they stay at the back.
-            swept.append(&mut idle);
-            *idle = swept;
-            drop(idle);
-            drop(drained);
-        }
+        self.idle
+            .sweep(|idle| self.is_good(idle, now), || self.era());
         self.http2.sweep(now, self.settings.idle_timeout);
         // While they were looked at, somebody may have found nothing.
         if !self.queue.is_empty() {
@@ -411,7 +336,7 @@ impl Pool {
 
     /// Idle HTTP/1.1 connections.
     pub(crate) fn idle_len(&self) -> usize {
-        self.idle.load(Ordering::SeqCst)
+        self.idle.len()
     }
 
     /// Connections that are open or being opened.
@@ -428,12 +353,6 @@ impl Pool {
         let idle = connection.idle_for(now);
         let stale = self.settings.idle_timeout.is_some_and(|max| idle >= max);
         !stale && connection.era() == self.era() && connection.is_usable(now)
-    }
-
-    fn shard(&self, shard: usize) -> MutexGuard<'_, Idle> {
-        let shard = &self.shards[shard % self.shards.len()];
-        // The list is consistent at every point where a panic could strike.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error of a request that may not even wait.
