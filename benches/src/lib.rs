@@ -2,7 +2,7 @@
 
 mod side_by_side;
 
-pub use side_by_side::{gates, main};
+pub use side_by_side::{gates, main, recorded};
 
 /// What went wrong, for whoever started the program.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -19,7 +19,7 @@ mod scenario;
 mod stats;
 mod subject;
 
-pub use gate::gates;
+pub use gate::{gates, recorded};
 
 use crate::BoxError;
 use args::{Args, Command};

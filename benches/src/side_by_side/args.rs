@@ -15,17 +15,18 @@ usage: side-by-side WHAT… [OPTION…]
 what:
   s1 s2 s3 s4 s5a s5b s6 s7 s8 s9 s10 s11
                   a scenario, or several
-  all             all of them, then syscalls
+  all             all of them, then syscalls and instructions
   syscalls        system calls a request, in S1's load
   instructions    user-space instructions a request, by callgrind
   report          draw the tables and the chart again from the rows that are kept
   build           build the gateway and the peers, and no more
 
 options:
-  --rounds N      how often each proxy gets its turn [default: 5]
+  --rounds N      how often each proxy gets its turn [default: 3]
   --seconds N     how long a turn is [default: 2]
   --only A,B      these proxies: ours, nginx, haproxy, envoy, pingora, axum-reverse-proxy,
                   legacy-client, floor-hyper, floor-bytes
+  --profile DIR   keep what callgrind wrote there, for callgrind_annotate
   --ours FILE     this gateway, instead of building it
   --envoy FILE    this Envoy, instead of the one that .ci/install-real-parts installs
   --no-build      take what was built before
@@ -47,6 +48,7 @@ pub(crate) struct Args {
     pub(crate) rounds: usize,
     pub(crate) seconds: u64,
     pub(crate) only: Vec<Kind>,
+    pub(crate) profile: Option<PathBuf>,
     pub(crate) ours: Option<PathBuf>,
     pub(crate) envoy: Option<PathBuf>,
     pub(crate) build: bool,
@@ -59,9 +61,10 @@ impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, BoxError> {
         let mut parsed = Self {
             command: Command::Help,
-            rounds: 5,
+            rounds: 3,
             seconds: 2,
             only: Vec::new(),
+            profile: None,
             ours: None,
             envoy: None,
             build: true,
@@ -80,6 +83,7 @@ impl Args {
                         parsed.only.push(Kind::parse(name)?);
                     }
                 }
+                "--profile" => parsed.profile = Some(std::path::absolute(value()?)?),
                 "--ours" => parsed.ours = Some(std::path::absolute(value()?)?),
                 "--envoy" => parsed.envoy = Some(std::path::absolute(value()?)?),
                 "--no-build" => parsed.build = false,

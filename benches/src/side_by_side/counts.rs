@@ -1,6 +1,7 @@
 //! What is counted, not timed: system calls and instructions.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -19,10 +20,7 @@ use super::report;
 use super::rows::{self, Row};
 use super::run::setup;
 use super::scenario::{Scenario, by_id};
-use super::subject::{Kind, Programs, Routes, Setup, Subject};
-
-/// How often a count is taken.
-const TIMES: usize = 3;
+use super::subject::{Kind, Programs, Routes, Subject};
 
 fn s1() -> Result<&'static Scenario, BoxError> {
     by_id("s1").ok_or_else(|| "there is no S1".into())
@@ -82,7 +80,7 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
         let cores = LOAD_CORE.to_string();
         let load = || Load::Get("/1k").run(setup.listen, Routes::One, 1, &cores, &lab.dir);
         load()?;
-        for round in 1..=TIMES {
+        for round in 1..=args.rounds {
             let (calls, report) = counter.count(&running, &lab, load)?;
             let each = calls as f64 / report.requests as f64;
             rows.push(row("syscalls", kind, round, report.requests, each));
@@ -169,42 +167,55 @@ impl Counter {
     }
 }
 
+/// Of whom instructions are counted, if nobody is named.
+const COUNTED: [Kind; 3] = [Kind::Ours, Kind::FloorHyper, Kind::Nginx];
+
 /// User-space instructions a request, by callgrind.
 pub(crate) fn instructions(args: &Args) -> Result<(), BoxError> {
-    let default = [Kind::Ours, Kind::FloorHyper];
-    let kinds = if args.only.is_empty() {
-        default.to_vec()
-    } else {
-        args.only.clone()
-    };
-    let programs = Programs::find(args, &kinds)?;
+    let programs = Programs::find(args, &counted(args))?;
     machine::prepare()?;
+    instructions_with(&programs, args)
+}
+
+fn counted(args: &Args) -> Vec<Kind> {
+    match args.only.as_slice() {
+        [] => COUNTED.to_vec(),
+        only => only.to_vec(),
+    }
+}
+
+pub(crate) fn instructions_with(programs: &Programs, args: &Args) -> Result<(), BoxError> {
     eprintln!("\ninstructions");
     let mut rows = Vec::new();
-    for round in 1..=TIMES {
-        for kind in &kinds {
-            let (requests, count) = instructions_of(&programs, *kind, 8)?;
-            rows.push(row("instructions", *kind, round, requests, count));
+    for round in 1..=args.rounds {
+        for kind in counted(args) {
+            let (requests, count) = instructions_of(programs, kind, 8, args.profile.as_deref())?;
+            rows.push(row("instructions", kind, round, requests, count));
         }
+    }
+    if let Some(dir) = &args.profile {
+        let dir = dir.display();
+        eprintln!("  to read: callgrind_annotate --inclusive=yes {dir}/callgrind.out.ours");
     }
     finish("instructions", &rows, args)
 }
 
 /// Requests, and instructions each: two runs of different length, so that starting does not count.
+/// What the longer one wrote is kept in `profile`.
 pub(crate) fn instructions_of(
     programs: &Programs,
     kind: Kind,
     connections: usize,
+    profile: Option<&Path>,
 ) -> Result<(u64, f64), BoxError> {
     const SHORT: u64 = 1000;
     const LONG: u64 = 4000;
     let lab = Lab::start(&LOAD_CORE.to_string(), false)?;
-    let scenario = s1()?;
-    let run = |requests| -> Result<u64, BoxError> {
-        let setup = setup(scenario, &Subject::of(kind), &lab)?;
-        under_callgrind(programs, kind, &setup, connections, requests)
-    };
-    let (short, long) = (run(SHORT)?, run(LONG)?);
+    let load = (connections, SHORT);
+    let short = under_callgrind(programs, kind, &lab, load, &lab.dir)?;
+    let kept = profile.unwrap_or(&lab.dir);
+    fs::create_dir_all(kept)?;
+    let long = under_callgrind(programs, kind, &lab, (connections, LONG), kept)?;
     let requests = LONG - SHORT;
     Ok((
         requests,
@@ -212,26 +223,26 @@ pub(crate) fn instructions_of(
     ))
 }
 
+/// The instructions of a whole run.
 fn under_callgrind(
     programs: &Programs,
     kind: Kind,
-    setup: &Setup<'_>,
-    connections: usize,
-    requests: u64,
+    lab: &Lab,
+    (connections, requests): (usize, u64),
+    dir: &Path,
 ) -> Result<u64, BoxError> {
-    let (program, args) = programs.command(kind, setup)?;
-    let file = setup
-        .lab
-        .dir
-        .join(format!("callgrind.{}", setup.listen.port()));
+    let setup = setup(s1()?, &Subject::of(kind), lab)?;
+    let (program, args) = programs.command(kind, &setup)?;
+    let file = dir.join(format!("callgrind.out.{}", kind.name()));
     let mut command = process::on_cores(&PROXY_CORE.to_string(), "valgrind");
     command.arg("--tool=callgrind");
     command.arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(program).args(args);
     if kind == Kind::Nginx {
+        // A worker is another process, and would be counted elsewhere.
         command.args(["-g", "master_process off;"]);
     }
-    let mut running = Running::start("callgrind", &mut command, &setup.lab.dir)?;
+    let mut running = Running::start("callgrind", &mut command, &lab.dir)?;
     let patience = Duration::from_secs(60);
     running.wait_until(patience, || {
         engine::run(setup.listen, 1, Pace::Count(1)).map(drop)

@@ -1,6 +1,7 @@
 //! The gate: how many instructions a proxied GET takes, to what was recorded.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::BoxError;
@@ -51,19 +52,18 @@ pub fn gates(args: impl Iterator<Item = String>) -> Result<(), BoxError> {
     let programs = Programs::find(&args, &[Kind::Ours])?;
     machine::prepare()?;
     // One connection: what happens, and in which order, is the same every time.
-    let (_, counted) = counts::instructions_of(&programs, Kind::Ours, 1)?;
+    let (_, counted) = counts::instructions_of(&programs, Kind::Ours, 1, None)?;
     let counted = counted.round() as u64;
 
-    let file = build::root().join("benches/gates.toml");
-    let text = fs::read_to_string(&file)?;
-    let recorded = value(&text, KEY).ok_or_else(|| format!("gates.toml has no {KEY}"))?;
+    let recorded = recorded(KEY)?;
     if record {
+        let text = fs::read_to_string(file())?;
         let old = format!("{KEY} = {recorded}");
-        fs::write(&file, text.replace(&old, &format!("{KEY} = {counted}")))?;
+        fs::write(file(), text.replace(&old, &format!("{KEY} = {counted}")))?;
         println!("{KEY}: {counted} recorded, {recorded} before");
         return Ok(());
     }
-    let change = counted as f64 / recorded as f64 - 1.0;
+    let change = counted as f64 / recorded - 1.0;
     println!(
         "{KEY}: {counted}, recorded {recorded}: {:+.1} %",
         change * 100.0
@@ -79,20 +79,33 @@ pub fn gates(args: impl Iterator<Item = String>) -> Result<(), BoxError> {
     Ok(())
 }
 
+fn file() -> PathBuf {
+    build::root().join("benches/gates.toml")
+}
+
+/// What `benches/gates.toml` says of `key`.
+///
+/// # Errors
+/// When it says nothing.
+pub fn recorded(key: &str) -> Result<f64, BoxError> {
+    let text = fs::read_to_string(file())?;
+    value(&text, key).ok_or_else(|| format!("gates.toml has no {key}").into())
+}
+
 /// The number after `key = `.
-fn value(text: &str, key: &str) -> Option<u64> {
+fn value(text: &str, key: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim_start().strip_prefix('=')?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{KEY, value};
+    use super::{KEY, recorded, value};
 
     #[test]
     fn the_record_can_be_read() {
-        let text = include_str!("../../gates.toml");
-        assert!(value(text, KEY).is_some_and(|number| number > 0));
-        assert_eq!(value("other = 3\n", KEY), None);
+        assert!(recorded(KEY).is_ok_and(|number| number > 0.0));
+        assert_eq!(value("other = 3\nkey = 4.5\n", "key"), Some(4.5));
+        assert_eq!(value("other = 3\n", "key"), None);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use mesh_ingress::{ClusterDomain, ServiceRef};
+use mesh_ingress_core::{ClusterDomain, ServiceRef};
 use mesh_ingress_testkit::DnsServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;

@@ -42,6 +42,7 @@ pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<
     }
     if args.all {
         counts::syscalls_with(&programs, args)?;
+        counts::instructions_with(&programs, args)?;
     }
     eprintln!("took {:.0?}", begin.elapsed());
     if args.keep {
@@ -169,8 +170,7 @@ fn idle(
         .filter(|s| args.wants(s.kind))
         .collect();
     let mut rows = Vec::new();
-    // It hardly varies.
-    for round in 0..args.rounds.min(3) {
+    for round in 0..args.rounds {
         for turn in 0..subjects.len() {
             let Some(subject) = subjects.get((round + turn) % subjects.len()) else {
                 continue;
