@@ -1,5 +1,6 @@
-//! The real-parts suite: the gateway among the real software it is meant for — Debian's dnsmasq and
-//! nginx, curl, and Envoy set up as an Istio sidecar behind a real iptables redirect.
+//! The real-parts suite: the gateway among the real software it is meant for — Debian's dnsmasq,
+//! nginx and haproxy, curl, h2load and wrk, and Envoy as an origin and set up as an Istio sidecar
+//! behind a real iptables redirect.
 //!
 //! Needs root, network namespaces and the programs `.ci/install-real-parts` installs; where they
 //! are missing the tests fail and say so. Every test runs in network namespaces of its own, so tests

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use mesh_ingress_testkit::{BodyEnd, ReceivedRequest};
 
 use super::app::{App, ECHO, GRPC, GRPC_TRAILERS, LARGE, MIB, TELL};
+use super::check::{Checked, expect, expect_octets, octets, values};
 use super::client::{Answer, Call, PUBLIC_HOST};
 use super::load::{self, Width};
 use super::origin::{Seen, Server, Software, Speaks};
@@ -15,8 +16,21 @@ use crate::lab::{Dnsmasq, Gateway, Lab, Record};
 
 const OCTETS: &str = "application/octet-stream";
 const SIXTEEN_KIB: usize = 16 * 1024;
-/// How many GET and how many POST requests h2load sends.
-const LOAD: [usize; 2] = [600, 200];
+/// How many requests h2load sends.
+const GETS: usize = 600;
+const POSTS: usize = 200;
+const LARGE_GETS: usize = 40;
+
+/// How the end of a request's body is told on the wire to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// There is no body.
+    None,
+    /// In `Content-Length`.
+    Length(usize),
+    /// By the last chunk or the end of the stream.
+    Unknown,
+}
 
 /// Everything that one cell needs, running.
 pub(crate) struct Cell<'a> {
@@ -31,7 +45,6 @@ pub(crate) struct Cell<'a> {
     _dnsmasq: Dnsmasq,
 }
 
-type Checked<T = ()> = Result<T, String>;
 type Shape<'a> = fn(&Cell<'a>) -> Checked<Vec<Seen>>;
 
 impl<'a> Cell<'a> {
@@ -105,18 +118,20 @@ impl<'a> Cell<'a> {
     /// Many requests at a time: none fails, none is sent twice, connections are used again.
     pub(crate) fn holds_under_load(self) {
         let mut failures = Vec::new();
-        for (what, result) in [
-            ("h2load, GET", self.h2load(TELL, LOAD[0], None)),
-            (
-                "h2load, POST 16 KiB",
-                self.h2load(ECHO, LOAD[1], Some(&octets(SIXTEEN_KIB))),
-            ),
-        ] {
+        let body = octets(SIXTEEN_KIB);
+        let mut check = |what: &str, result: Checked| {
             failures.extend(result.err().map(|error| format!("{what}: {error}")));
-        }
+        };
+        check("h2load, GET", self.h2load(TELL, GETS, None));
+        check("h2load, POST 16 KiB", self.h2load(ECHO, POSTS, Some(&body)));
+        check(
+            "h2load, 1 MiB response",
+            self.h2load(LARGE, LARGE_GETS, None),
+        );
         // It speaks nothing else.
         if self.client == Speaks::Http1 {
-            failures.extend(self.wrk().err().map(|error| format!("wrk: {error}")));
+            check("wrk, GET", self.wrk(TELL, None));
+            check("wrk, POST 16 KiB and chunked", self.wrk(ECHO, Some(&body)));
         }
         self.end(&failures);
     }
@@ -159,17 +174,14 @@ impl<'a> Cell<'a> {
             &answer.header("content-length"),
             &vec![length.as_str()],
         )?;
-        Ok(vec![self.seen(&request)?])
+        Ok(vec![self.seen(&request, Framing::None)?])
     }
 
     fn post(&self) -> Checked<Vec<Seen>> {
         let body = octets(SIXTEEN_KIB);
         let answer = self.call(ECHO).body(OCTETS, &body).send()?;
         let request = self.echoed(&answer, &body)?;
-        let length = SIXTEEN_KIB.to_string();
-        let told = values(&request.headers, "content-length");
-        expect("content-length", &told, &vec![length.as_str()])?;
-        Ok(vec![self.seen(&request)?])
+        Ok(vec![self.seen(&request, Framing::Length(SIXTEEN_KIB))?])
     }
 
     fn chunked_post(&self) -> Checked<Vec<Seen>> {
@@ -179,7 +191,7 @@ impl<'a> Cell<'a> {
             .body_of_unknown_length(OCTETS, &body)
             .send()?;
         let request = self.echoed(&answer, &body)?;
-        Ok(vec![self.seen(&request)?])
+        Ok(vec![self.seen(&request, Framing::Unknown)?])
     }
 
     /// The body of the request is what was sent, that of the answer is the same.
@@ -220,7 +232,8 @@ impl<'a> Cell<'a> {
         let requests = self.app.take_requests();
         let arrived: Vec<_> = requests.iter().map(|request| &request.method).collect();
         expect("requests at the origin", &arrived, &methods)?;
-        requests.iter().map(|request| self.seen(request)).collect()
+        let seen = |request| self.seen(request, Framing::None);
+        requests.iter().map(seen).collect()
     }
 
     fn large_response(&self) -> Checked<Vec<Seen>> {
@@ -231,7 +244,8 @@ impl<'a> Cell<'a> {
         expect_octets("body", &answer.body, &expected)?;
         let told = answer.header("content-length");
         expect("content-length", &told, &vec![MIB.to_string().as_str()])?;
-        Ok(vec![self.seen(&self.one_request(&Method::GET)?)?])
+        let request = self.one_request(&Method::GET)?;
+        Ok(vec![self.seen(&request, Framing::None)?])
     }
 
     /// A unary gRPC call: a message up, the same down, its status after it.
@@ -256,7 +270,7 @@ impl<'a> Cell<'a> {
         }
         let request = self.one_request(&Method::POST)?;
         expect_octets("body at the origin", &request.body, message)?;
-        Ok(vec![self.seen(&request)?])
+        Ok(vec![self.seen(&request, Framing::Length(message.len()))?])
     }
 
     fn websocket(&self) -> Checked {
@@ -274,21 +288,36 @@ impl<'a> Cell<'a> {
     }
 
     fn h2load(&self, path: &str, count: usize, body: Option<&[u8]>) -> Checked {
-        load::h2load(self.lab, self.client, path, count, body)?;
+        let octets = load::h2load(self.lab, self.client, path, count, body)?;
+        let each = match (path, body) {
+            (LARGE, _) => Some(MIB),
+            (_, Some(body)) => u64::try_from(body.len()).ok(),
+            // What is told of each differs in length.
+            (_, None) => None,
+        };
+        if let Some(each) = each {
+            let all = u64::try_from(count).map_or(0, |count| count * each);
+            expect("octets of bodies", &octets, &all)?;
+        }
         let requests = self.app.take_requests();
         expect("requests at the origin", &requests.len(), &count)?;
         self.came_right(&requests, body)
     }
 
-    fn wrk(&self) -> Checked {
-        let answered = load::wrk(TELL)?;
-        let requests = self.app.take_requests();
-        // When its time is up, wrk leaves those on the way alone.
+    fn wrk(&self, path: &str, body: Option<&[u8]>) -> Checked {
+        let answered = load::wrk(self.lab, path, body)?;
+        let mut requests = self.app.take_requests();
+        // When its time is up, wrk leaves those on the way alone, and they may arrive during the
+        // next run.
+        requests.retain(|request| request.uri.path() == path);
         let most = answered + Width::of(Speaks::Http1).requests_at_a_time();
         let right = (answered..=most).contains(&requests.len());
         expect("as many as answered at the origin", &right, &true)
             .map_err(|error| format!("{error}: {} of {answered}..={most}", requests.len()))?;
-        self.came_right(&requests, None)
+        requests.retain(|request| request.body_end == BodyEnd::Complete);
+        let enough = requests.len() >= answered;
+        expect("all that were answered complete", &enough, &true)?;
+        self.came_right(&requests, body)
     }
 
     fn came_right(&self, requests: &[ReceivedRequest], body: Option<&[u8]>) -> Checked {
@@ -299,7 +328,7 @@ impl<'a> Cell<'a> {
                 &request.body,
                 body.unwrap_or_default(),
             )?;
-            peers.insert(self.seen(request)?.peer);
+            peers.insert(self.came_in(self.upstream, request)?.peer);
         }
         let most = match self.upstream {
             Speaks::Http1 => Width::of(self.client).requests_at_a_time(),
@@ -333,8 +362,20 @@ impl<'a> Cell<'a> {
         Ok(request)
     }
 
-    fn seen(&self, request: &ReceivedRequest) -> Checked<Seen> {
-        self.came_in(self.upstream, request)
+    fn seen(&self, request: &ReceivedRequest, framing: Framing) -> Checked<Seen> {
+        let seen = self.came_in(self.upstream, request)?;
+        let length = match framing {
+            Framing::Length(length) => Some(length.to_string()),
+            Framing::None | Framing::Unknown => None,
+        };
+        expect("content-length at the origin", &seen.length, &length)?;
+        // HTTP/2 has no transfer codings (RFC 9113 §8.2.2).
+        let chunked = framing == Framing::Unknown
+            && self.upstream == Speaks::Http1
+            && self.software.tells_coding();
+        let coding = chunked.then(|| "chunked".to_owned());
+        expect("transfer-encoding at the origin", &seen.coding, &coding)?;
+        Ok(seen)
     }
 
     /// What holds for every request that the origin took: it is asked for under its own name, once,
@@ -354,42 +395,4 @@ impl<'a> Cell<'a> {
         }
         Ok(seen)
     }
-}
-
-/// All 256 octets, in no order that a framing defect could hide behind.
-fn octets(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_F491_u32;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(move || next()[0])
-        .take(length)
-        .collect()
-}
-
-fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
-    let values = headers.get_all(name).into_iter();
-    values.filter_map(|value| value.to_str().ok()).collect()
-}
-
-fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Checked {
-    if got == expected {
-        return Ok(());
-    }
-    Err(format!("{what}: {got:?} instead of {expected:?}"))
-}
-
-fn expect_octets(what: &str, got: &[u8], expected: &[u8]) -> Checked {
-    if got == expected {
-        return Ok(());
-    }
-    let same = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
-    Err(format!(
-        "{what}: {} octets instead of {}, the first {same} the same",
-        got.len(),
-        expected.len()
-    ))
 }

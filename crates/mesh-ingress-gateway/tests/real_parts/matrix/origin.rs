@@ -14,6 +14,17 @@ use crate::lab::{Lab, Process, SOON, poll, tool};
 
 /// The nginx since which a cleartext port speaks HTTP/1.1 and HTTP/2.
 const ONE_PORT_FOR_BOTH: [u32; 3] = [1, 25, 1];
+/// The nginx since which trailers are passed on over HTTP/1.1 (`proxy_pass_trailers`). Before, only
+/// those of gRPC upstreams were, and only over HTTP/2.
+const PASSES_TRAILERS: [u32; 3] = [1, 27, 2];
+/// How nginx tells what is in [`Seen`]. What has no value is not sent.
+const TOLD_BY_NGINX: [(&str, &str); 5] = [
+    ("Version", "$server_protocol"),
+    ("Host", "$http_host"),
+    ("Peer", "$remote_addr:$remote_port"),
+    ("Length", "$http_content_length"),
+    ("Coding", "$http_transfer_encoding"),
+];
 
 /// A program that serves HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +54,10 @@ pub(crate) struct Seen {
     pub(crate) host: String,
     /// The gateway's end of the connection.
     pub(crate) peer: SocketAddr,
+    /// `Content-Length`.
+    pub(crate) length: Option<String>,
+    /// `Transfer-Encoding`.
+    pub(crate) coding: Option<String>,
 }
 
 /// A running origin.
@@ -80,6 +95,12 @@ impl Software {
         }
     }
 
+    /// Whether it tells `Transfer-Encoding`. Envoy takes the field away before anything could read
+    /// it; that a body has come without `Content-Length` says the same (RFC 9112 §6.3).
+    pub(crate) fn tells_coding(self) -> bool {
+        self != Self::Envoy
+    }
+
     fn nginx_program(self) -> PathBuf {
         tool(match self {
             Self::NginxMainline => "nginx-mainline",
@@ -111,13 +132,20 @@ impl Software {
             Speaks::H2c => format!("listen {addr} http2;"),
         };
         let app = App::ADDR;
-        // nginx passes trailers on from gRPC upstreams only, and only over HTTP/2.
+        let tell = |directive: &str| {
+            TOLD_BY_NGINX
+                .map(|(name, variable)| format!("{directive} X-Seen-{name} {variable}; "))
+                .concat()
+        };
+        let told = tell("proxy_set_header");
         let grpc = match speaks {
-            Speaks::H2c => format!(
-                "grpc_pass grpc://{app};
-                 grpc_set_header X-Seen-Version $server_protocol;
-                 grpc_set_header X-Seen-Host $http_host;
-                 grpc_set_header X-Seen-Peer $remote_addr:$remote_port;"
+            Speaks::H2c => format!("grpc_pass grpc://{app}; {}", tell("grpc_set_header")),
+            // "TE: trailers" is what makes the application send any (RFC 9110 §6.5.1); a location
+            // that sets a field of its own inherits none.
+            Speaks::Http1 if self.nginx_version() >= PASSES_TRAILERS => format!(
+                "proxy_pass http://app; proxy_pass_trailers on;
+                 proxy_set_header Connection te; proxy_set_header TE trailers;
+                 proxy_set_header Host $http_host; {told}"
             ),
             Speaks::Http1 => {
                 let add = GRPC_TRAILERS
@@ -141,9 +169,7 @@ impl Software {
                  proxy_set_header Connection $hop;
                  proxy_set_header Upgrade $http_upgrade;
                  proxy_set_header Host $http_host;
-                 proxy_set_header X-Seen-Version $server_protocol;
-                 proxy_set_header X-Seen-Host $http_host;
-                 proxy_set_header X-Seen-Peer $remote_addr:$remote_port;
+                 {told}
                  map $http_upgrade $hop {{ default Upgrade; '' ''; }}
                  server {{
                      {listen}
@@ -196,6 +222,11 @@ impl Seen {
                 values => Err(format!("{name}: {values:?}")),
             }
         };
+        // What is not there is left out, empty or, by Envoy, a dash.
+        let maybe = |name: &str| match headers.contains_key(name) {
+            true => one(name).map(|value| Some(value).filter(|v| !["", "-"].contains(&v.as_str()))),
+            false => Ok(None),
+        };
         // Some say 2, some 2.0.
         let version = one("x-seen-version")?;
         let peer = one("x-seen-peer")?;
@@ -203,6 +234,8 @@ impl Seen {
             version: version.replace("HTTP/2.0", "HTTP/2"),
             host: one("x-seen-host")?,
             peer: peer.parse().map_err(|error| format!("{peer:?}: {error}"))?,
+            length: maybe("x-seen-length")?,
+            coding: maybe("x-seen-coding")?,
         })
     }
 }
@@ -226,6 +259,8 @@ fn haproxy(lab: &Lab, speaks: Speaks, addr: SocketAddr) -> Command {
              bind {addr} proto {proto}
              http-request set-header x-seen-version HTTP/%[req.ver]
              http-request set-header x-seen-peer %[src]:%[src_port]
+             http-request set-header x-seen-length %[req.fhdr(content-length)]
+             http-request set-header x-seen-coding %[req.fhdr(transfer-encoding)]
              # More than one is one value too many.
              http-request del-header x-seen-host
              http-request add-header x-seen-host %[req.fhdr(host,1)]
@@ -280,6 +315,7 @@ fn envoy_config(addr: SocketAddr) -> Value {
                 tell("x-seen-host", "%REQ(:AUTHORITY)%"),
                 // Without "direct" it would be what X-Forwarded-For tells.
                 tell("x-seen-peer", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%"),
+                tell("x-seen-length", "%REQ(CONTENT-LENGTH)%"),
             ],
             "virtual_hosts": [{
                 "name": "app",
