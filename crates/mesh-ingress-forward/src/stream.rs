@@ -42,13 +42,15 @@ impl Stream {
         }
     }
 
-    /// What is spoken from now on may end with the connection: only a shutdown is to look like the
-    /// end of it, and being dropped like being cut off.
-    pub(crate) fn drop_abruptly(&mut self) {
-        #[cfg(feature = "tls")]
-        if let Self::Tls(stream) = self {
-            stream.drop_abruptly();
-        }
+    /// Has it look cut off when it is dropped: what was spoken on it ends with the connection, and
+    /// has not ended. What is not sent yet is lost.
+    pub(crate) fn cut_off(&mut self) {
+        // Fails only for a connection that is gone already.
+        let _ = match self {
+            Self::Plain(stream) => stream.set_zero_linger(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.cut_off(),
+        };
     }
 }
 

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::copy::Limits;
-use self::copy::{Copy, Ended};
+use self::copy::{Copy, End, Ended};
+use crate::stream::Stream;
 
 impl Limits {
     /// What ingress-nginx recommends for WebSockets; its default of 60 s cuts off those that do
@@ -36,6 +36,16 @@ impl Default for Limits {
         }
     }
 }
+
+impl End for Stream {
+    fn cut_off(&mut self) {
+        Self::cut_off(self);
+    }
+}
+
+/// The client, or a stream of HTTP/2. What it looks like when it is dropped is up to the server that
+/// has the socket, or to hyper, which ends a stream of HTTP/2 before it resets it.
+impl End for TokioIo<Upgraded> {}
 
 /// Counts tunnels and ends them: a graceful shutdown of a server does not see them.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +88,7 @@ impl Tunnels {
         early: Bytes,
         guard: impl Send + 'static,
     ) where
-        U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        U: End + Send + 'static,
     {
         let closing = self.closing.clone().cancelled_owned();
         let tunnel = Tunnel {
@@ -99,7 +109,7 @@ impl Tunnels {
 
 pin_project! {
     /// One tunnel, from the upstream's agreement to the end.
-    struct Tunnel<U> {
+    struct Tunnel<U: End> {
         stage: Stage<U>,
         limits: Limits,
         #[pin]
@@ -107,7 +117,7 @@ pin_project! {
     }
 }
 
-enum Stage<U> {
+enum Stage<U: End> {
     /// The client is being told.
     Switching {
         client: OnUpgrade,
@@ -118,7 +128,7 @@ enum Stage<U> {
     Done,
 }
 
-impl<U: AsyncRead + AsyncWrite + Unpin> Stage<U> {
+impl<U: End> Stage<U> {
     fn poll(&mut self, limits: Limits, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         loop {
             match self {
@@ -148,7 +158,7 @@ impl<U: AsyncRead + AsyncWrite + Unpin> Stage<U> {
     }
 }
 
-impl<U: AsyncRead + AsyncWrite + Unpin> Future for Tunnel<U> {
+impl<U: End> Future for Tunnel<U> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -166,6 +176,14 @@ impl<U: AsyncRead + AsyncWrite + Unpin> Future for Tunnel<U> {
             Some(Ok(Ended::Idle)) => tracing::debug!(up, down, "tunnel closed: nothing moved"),
             Some(Err(error)) => tracing::debug!(up, down, %error, "tunnel broke"),
             None => tracing::debug!(up, down, "tunnel closed by shutdown"),
+        }
+        if let Stage::Switching {
+            upstream: Some(upstream),
+            ..
+        } = this.stage
+        {
+            // It has switched, and nobody was told.
+            upstream.cut_off();
         }
         *this.stage = Stage::Done;
         Poll::Ready(())

@@ -259,9 +259,14 @@ async fn an_upgrade_echoes_every_octet() {
     let headers = request.headers_mut();
     headers.insert("upgrade", "websocket".parse().unwrap());
     headers.insert("connection", "upgrade".parse().unwrap());
+    // The example of RFC 6455 §1.3.
+    let key = "dGhlIHNhbXBsZSBub25jZQ==".parse().unwrap();
+    headers.insert("sec-websocket-key", key);
     let response = client.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["upgrade"], "websocket");
+    let accept = &response.headers()["sec-websocket-accept"];
+    assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     tunnel.write_all(b"ping").await.unwrap();
     let mut echoed = [0; 4];

@@ -17,7 +17,7 @@ use crate::tls::Session;
 ///   that ends with the connection is an error, as RFC 9112 §9.8 wants it.
 /// * Write: a `close_notify` goes out even when the connection is just dropped, as a client's must
 ///   (RFC 9112 §9.8). Requests have a length of their own, so that none looks complete by it. What
-///   ends with the connection does: see [`drop_abruptly`](Self::drop_abruptly).
+///   ends with the connection does: see [`cut_off`](Self::cut_off).
 #[derive(Debug)]
 pub(crate) struct Secured {
     stream: TlsStream<TcpStream>,
@@ -46,9 +46,10 @@ impl Secured {
         &self.session
     }
 
-    /// From now on only a shutdown is an end: dropped, the connection looks cut off. For tunnels.
-    pub(crate) fn drop_abruptly(&mut self) {
+    /// Has it look cut off when it is dropped: without a `close_notify`, and reset. For tunnels.
+    pub(crate) fn cut_off(&mut self) -> io::Result<()> {
         self.abrupt = true;
+        self.stream.get_ref().0.set_zero_linger()
     }
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

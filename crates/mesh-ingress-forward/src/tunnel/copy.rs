@@ -42,12 +42,15 @@ pub(crate) enum Ended {
 }
 
 /// An end of a tunnel.
-pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
+    /// Has it look cut off when it is dropped, if that is not how it looks anyway: whoever is
+    /// there must not take what came so far for all there is.
+    fn cut_off(&mut self) {}
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> End for T {}
-
-/// Copies both ways until both ends have ended, one has failed, or time is up.
-pub(crate) struct Copy<C, U> {
+/// Copies both ways until both ends have ended, one has failed, or time is up. Dropped before both
+/// have ended, it cuts both off.
+pub(crate) struct Copy<C: End, U: End> {
     client: C,
     upstream: U,
     up: Way,
@@ -116,7 +119,7 @@ impl<C: End, U: End> Copy<C, U> {
                 Ok(up) => up,
                 Err(error) => {
                     let down = &mut self.down;
-                    down.finish(cx, &mut self.upstream, &mut self.client);
+                    down.pass_on(cx, &mut self.upstream, &mut self.client);
                     return Poll::Ready(Err(error));
                 }
             };
@@ -124,7 +127,7 @@ impl<C: End, U: End> Copy<C, U> {
                 Ok(down) => down,
                 Err(error) => {
                     let up = &mut self.up;
-                    up.finish(cx, &mut self.client, &mut self.upstream);
+                    up.pass_on(cx, &mut self.client, &mut self.upstream);
                     return Poll::Ready(Err(error));
                 }
             };
@@ -185,6 +188,15 @@ impl<C: End, U: End> Copy<C, U> {
             look(cx, &mut self.upstream, self.up.state)?;
         }
         Ok(())
+    }
+}
+
+impl<C: End, U: End> Drop for Copy<C, U> {
+    fn drop(&mut self) {
+        if (self.up.state, self.down.state) != (State::Ended, State::Ended) {
+            self.client.cut_off();
+            self.upstream.cut_off();
+        }
     }
 }
 
@@ -292,18 +304,13 @@ impl Way {
         Ok(written)
     }
 
-    /// The other way has failed: passes on what is there already, such as the sender's reason, and
-    /// tells the receiver that nothing follows.
-    fn finish(&mut self, cx: &mut Context<'_>, from: &mut impl End, to: &mut impl End) {
+    /// The other way has failed: passes on what is there already, such as the sender's reason.
+    fn pass_on(&mut self, cx: &mut Context<'_>, from: &mut impl End, to: &mut impl End) {
         for _ in 0..ROUNDS {
             let before = self.progress();
             if self.poll(cx, from, to).is_err() || self.progress() == before {
                 break;
             }
-        }
-        if self.state == State::Open {
-            // As far as that goes at once.
-            let _ = Pin::new(to).poll_shutdown(cx);
         }
     }
 }

@@ -21,6 +21,14 @@ const ENDLESS: Limits = Limits {
     half_closed: None,
 };
 
+impl End for DuplexStream {}
+
+impl End for TcpStream {
+    fn cut_off(&mut self) {
+        self.set_zero_linger().unwrap();
+    }
+}
+
 type Joined = JoinHandle<io::Result<Ended>>;
 
 fn join<C, U>(client: C, upstream: U, early: &[u8], limits: Limits) -> Joined
@@ -58,6 +66,11 @@ fn reset(stream: TcpStream) {
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(stream);
+}
+
+async fn is_reset(stream: &mut TcpStream) {
+    let error = stream.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
@@ -179,7 +192,7 @@ async fn a_limit_beyond_all_time_is_none() {
 }
 
 #[tokio::test]
-async fn a_reset_of_one_end_closes_the_other() {
+async fn a_reset_of_one_end_resets_the_other() {
     for client_resets in [true, false] {
         let (client, near_client) = socket().await;
         let (upstream, near_upstream) = socket().await;
@@ -192,7 +205,7 @@ async fn a_reset_of_one_end_closes_the_other() {
         reset(resetting);
         let error = joined.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        is_reset(&mut other).await;
     }
 }
 
@@ -206,7 +219,9 @@ async fn a_reset_is_noticed_of_an_end_that_is_not_read_from() {
     assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
     reset(client);
     joined.await.unwrap().unwrap_err();
-    assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
+    // It had been told the end of what the client says, and still cannot say anything.
+    let error = upstream.write_all(b"x").await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 
     // It said more than the other reads.
     let (client, near_client) = socket().await;
@@ -236,10 +251,39 @@ async fn what_an_upstream_said_before_it_closed_reaches_a_client_that_is_still_s
     near_client.readable().await.unwrap();
     let _ = near_upstream.try_write(b"x");
     let joined = join(near_client, near_upstream, b"", ENDLESS);
+    expect(&mut client, "go away").await;
+    is_reset(&mut client).await;
+    joined.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_is_cut_off() {
+    let (mut client, near_client) = socket().await;
+    let (mut upstream, near_upstream) = socket().await;
+    let at_once = Limits {
+        idle: Some(Duration::from_millis(1)),
+        half_closed: None,
+    };
+    let joined = join(near_client, near_upstream, b"", at_once);
+    assert_eq!(joined.await.unwrap().unwrap(), Ended::Idle);
+    is_reset(&mut client).await;
+    is_reset(&mut upstream).await;
+}
+
+#[tokio::test]
+async fn ends_that_have_ended_are_not_reset() {
+    let (mut client, near_client) = socket().await;
+    let (mut upstream, near_upstream) = socket().await;
+    let joined = join(near_client, near_upstream, b"", ENDLESS);
+    client.write_all(b"last words").await.unwrap();
+    client.shutdown().await.unwrap();
+    upstream.write_all(b"same here").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    assert_eq!(joined.await.unwrap().unwrap(), Ended::Complete);
     let mut heard = String::new();
     client.read_to_string(&mut heard).await.unwrap();
-    assert_eq!(heard, "go away");
-    joined.await.unwrap().unwrap_err();
+    upstream.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "same herelast words");
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,8 @@ pub enum Behaviour {
     /// on HTTP/1, GOAWAY on HTTP/2.
     CloseAfterResponse,
     /// Switches to whatever `Upgrade` asks for and sends every octet back until the client closes.
-    /// Without `Upgrade`, 426. (No WebSocket handshake: the bytes are not looked at.)
+    /// Without `Upgrade`, 426. The key of a WebSocket handshake is answered as RFC 6455 §4.2.2 has
+    /// it; the bytes that follow are not looked at.
     UpgradeEcho,
     /// Asks a closure, see [`handler`](Self::handler).
     Custom(Handler),

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TRAILER, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRAILER,
+    UPGRADE,
+};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -123,6 +126,8 @@ fn upgrade_echo(connection: &Connection, mut request: Request<Body>) -> Response
     let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
         return status(StatusCode::UPGRADE_REQUIRED);
     };
+    let key = request.headers().get(SEC_WEBSOCKET_KEY);
+    let accept = key.and_then(websocket_accept);
     let upgrade = hyper::upgrade::on(&mut request);
     connection.tasks.spawn(async move {
         if let Ok(upgraded) = upgrade.await {
@@ -136,7 +141,20 @@ fn upgrade_echo(connection: &Connection, mut request: Request<Body>) -> Response
     let headers = response.headers_mut();
     headers.insert(UPGRADE, protocol);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(accept) = accept {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
     response
+}
+
+/// What answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, item 5.4).
+fn websocket_accept(key: &HeaderValue) -> Option<HeaderValue> {
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let mut accept = [0; 28];
+    data_encoding::BASE64.encode_mut(&hash.digest().bytes(), &mut accept);
+    HeaderValue::from_bytes(&accept).ok()
 }
 
 /// Reads a body to its end, one frame at a time, and tells its length.
