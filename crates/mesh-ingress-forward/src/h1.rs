@@ -28,7 +28,6 @@ use crate::budget::{Budgeted, HeadBudget};
 use crate::error;
 use crate::permit::Permit;
 use crate::pool::Pool;
-use crate::replay::Replay;
 use crate::shard;
 use crate::stream::Stream;
 use crate::tls::Session;
@@ -45,7 +44,6 @@ pub(crate) struct Connection {
     closed: bool,
     /// hyper's future of the response. Its type has no name; its box is kept with the connection.
     reply: ReusableBoxFuture<'static, Reply>,
-    replay: Replay,
     heads: HeadBudget,
     /// How many bytes may come before the head of a response is complete.
     head_budget: usize,
@@ -85,7 +83,6 @@ pub(crate) async fn open(
         driver: Some(driver),
         closed: false,
         reply: ReusableBoxFuture::new(std::future::pending()),
-        replay: Replay::default(),
         heads,
         head_budget: settings.max_header_size + settings.max_buffer(),
         alarm: Alarm::default(),
@@ -114,13 +111,10 @@ impl Connection {
     /// Queues a request; [`poll_reply`](Self::poll_reply) sends it.
     pub(crate) fn send(&mut self, request: Request<RequestBody>) {
         // A new connection does not die of having been idle: what fails there failed for a reason.
-        if self.reused && request.method().is_safe() {
-            self.replay.remember(&request);
-        } else {
-            self.replay.forget();
-        }
+        let repeatable = request.method().is_safe() && request.body().is_end_stream();
+        self.heads
+            .begin(self.head_budget, self.reused && repeatable);
         self.sent_at = Instant::now();
-        self.heads.set(self.head_budget);
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(1);
         }
@@ -136,7 +130,9 @@ impl Connection {
         // task's own waker. Registering that waker here, too, would wake the task by itself.
         let noop = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(reply) = self.reply.poll(noop) {
-            self.heads.lift();
+            if reply.is_ok() {
+                self.heads.lift();
+            }
             return Poll::Ready(reply);
         }
         if self.closed && self.driver.take().is_some() {
@@ -223,7 +219,12 @@ impl Connection {
     /// The request that was sent last, if it may be sent again: it was sent on a reused connection
     /// that the upstream may have been closing, is safe, and had no body (RFC 9110 §9.2.2).
     pub(crate) fn take_replay(&mut self) -> Option<Request<RequestBody>> {
-        self.replay.take()
+        if !self.heads.is_recorded() {
+            return None;
+        }
+        let parts = self.driver.take()?.into_parts();
+        self.closed = true;
+        parts.io.into_inner().into_record().into_request()
     }
 
     /// The transport of a connection that has been switched to another protocol, what was read of

@@ -65,6 +65,7 @@ mod overdue;
 mod permit;
 mod pool;
 mod prepare;
+mod record;
 mod replay;
 #[allow(dead_code)]
 mod retry;
