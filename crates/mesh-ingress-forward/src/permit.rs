@@ -52,7 +52,7 @@ pub(crate) struct Total {
     count: Count,
     /// All pools, known only where there is a bound: one may have to close for another.
     pools: Mutex<Vec<Weak<Pool>>>,
-    /// Those that wait for the bound, the longest waiting first, each once.
+    /// Those that wait for the bound, each once.
     hungry: Mutex<VecDeque<Weak<Pool>>>,
     /// How many of them there are.
     hungry_len: AtomicUsize,
@@ -146,17 +146,30 @@ impl Total {
     fn leave(&self) {
         self.count.leave();
         while self.hungry_len.load(Ordering::SeqCst) > 0 && !self.count.is_full() {
-            let next = {
-                let mut hungry = lock(&self.hungry);
-                let next = hungry.pop_front();
-                self.hungry_len.store(hungry.len(), Ordering::SeqCst);
-                next
-            };
-            // Some have found what they wanted, or are gone: then it is the next one's turn.
-            if let Some(pool) = next.and_then(|pool| pool.upgrade()) {
+            if let Some(pool) = self.next_hungry() {
                 pool.dial_for_waiting();
             }
         }
+    }
+
+    /// Whose turn it is: where somebody waits for longest. It asks again if that is not enough.
+    fn next_hungry(&self) -> Option<Arc<Pool>> {
+        // Their queues are looked at outside of the lock.
+        let hungry = lock(&self.hungry).clone();
+        let longest = hungry
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter_map(|pool| Some((pool.short_since()?, pool)))
+            .min_by_key(|(since, _)| *since);
+        // The others have found what they wanted, or are gone.
+        let next = match longest {
+            Some((_, pool)) => Arc::downgrade(&pool),
+            None => Weak::clone(hungry.front()?),
+        };
+        let mut hungry = lock(&self.hungry);
+        hungry.retain(|other| !other.ptr_eq(&next));
+        self.hungry_len.store(hungry.len(), Ordering::SeqCst);
+        next.upgrade()
     }
 }
 

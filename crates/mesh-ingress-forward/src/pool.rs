@@ -42,7 +42,11 @@ const LEARNED_HTTP1: u8 = 1;
 const LEARNED_HTTP2: u8 = 2;
 
 impl Pool {
-    pub(crate) fn new(upstream: Upstream, settings: Arc<Settings>, total: &Arc<Total>) -> Arc<Self> {
+    pub(crate) fn new(
+        upstream: Upstream,
+        settings: Arc<Settings>,
+        total: &Arc<Total>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         let accrual = settings.failure_accrual.clone();
         let pool = Arc::new_cyclic(|me| Self {
@@ -183,7 +187,11 @@ impl Pool {
         if let Some(runtime) = self.queue.reserve(|waiting| waiting) {
             match self.permit() {
                 Some(permit) => dial::spawn(&me, permit, &runtime),
-                None => self.queue.unreserve(),
+                None => {
+                    self.queue.unreserve();
+                    // Whoever offered room meanwhile saw the reservation and went on.
+                    self.dial_for_waiting();
+                }
             }
         }
     }

@@ -1,13 +1,20 @@
 //! Requests for the tests.
 #![allow(dead_code)]
 
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use mesh_ingress_core::{Body, Error, Protocol, Upstream};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 pub(crate) type Reply = Result<Response<ResponseBody>, Error>;
@@ -46,4 +53,116 @@ pub(crate) fn echoed<'a>(body: &'a Bytes, name: &str) -> &'a str {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
         .unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// A request under way, to be polled by hand.
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Begins a request: when this returns, it has a connection or waits for one.
+pub(crate) async fn begin(forwarder: &Forwarder, request: Request<Body>) -> Waiting {
+    let forwarder = forwarder.clone();
+    let mut waiting: Waiting = Box::pin(async move { forwarder.oneshot(request).await });
+    let polled = poll_once(&mut waiting).await;
+    assert!(polled.is_pending(), "{polled:?}");
+    waiting
+}
+
+/// Polls once, for what must come of it at once.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// The same request for another path.
+pub(crate) fn at(path: &str, mut request: Request<Body>) -> Request<Body> {
+    let uri = format!("http://web.default.svc.cluster.local{path}");
+    *request.uri_mut() = uri.parse().unwrap();
+    request
+}
+
+/// Lets the other tasks run until something holds. It must come to hold by itself: nothing here
+/// wakes anybody.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let looked = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let timeout = Duration::from_secs(10);
+    let started = std::time::Instant::now();
+    let mut looked = std::pin::pin!(looked);
+    poll_fn(|cx| {
+        assert!(started.elapsed() < timeout, "never: {what}");
+        looked.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// A listener that lets in only one connection beyond those that are accepted.
+pub(crate) fn narrow_listener() -> (std::net::TcpListener, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// Takes up the room of a narrow listener: a SYN to it gets no answer from now on.
+pub(crate) fn fill(addr: SocketAddr) -> Vec<std::net::TcpStream> {
+    let timeout = Duration::from_millis(200);
+    std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&addr, timeout).ok()).collect()
+}
+
+/// The next connection of a listener that is not Tokio's: that would accept them all at once.
+pub(crate) async fn accept(listener: &std::net::TcpListener) -> TcpStream {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true).unwrap();
+                return TcpStream::from_std(stream).unwrap();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Answers requests without a body until the connection ends; their paths.
+pub(crate) async fn answer(mut stream: TcpStream) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut head = Vec::new();
+    while let Ok(byte) = stream.read_u8().await {
+        head.push(byte);
+        if head.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(std::mem::take(&mut head)).unwrap();
+            paths.push(head.split(' ').nth(1).unwrap().to_owned());
+            let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(ok).await.unwrap();
+        }
+    }
+    paths
+}
+
+/// One address for several pods, as kube-proxy has it: each connection leads to the next pod.
+pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        for pod in pods.into_iter().cycle() {
+            let Ok((mut client, _)) = listener.accept().await else {
+                return;
+            };
+            connections.spawn(async move {
+                let mut pod = TcpStream::connect(pod).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
+            });
+            while connections.try_join_next().is_some() {}
+        }
+    });
+    addr
 }

@@ -1,0 +1,562 @@
+//! How many connections and requests there may be, and what becomes of those beyond.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{join_all, poll_fn};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use mesh_ingress_core::{Body, Error, ErrorKind, Protocol, Upstream};
+use mesh_ingress_forward::{Forwarder, ForwarderBuilder, Reuse, UpstreamPool};
+use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
+use mesh_ingress_testkit::{Behaviour, Gate, Origin, RawOrigin, Step};
+use support::{Reply, Waiting, at, begin, get, poll_once, read, send, to, until};
+use tokio::time::Instant;
+use tower::Service;
+
+/// An origin that answers when the gate opens.
+async fn gated(gate: &Gate) -> Origin {
+    let behaviour = Behaviour::Gated(gate.clone());
+    Origin::builder()
+        .behaviour(behaviour)
+        .start()
+        .await
+        .unwrap()
+}
+
+fn bounded(connections: usize) -> ForwarderBuilder {
+    Forwarder::builder().max_connections(connections)
+}
+
+fn pool(forwarder: &Forwarder, origin: &Origin) -> UpstreamPool {
+    forwarder.pool(&Upstream::new(origin.addr()))
+}
+
+fn paths(origin: &Origin) -> Vec<String> {
+    let requests = origin.requests();
+    requests.iter().map(|r| r.uri.path().to_owned()).collect()
+}
+
+async fn read_all(waiting: Vec<Waiting>) {
+    join_all(waiting.into_iter().map(|waiting| async {
+        read(waiting.await).await;
+    }))
+    .await;
+}
+
+fn refused(reply: Reply) -> Error {
+    let error = reply.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionLimitReached);
+    assert!(error.may_retry(), "nothing was sent");
+    error
+}
+
+/// The connection of the origin that served each of `count` requests, one after another.
+async fn connections_of(forwarder: &Forwarder, origin: &Origin, count: usize) -> Vec<String> {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let reply = send(forwarder, get(origin.addr())).await;
+        let connection = reply.as_ref().unwrap().headers()["x-connection"].clone();
+        connections.push(connection.to_str().unwrap().to_owned());
+        read(reply).await;
+    }
+    connections
+}
+
+/// Opens so many connections by so many requests at the same time.
+async fn open(forwarder: &Forwarder, origin: &Origin, gate: &Gate, count: usize) {
+    let mut waiting = Vec::new();
+    for _ in 0..count {
+        waiting.push(begin(forwarder, get(origin.addr())).await);
+    }
+    let opened = async {
+        origin.wait_for_connections(count as u64).await;
+        gate.open();
+    };
+    tokio::join!(opened, read_all(waiting));
+}
+
+#[tokio::test]
+async fn those_who_wait_are_served_in_the_order_they_came() {
+    for connections in [1, 2] {
+        let gate = Gate::new();
+        let origin = gated(&gate).await;
+        let forwarder = bounded(connections).build();
+        let pool = pool(&forwarder, &origin);
+        let mut waiting = Vec::new();
+        for n in 0..20 {
+            waiting.push(begin(&forwarder, at(&format!("/{n}"), get(origin.addr()))).await);
+        }
+        // Those who dial wait, too, until that is done.
+        assert_eq!(pool.waiting(), 20);
+        assert_eq!(pool.connections(), connections);
+        let opened = async {
+            origin.wait_for_requests(connections).await;
+            gate.open();
+        };
+        tokio::join!(opened, read_all(waiting));
+        let served: Vec<_> = paths(&origin);
+        let arrived: Vec<_> = (0..20).map(|n| format!("/{n}")).collect();
+        if connections == 1 {
+            assert_eq!(served, arrived);
+        } else {
+            // Two that begin at the same moment may overtake each other on their way, not more.
+            for (n, path) in arrived.iter().enumerate() {
+                let at = served.iter().position(|other| other == path).unwrap();
+                assert!(at.abs_diff(n) <= 1, "{served:?}");
+            }
+        }
+        assert_eq!(origin.connections(), connections as u64);
+        assert_eq!((pool.waiting(), pool.idle()), (0, connections));
+    }
+}
+
+#[tokio::test]
+async fn who_gave_up_is_skipped_and_does_not_count() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    let forwarder = bounded(1).max_waiting(3).build();
+    let pool = pool(&forwarder, &origin);
+    let first = tokio::spawn(begin(&forwarder, at("/0", get(origin.addr()))).await);
+    origin.wait_for_requests(1).await;
+    let mut waiting = Vec::new();
+    for n in 1..=3 {
+        waiting.push(begin(&forwarder, at(&format!("/{n}"), get(origin.addr()))).await);
+    }
+    assert_eq!(pool.waiting(), 3);
+    drop(waiting.remove(1));
+    assert_eq!(pool.waiting(), 2);
+    // The place is free again.
+    waiting.push(begin(&forwarder, at("/4", get(origin.addr()))).await);
+    assert_eq!(pool.waiting(), 3);
+    gate.open();
+    read(first.await.unwrap()).await;
+    read_all(waiting).await;
+    assert_eq!(paths(&origin), ["/0", "/1", "/3", "/4"]);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_given_to_who_gives_up_serves_the_next() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    let forwarder = bounded(1).build();
+    let mut first = begin(&forwarder, at("/0", get(origin.addr()))).await;
+    let gone = begin(&forwarder, at("/1", get(origin.addr()))).await;
+    let last = begin(&forwarder, at("/2", get(origin.addr()))).await;
+    gate.open();
+    // Read here, so that the connection is handed to the second, who does not look any more.
+    let response = poll_fn(|cx| first.as_mut().poll(cx)).await;
+    read(response).await;
+    drop(gone);
+    read(last.await).await;
+    assert_eq!(paths(&origin), ["/0", "/2"]);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_longer_than_the_queue_timeout() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let forwarder = bounded(1)
+            .queue_timeout(Duration::from_secs(3))
+            .response_header_timeout(None)
+            .build();
+        let streams = if protocol == Protocol::Http1 { 1 } else { 100 };
+        let request = || to(origin.addr(), protocol, get(origin.addr()));
+        let before = origin.requests().len();
+        let mut busy: Vec<_> = Vec::new();
+        for _ in 0..streams {
+            busy.push(tokio::spawn(begin(&forwarder, request()).await));
+        }
+        origin.wait_for_requests(before + streams).await;
+        let begun = Instant::now();
+        let error = refused(send(&forwarder, request()).await);
+        let waited = begun.elapsed();
+        assert!((3.0..3.1).contains(&waited.as_secs_f64()), "{waited:?}");
+        let report = error.report().to_string();
+        assert!(report.contains("max_connections too low?"), "{report}");
+        assert_eq!(origin.requests().len(), before + streams, "{protocol:?}");
+        drop(busy);
+    }
+}
+
+#[tokio::test]
+async fn one_more_than_may_wait_fails_at_once() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    for max_waiting in [0, 2] {
+        let forwarder = bounded(2).max_waiting(max_waiting).build();
+        let mut begun = Vec::new();
+        for _ in 0..2 + max_waiting {
+            begun.push(begin(&forwarder, get(origin.addr())).await);
+        }
+        let mut beyond = Box::pin(send(&forwarder, get(origin.addr())));
+        let Poll::Ready(reply) = poll_once(&mut beyond).await else {
+            panic!("waits all the same");
+        };
+        refused(reply);
+    }
+}
+
+#[tokio::test]
+async fn without_room_to_wait_a_free_connection_is_found_all_the_same() {
+    let origin = Origin::start().await.unwrap();
+    let forwarder = bounded(1).max_waiting(0).build();
+    for _ in 0..50 {
+        read(send(&forwarder, get(origin.addr())).await).await;
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn idle_connections_of_others_make_way_where_all_share_a_bound() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let gate = Gate::new();
+        gate.open();
+        let (old, new) = (gated(&gate).await, gated(&gate).await);
+        let forwarder = Forwarder::builder().max_connections_total(2).build();
+        let kept = forwarder.pool(&Upstream::new(old.addr()).protocol(protocol));
+        kept.warm_up(2).await.unwrap();
+        assert_eq!(forwarder.connections(), 2);
+
+        gate.close();
+        let first = tokio::spawn(begin(&forwarder, get(new.addr())).await);
+        new.wait_for_requests(1).await;
+        let second = tokio::spawn(begin(&forwarder, get(new.addr())).await);
+        new.wait_for_requests(2).await;
+        old.wait_for_open_connections(0).await;
+        assert_eq!(forwarder.connections(), 2, "{protocol:?}");
+        assert_eq!((kept.connections(), kept.idle()), (0, 0));
+        gate.open();
+        read(first.await.unwrap()).await;
+        read(second.await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_longest_comes_first_over_all_upstreams() {
+    let gate = Gate::new();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let origin = async |name: &'static str| {
+        let (gate, order) = (gate.clone(), Arc::clone(&order));
+        let handler = move |request: Request<Body>| {
+            let (gate, order) = (gate.clone(), Arc::clone(&order));
+            async move {
+                let path = request.uri().path().to_owned();
+                order.lock().unwrap().push(format!("{name}{path}"));
+                gate.opened().await;
+                Response::new(Body::from("ok"))
+            }
+        };
+        Origin::builder().handler(handler).start().await.unwrap()
+    };
+    let (a, b, c) = (origin("a").await, origin("b").await, origin("c").await);
+    let forwarder = Forwarder::builder().max_connections_total(1).build();
+    let first = tokio::spawn(begin(&forwarder, at("/0", get(a.addr()))).await);
+    a.wait_for_requests(1).await;
+    let mut waiting = Vec::new();
+    let arrivals = [
+        (&b, "/1"),
+        (&a, "/2"),
+        (&c, "/3"),
+        (&a, "/4"),
+        (&a, "/5"),
+        (&b, "/6"),
+    ];
+    for (origin, path) in arrivals {
+        waiting.push(begin(&forwarder, at(path, get(origin.addr()))).await);
+    }
+    gate.open();
+    read(first.await.unwrap()).await;
+    read_all(waiting).await;
+    let order = order.lock().unwrap().clone();
+    assert_eq!(order, ["a/0", "b/1", "a/2", "c/3", "a/4", "a/5", "b/6"]);
+    // In a row to the same upstream they share one.
+    assert_eq!(
+        (a.connections(), b.connections(), c.connections()),
+        (3, 2, 1)
+    );
+    assert_eq!(forwarder.connections(), 1);
+}
+
+#[tokio::test]
+async fn poll_ready_waits_for_a_place_among_those_in_flight() {
+    let gate = Gate::new();
+    let behaviour = Behaviour::GatedBody(gate.clone());
+    let origin = Origin::builder()
+        .behaviour(behaviour)
+        .start()
+        .await
+        .unwrap();
+    let forwarder = Forwarder::builder().max_in_flight(2).build();
+    let mut service = forwarder.clone();
+    let mut ready = async || {
+        poll_fn(|cx| Poll::Ready(Service::<Request<Body>>::poll_ready(&mut service, cx))).await
+    };
+    assert!(ready().await.is_ready());
+    // Who is ready holds a place, and need not ask again.
+    assert!(ready().await.is_ready());
+    let first = send(&forwarder, get(origin.addr())).await.unwrap();
+
+    let mut third = Box::pin(send(&forwarder, get(origin.addr())));
+    assert!(poll_once(&mut third).await.is_pending());
+    assert_eq!(origin.requests().len(), 1, "it has not even begun");
+
+    // Sent without asking it is shed.
+    let mut request = get(origin.addr());
+    request.extensions_mut().remove::<Upstream>();
+    let shed = pool(&forwarder, &origin).send(request, &ConnectionOptions::default());
+    let error = refused(shed.await);
+    assert!(error.report().to_string().contains("in flight"));
+
+    // The head of a response is not the end of it.
+    assert!(poll_once(&mut third).await.is_pending());
+    gate.open();
+    let body = first.into_body().collect().await.unwrap();
+    drop(body);
+    read(third.await).await;
+}
+
+#[tokio::test]
+async fn a_place_in_flight_is_given_back_by_who_gives_up() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    let forwarder = Forwarder::builder().max_in_flight(1).build();
+    for _ in 0..3 {
+        let waiting = begin(&forwarder, get(origin.addr())).await;
+        let mut next = Box::pin(send(&forwarder, get(origin.addr())));
+        assert!(poll_once(&mut next).await.is_pending());
+        drop(waiting);
+        // Begins now.
+        assert!(poll_once(&mut next).await.is_pending());
+        assert_eq!(pool(&forwarder, &origin).waiting(), 1);
+    }
+    gate.open();
+    read(send(&forwarder, get(origin.addr())).await).await;
+}
+
+#[tokio::test]
+async fn a_connect_that_hangs_delays_nobody() {
+    let (listener, addr) = support::narrow_listener();
+    let forwarder = Forwarder::builder().connect_timeout(None).build();
+    let pool = forwarder.pool(&Upstream::new(addr));
+    // One connection is made; whoever else comes is not let in.
+    let busy = begin(&forwarder, get(addr)).await;
+    let accepted = support::accept(&listener).await;
+    until("one connection is made", || pool.waiting() == 0).await;
+    let _queued = support::fill(addr);
+    let first = begin(&forwarder, at("/1", get(addr))).await;
+    let second = begin(&forwarder, at("/2", get(addr))).await;
+    until("both dial", || pool.connections() == 3).await;
+    assert_eq!(pool.waiting(), 2);
+
+    // What becomes free serves the one who waits for longest, whoever dials.
+    let origin = tokio::spawn(support::answer(accepted));
+    read(busy.await).await;
+    read_all(vec![first, second]).await;
+    assert_eq!(pool.waiting(), 0);
+    pool.drain();
+    let served = origin.await.unwrap();
+    assert_eq!(served, ["/", "/1", "/2"]);
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs_is_overtaken_by_another() {
+    let never = Gate::new();
+    let silent = RawOrigin::start([vec![Step::Hold(never)]]).await.unwrap();
+    let good = Origin::start().await.unwrap();
+    // Behind one address: the first connection leads to the one, the next to the other.
+    let addr = support::balance(vec![silent.addr(), good.addr()]).await;
+    let forwarder = Forwarder::default();
+    let begun = Instant::now();
+    let request = || to(addr, Protocol::Http2, get(addr));
+    let waiting = vec![
+        begin(&forwarder, request()).await,
+        begin(&forwarder, request()).await,
+    ];
+    // One connection would do for both, but it does not come.
+    read_all(waiting).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(good.connections(), 1);
+}
+
+#[tokio::test]
+async fn connections_are_warmed_up() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let gate = Gate::new();
+        let origin = gated(&gate).await;
+        let forwarder = Forwarder::default();
+        let pool = forwarder.pool(&Upstream::new(origin.addr()).protocol(protocol));
+        pool.warm_up(3).await.unwrap();
+        // What is there already is not opened again.
+        pool.warm_up(2).await.unwrap();
+        origin.wait_for_connections(3).await;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let request = to(origin.addr(), protocol, get(origin.addr()));
+            waiting.push(begin(&forwarder, request).await);
+        }
+        let opened = async {
+            origin.wait_for_requests(3).await;
+            gate.open();
+        };
+        tokio::join!(opened, read_all(waiting));
+        assert_eq!(origin.connections(), 3, "{protocol:?}");
+    }
+    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr: SocketAddr = nobody.local_addr().unwrap();
+    drop(nobody);
+    let pool = Forwarder::default().pool(&Upstream::new(addr));
+    let error = pool.warm_up(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(pool.connections(), 0);
+}
+
+#[tokio::test]
+async fn no_more_are_warmed_up_than_may_be_open_or_kept() {
+    let origin = Origin::start().await.unwrap();
+    for forwarder in [bounded(2), Forwarder::builder().max_idle(2)] {
+        let before = origin.connections();
+        let forwarder = forwarder.build();
+        let pool = pool(&forwarder, &origin);
+        pool.warm_up(5).await.unwrap();
+        assert_eq!((pool.idle(), pool.connections()), (2, 2));
+        origin.wait_for_connections(before + 2).await;
+        assert_eq!(origin.connections(), before + 2);
+    }
+}
+
+#[tokio::test]
+async fn the_last_used_is_used_next_or_all_are_in_turn() {
+    for (reuse, distinct) in [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)] {
+        let gate = Gate::new();
+        let origin = gated(&gate).await;
+        let forwarder = Forwarder::builder().reuse(reuse).build();
+        open(&forwarder, &origin, &gate, 3).await;
+        let served = connections_of(&forwarder, &origin, 9).await;
+        let mut count: HashMap<_, usize> = HashMap::new();
+        for connection in served {
+            *count.entry(connection).or_default() += 1;
+        }
+        assert_eq!(count.len(), distinct, "{reuse:?}");
+        assert!(count.values().all(|&count| count == 9 / distinct));
+        assert_eq!(origin.connections(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lifo_does_not_use_ages_and_is_closed() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    for (reuse, left) in [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)] {
+        gate.close();
+        let before = origin.connections();
+        let forwarder = Forwarder::builder()
+            .reuse(reuse)
+            .idle_timeout(Duration::from_secs(4))
+            .build();
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(begin(&forwarder, get(origin.addr())).await);
+        }
+        let opened = async {
+            origin.wait_for_connections(before + 3).await;
+            gate.open();
+        };
+        tokio::join!(opened, read_all(waiting));
+        let pool = pool(&forwarder, &origin);
+        // A request a second.
+        let mut pace = tokio::time::interval(Duration::from_secs(1));
+        for _ in 0..8 {
+            pace.tick().await;
+            read(send(&forwarder, get(origin.addr())).await).await;
+        }
+        assert_eq!(pool.idle(), left, "{reuse:?}");
+        assert_eq!(origin.connections(), before + 3);
+        drop(forwarder);
+        drop(pool);
+        origin.wait_for_open_connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_retire_after_so_many_requests_and_not_all_after_as_many() {
+    let origin = Origin::start().await.unwrap();
+    let forwarder = Forwarder::builder().max_requests(50).build();
+    let served = connections_of(&forwarder, &origin, 600).await;
+    let mut count: HashMap<_, usize> = HashMap::new();
+    for connection in &served {
+        *count.entry(connection).or_default() += 1;
+    }
+    // The one still in use has not served its share.
+    count.remove(served.last().unwrap());
+    assert!(count.len() >= 11, "{count:?}");
+    assert!(
+        count.values().all(|count| (45..=50).contains(count)),
+        "{count:?}"
+    );
+    // Eleven draws out of six: the same one each time comes once in 60 million runs.
+    let distinct: HashSet<_> = count.values().collect();
+    assert!(distinct.len() > 1, "{count:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_one_moment_do_not_all_end_in_one_moment() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let origin = Origin::start().await.unwrap();
+        let forwarder = Forwarder::builder()
+            .max_lifetime(Duration::from_secs(1000))
+            .idle_timeout(None)
+            .build();
+        let pool = forwarder.pool(&Upstream::new(origin.addr()).protocol(protocol));
+        pool.warm_up(20).await.unwrap();
+        let begun = Instant::now();
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        let mut first = None;
+        while origin.open_connections() > 0 {
+            seconds.tick().await;
+            if origin.open_connections() < 20 {
+                first.get_or_insert(begun.elapsed().as_secs_f64());
+            }
+        }
+        // Within the last tenth, as the sweep sees it each second.
+        let (first, last) = (first.unwrap(), begun.elapsed().as_secs_f64());
+        assert!(first >= 900.0, "{protocol:?}: from {first}");
+        assert!(last <= 1003.0, "{protocol:?}: until {last}");
+        // Twenty draws out of a hundred seconds.
+        assert!(last - first > 10.0, "{protocol:?}: {first} to {last}");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_drained_behind_its_last_stream() {
+    let gate = Gate::new();
+    let origin = gated(&gate).await;
+    let forwarder = Forwarder::default();
+    let pool = forwarder.pool(&Upstream::new(origin.addr()).protocol(Protocol::Http2));
+    let request = || to(origin.addr(), Protocol::Http2, get(origin.addr()));
+    let under_way = tokio::spawn(begin(&forwarder, request()).await);
+    origin.wait_for_requests(1).await;
+    pool.drain();
+    let next = tokio::spawn(begin(&forwarder, request()).await);
+    origin.wait_for_requests(2).await;
+    assert_eq!(origin.open_connections(), 2);
+    gate.open();
+    read(under_way.await.unwrap()).await;
+    origin.wait_for_open_connections(1).await;
+    read(next.await.unwrap()).await;
+    read(send(&forwarder, request()).await).await;
+    assert_eq!(origin.connections(), 2);
+}
