@@ -12,8 +12,9 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
-use mesh_ingress_headers::framing::check_response;
-use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
+use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::framing::check_response_with;
+use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
 use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
@@ -289,12 +290,14 @@ impl Exchange {
             expected.answered(response.status());
         }
         // In doubt about where the response ends, the connection goes with it.
-        check_response(response.status(), response.version(), response.headers())?;
+        let fields = Inventory::of(response.headers());
+        let version = response.version();
+        check_response_with(response.status(), version, response.headers(), &fields)?;
         if response.status() == StatusCode::NO_CONTENT {
             // A zero is harmless and still not allowed (RFC 9110 §8.6).
             response.headers_mut().remove(CONTENT_LENGTH);
         }
-        prepare::response(response.headers_mut());
+        hop_by_hop::strip_with(response.headers_mut(), &fields);
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
@@ -363,14 +366,16 @@ impl Exchange {
     }
 
     fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
-        check_response(response.status(), response.version(), response.headers())?;
+        let fields = Inventory::of(response.headers());
+        let version = response.version();
+        check_response_with(response.status(), version, response.headers(), &fields)?;
         if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
             && let Some(upgrade) = self.upgrade.take()
         {
             return self.connect(*upgrade, upgraded, response);
         }
         self.check_refusal(&response)?;
-        prepare::response(response.headers_mut());
+        hop_by_hop::strip_with(response.headers_mut(), &fields);
         if self.hints.announce {
             prepare::announce_grpc_trailers(response.headers_mut());
         }

@@ -4,14 +4,13 @@
 //! the client), not by the route: it is the only place that knows both.
 
 use http::header::{
-    CONNECTION, CONTENT_TYPE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 use mesh_ingress_core::Error;
 use mesh_ingress_headers::cookies;
-use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
 use crate::body::RequestBody;
 use crate::error::Failure;
@@ -39,9 +38,19 @@ pub(crate) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
         .into();
 
     let headers = request.headers_mut();
+    // Both are rare, and a look at each name costs less than to look for one.
+    let (mut expects, mut cookies) = (false, false);
+    for name in headers.keys() {
+        expects |= *name == EXPECT;
+        cookies |= *name == COOKIE;
+    }
     // Asked for anew where the client really waits for it.
-    headers.remove(EXPECT);
-    cookies::join(headers);
+    if expects {
+        headers.remove(EXPECT);
+    }
+    if cookies {
+        cookies::join(headers);
+    }
     if te_trailers {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, CONNECTION_TE);
@@ -103,11 +112,6 @@ fn set_host(headers: &mut HeaderMap, authority: &Authority) {
     if let Ok(value) = HeaderValue::from_str(host) {
         headers.insert(HOST, value);
     }
-}
-
-/// Cleans a response of what concerned the connection it came on.
-pub(crate) fn response(headers: &mut HeaderMap) -> ConnectionOptions {
-    hop_by_hop::strip(headers)
 }
 
 /// Names the trailers of a gRPC response to an HTTP/1.1 client that takes trailers: HTTP/2 does

@@ -15,7 +15,7 @@ use http_body::Body as HttpBody;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin};
-use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
+use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
 use crate::websocket::{self, Key};
 use crate::{error::Failure, prepare};
@@ -175,7 +175,7 @@ impl Upgrade {
     ) -> Result<(), Error> {
         let said = response.headers().get(UPGRADE).cloned();
         // Without `Connection`, `Upgrade` is a leftover of another hop.
-        let got = prepare::response(response.headers_mut()).upgrade;
+        let got = hop_by_hop::strip(response.headers_mut()).upgrade;
         let websocket = got
             .as_ref()
             .is_some_and(|got| websocket::is_token(got.as_bytes()));
@@ -213,7 +213,7 @@ impl Upgrade {
 
     /// Makes the answer for the client of an HTTP/2 upstream's `200` to an extended `CONNECT`.
     pub(crate) fn connected<B>(&self, response: &mut Response<B>) {
-        prepare::response(response.headers_mut());
+        hop_by_hop::strip(response.headers_mut());
         match &self.asked {
             Asked::Token { key: Some(key), .. } => websocket::to_switching(response, key),
             _ => websocket::to_success(response),

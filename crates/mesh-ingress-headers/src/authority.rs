@@ -36,7 +36,8 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
             (text.find(']')? + 1, Kind::V6(address))
         }
         None => {
-            let host = text.split(':').next()?;
+            let len = text.bytes().position(|b| b == b':');
+            let host = len.map_or(Some(text), |len| text.get(..len))?;
             (host.len(), name_kind(host)?)
         }
     };
@@ -60,10 +61,10 @@ fn address_text(text: &str) -> Option<&str> {
 /// A name of letters, digits, `-` and `_`, or a dotted quad.
 fn name_kind(host: &str) -> Option<Kind> {
     let name = host.strip_suffix('.').unwrap_or(host);
-    if name.len() > MAX_NAME || !name.split('.').all(is_label) {
+    if name.len() > MAX_NAME {
         return None;
     }
-    let last = name.rsplit('.').next()?;
+    let last = last_label(name)?;
     // A last label that is a number makes readers disagree: 127.1, 0x7f.1 and 2130706433 are all
     // the loopback address to some. An address has one spelling here; no top-level domain is a
     // number (WHATWG URL, "ends in a number").
@@ -74,14 +75,28 @@ fn name_kind(host: &str) -> Option<Kind> {
     Some(Kind::Name)
 }
 
-fn is_label(label: &str) -> bool {
-    !label.is_empty()
-        && label.len() <= MAX_LABEL
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+/// The last of the labels between dots; `None` unless each is one: letters, digits, `-` and `_`,
+/// with neither end a `-`.
+fn last_label(name: &str) -> Option<&str> {
+    let mut start = 0;
+    // What a label must not begin with, nor end with.
+    let mut before = b'-';
+    for (at, b) in name.bytes().enumerate() {
+        match b {
+            b'.' if before != b'-' && at - start <= MAX_LABEL => {
+                start = at + 1;
+                before = b'-';
+                continue;
+            }
+            b'-' if at > start => {}
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => {}
+            _ => return None,
+        }
+        before = b;
+    }
+    (before != b'-' && name.len() - start <= MAX_LABEL)
+        .then(|| name.get(start..))
+        .flatten()
 }
 
 fn is_number(label: &str) -> bool {

@@ -5,9 +5,10 @@ mod request_id;
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::request_id::RequestIdPolicy;
+use crate::inventory::Fields;
 use crate::names::{FieldGroup, has_underscore, is_structural, remove_matching};
 use crate::own::OwnNames;
-use crate::{InvalidRequest, InvalidSetting, RequestRule};
+use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule};
 
 /// From whom something is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,11 +115,28 @@ impl EdgeHygiene {
     /// # Errors
     /// When a name has a `_` and the policy is [`UnderscorePolicy::Reject`].
     pub fn apply(&self, headers: &mut HeaderMap, trusted: bool) -> Result<(), InvalidRequest> {
-        if self.underscores == UnderscorePolicy::Reject && headers.keys().any(has_underscore) {
+        let fields = Inventory::of(headers);
+        self.apply_with(headers, &fields, trusted)
+    }
+
+    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_with(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        trusted: bool,
+    ) -> Result<(), InvalidRequest> {
+        if self.underscores == UnderscorePolicy::Reject && fields.has(Fields::UNDERSCORE) {
             return Err(RequestRule::Underscore.into());
         }
-        remove_matching(headers, |name| self.refuses(name, trusted));
-        self.request_id.apply(headers, trusted);
+        let suspects = Fields::GROUPED.or(Fields::UNDERSCORE);
+        if fields.has(suspects) || !self.own.is_empty() {
+            remove_matching(headers, |name| self.refuses(name, trusted));
+        }
+        self.request_id.apply(headers, fields, trusted);
         Ok(())
     }
 

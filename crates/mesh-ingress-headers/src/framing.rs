@@ -18,7 +18,8 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 pub use self::request::{RequestRules, RequestRulesBuilder, content_length};
 pub use self::response::{ResponseRules, ResponseRulesBuilder};
-use crate::{InvalidRequest, InvalidResponse};
+use crate::inventory::Fields;
+use crate::{InvalidRequest, InvalidResponse, Inventory};
 
 /// Fields of a message section, unless set otherwise: what hyper takes.
 const MAX_FIELDS: usize = 100;
@@ -39,6 +40,20 @@ pub fn check_request(
     RequestRules::DEFAULT.check(method, uri, version, headers)
 }
 
+/// [`check_request`], of a section with this [`Inventory`].
+///
+/// # Errors
+/// As [`check_request`].
+pub fn check_request_with(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+    fields: &Inventory,
+) -> Result<(), InvalidRequest> {
+    RequestRules::DEFAULT.check_with(method, uri, version, headers, fields)
+}
+
 /// Checks a response with the default [`ResponseRules`].
 ///
 /// # Errors
@@ -52,23 +67,36 @@ pub fn check_response(
     ResponseRules::DEFAULT.check(status, version, headers)
 }
 
+/// [`check_response`], of a section with this [`Inventory`].
+///
+/// # Errors
+/// As [`check_response`].
+pub fn check_response_with(
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+    fields: &Inventory,
+) -> Result<(), InvalidResponse> {
+    ResponseRules::DEFAULT.check_with(status, version, headers, fields)
+}
+
 /// HTTP/1.0 and 1.1 have connections of their own; from HTTP/2 on a message has none.
 fn is_http1(version: Version) -> bool {
     version <= Version::HTTP_11
 }
 
-/// The octets a section takes in HTTP/1, name, value, colon, space and line end, and its fields;
-/// stops counting where either is over its limit.
-fn section(headers: &HeaderMap, max_fields: usize, max_section: usize) -> Result<(), TooMuch> {
+/// The octets a section takes in HTTP/1, name, value, colon, space and line end, and its fields.
+fn section(
+    headers: &HeaderMap,
+    fields: &Inventory,
+    max_fields: usize,
+    max_section: usize,
+) -> Result<(), TooMuch> {
     if headers.len() > max_fields {
         return Err(TooMuch::Fields);
     }
-    let mut octets = 0_usize;
-    for (name, value) in headers {
-        octets = octets.saturating_add(name.as_str().len() + value.len() + 4);
-        if octets > max_section {
-            return Err(TooMuch::Octets);
-        }
+    if fields.octets() > max_section {
+        return Err(TooMuch::Octets);
     }
     Ok(())
 }
@@ -93,19 +121,14 @@ pub(crate) fn number(value: &[u8]) -> Option<u64> {
 }
 
 /// Fields that HTTP/2 has no place for (RFC 9113 §8.2.2), but for `TE`, which has a rule of its own.
-fn has_connection_specific(headers: &HeaderMap) -> bool {
-    use crate::names::{KEEP_ALIVE, PROXY_CONNECTION};
-    use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
-
-    [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-    ]
-    .iter()
-    .any(|name| headers.contains_key(*name))
+fn has_connection_specific(fields: &Inventory) -> bool {
+    fields.has(
+        Fields::CONNECTION
+            .or(Fields::KEEP_ALIVE)
+            .or(Fields::PROXY_CONNECTION)
+            .or(Fields::TRANSFER_ENCODING)
+            .or(Fields::UPGRADE),
+    )
 }
 
 #[cfg(test)]

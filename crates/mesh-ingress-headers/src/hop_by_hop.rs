@@ -26,8 +26,9 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 
-use crate::list;
+use crate::inventory::Fields;
 use crate::names::{HOP_BY_HOP, is_protected};
+use crate::{Inventory, list};
 
 /// What a message said about its connection before [`strip`] took it away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,12 +100,17 @@ impl ConnectionOptions {
 /// assert!(headers.contains_key("authorization"), "cannot be nominated away");
 /// ```
 pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
-    // Most messages have none of them; one look at each name is far cheaper than ten look-ups.
-    if !headers.keys().any(is_hop_by_hop) {
+    let fields = Inventory::of(headers);
+    strip_with(headers, &fields)
+}
+
+/// [`strip`], of a section with this [`Inventory`].
+pub fn strip_with(headers: &mut HeaderMap, fields: &Inventory) -> ConnectionOptions {
+    if !fields.has(Fields::HOP_BY_HOP) {
         return ConnectionOptions::default();
     }
     let mut options = ConnectionOptions {
-        te_trailers: accepts_trailers(headers),
+        te_trailers: fields.has(Fields::TE) && accepts_trailers(headers),
         ..ConnectionOptions::default()
     };
     let mut nominated = Vec::new();
@@ -131,19 +137,12 @@ pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
     for name in nominated {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    for (number, name) in (0..).zip(HOP_BY_HOP) {
+        if fields.has_hop_by_hop(number) {
+            headers.remove(name);
+        }
     }
     options
-}
-
-/// Whether the field is on the fixed list.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // The first letter rules out nearly all others.
-    matches!(
-        name.as_str().as_bytes().first(),
-        Some(b'c' | b'k' | b'p' | b't' | b'u' | b'h')
-    ) && HOP_BY_HOP.contains(&name)
 }
 
 /// The field called `option`, if the message has it. What is no field name names no field.

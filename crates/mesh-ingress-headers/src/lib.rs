@@ -62,6 +62,7 @@ pub mod framing;
 pub mod guard;
 pub mod hop_by_hop;
 mod host;
+mod inventory;
 pub mod layer;
 mod list;
 pub mod max_forwards;
@@ -79,6 +80,7 @@ pub use self::error::{InvalidRequest, InvalidResponse, InvalidSetting, LoopDetec
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
 pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
+pub use self::inventory::Inventory;
 pub use self::names::FieldGroup;
 pub use self::trusted::TrustedPeers;
 pub use self::verdict::{Evidence, VerdictRules, VerdictRulesBuilder};

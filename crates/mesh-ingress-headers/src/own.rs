@@ -16,6 +16,10 @@ impl OwnNames {
         self.0.push(name.to_ascii_lowercase().into());
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn check(&self, setting: &'static str) -> Result<(), InvalidSetting> {
         for own in &self.0 {
             let name = own.strip_suffix('*').unwrap_or(own);

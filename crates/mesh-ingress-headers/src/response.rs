@@ -3,10 +3,11 @@
 use http::header::{ALT_SVC, HeaderMap, HeaderName, SERVER};
 use http::{HeaderValue, StatusCode};
 
-use crate::InvalidSetting;
 use crate::hop_by_hop::{self, ConnectionOptions};
+use crate::inventory::Fields;
 use crate::names::{FieldGroup, remove_matching};
 use crate::own::OwnNames;
+use crate::{InvalidSetting, Inventory};
 
 /// What becomes of `Server`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,11 +58,28 @@ impl ResponseHygiene {
     /// A 101 says what it upgrades to in fields of its connection; it keeps `Upgrade`, and gets a
     /// `Connection` that names it (RFC 9110 §7.8).
     pub fn apply(&self, status: StatusCode, headers: &mut HeaderMap) -> ConnectionOptions {
-        let options = hop_by_hop::strip(headers);
+        let fields = Inventory::of(headers);
+        self.apply_with(status, headers, &fields)
+    }
+
+    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    pub fn apply_with(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+    ) -> ConnectionOptions {
+        let options = hop_by_hop::strip_with(headers, fields);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             options.write_upgrade(headers);
         }
-        remove_matching(headers, |name| self.hides(name));
+        let listed = Fields::MESH.or(Fields::ALT_SVC);
+        if fields.has(listed) || !self.own.is_empty() {
+            remove_matching(headers, |name| self.hides(name));
+        }
+        if !fields.has(Fields::SERVER) {
+            return options;
+        }
         let server = match self.server {
             ServerPolicy::Hide => true,
             ServerPolicy::HideMesh => headers.get(SERVER).is_some_and(is_sidecar),

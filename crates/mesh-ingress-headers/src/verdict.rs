@@ -72,7 +72,8 @@ use std::fmt;
 use http::header::{HeaderMap, HeaderName, SERVER};
 use mesh_ingress_core::Verdict;
 
-use crate::InvalidSetting;
+use crate::inventory::Fields;
+use crate::{InvalidSetting, Inventory};
 
 /// The verdict on a response by its fields, with [`VerdictRules::default`]: for when it is not
 /// known which data plane there is. Nothing is allocated.
@@ -210,6 +211,19 @@ impl VerdictRules {
         self.verdict(self.evidence(headers))
     }
 
+    /// [`judge`](Self::judge), of a section with this [`Inventory`].
+    #[must_use]
+    pub fn judge_with(&self, headers: &HeaderMap, fields: &Inventory) -> Verdict {
+        let marked = fields.has(Fields::MESH.or(Fields::SERVER)) || self.cluster_field.is_some();
+        if !marked {
+            return self.verdict(Evidence::Nothing);
+        }
+        if !fields.has(Fields::MESH) && self.cluster_field.is_none() {
+            return self.verdict(by_server(None, server(headers)));
+        }
+        self.judge(headers)
+    }
+
     /// What a piece of evidence is taken for.
     #[must_use]
     pub fn verdict(&self, evidence: Evidence) -> Verdict {
@@ -223,18 +237,12 @@ impl VerdictRules {
         if let Some(evidence) = self.cluster(headers) {
             return evidence;
         }
-        let server = headers.get(SERVER).map_or(&b""[..], |v| v.as_bytes());
+        let server = server(headers);
         let strongest = headers
             .keys()
             .filter_map(|name| mark(name.as_str(), server))
             .min_by_key(|evidence| *evidence as usize);
-        match (strongest, server) {
-            (Some(Evidence::LinkerdIdentity), _) => Evidence::LinkerdIdentity,
-            (Some(Evidence::PeerMetadata), _) => Evidence::PeerMetadata,
-            (_, b"istio-envoy") => Evidence::DestinationProxy,
-            (None, b"envoy") => Evidence::ProxyReply,
-            (found, _) => found.unwrap_or(Evidence::Nothing),
-        }
+        by_server(strongest, server)
     }
 
     fn cluster(&self, headers: &HeaderMap) -> Option<Evidence> {
@@ -261,6 +269,22 @@ impl VerdictRules {
 impl Default for VerdictRules {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+/// What a response calls its server.
+fn server(headers: &HeaderMap) -> &[u8] {
+    headers.get(SERVER).map_or(b"", |server| server.as_bytes())
+}
+
+/// What the name of the server adds to the strongest mark.
+fn by_server(strongest: Option<Evidence>, server: &[u8]) -> Evidence {
+    match (strongest, server) {
+        (Some(Evidence::LinkerdIdentity), _) => Evidence::LinkerdIdentity,
+        (Some(Evidence::PeerMetadata), _) => Evidence::PeerMetadata,
+        (_, b"istio-envoy") => Evidence::DestinationProxy,
+        (None, b"envoy") => Evidence::ProxyReply,
+        (found, _) => found.unwrap_or(Evidence::Nothing),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-use crate::{InvalidSetting, LoopDetected, list};
+use crate::inventory::Fields;
+use crate::{InvalidSetting, Inventory, LoopDetected, list};
 
 /// This gateway's entry in `Via`.
 ///
@@ -87,6 +88,23 @@ impl Via {
     /// When the request has been here before.
     pub fn pass(&self, headers: &mut HeaderMap, version: Version) -> Result<(), LoopDetected> {
         check_loop(headers, self.pseudonym())?;
+        self.append(headers, version);
+        Ok(())
+    }
+
+    /// [`pass`](Self::pass), of a section with this [`Inventory`].
+    ///
+    /// # Errors
+    /// As [`pass`](Self::pass).
+    pub fn pass_with(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        version: Version,
+    ) -> Result<(), LoopDetected> {
+        if fields.has(Fields::VIA) {
+            check_loop(headers, self.pseudonym())?;
+        }
         self.append(headers, version);
         Ok(())
     }

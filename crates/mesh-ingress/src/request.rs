@@ -9,7 +9,7 @@ use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
-use mesh_ingress_headers::{Client, RequestHost, framing};
+use mesh_ingress_headers::{Client, Inventory, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
 use mesh_ingress_vhost::{PublicIdentity, set_vhost};
 
@@ -100,12 +100,14 @@ pub(crate) fn decide<B>(
     let tunnel = is_extended_connect(&request).then_some(Method::GET);
     let (mut parts, body) = request.into_parts();
     let method = tunnel.as_ref().unwrap_or(&parts.method);
-    framing::check_request(method, &parts.uri, parts.version, &parts.headers)?;
+    let fields = Inventory::of(&parts.headers);
+    framing::check_request_with(method, &parts.uri, parts.version, &parts.headers, &fields)?;
     let host = RequestHost::of(&parts.uri, &parts.headers, parts.version)?;
     // Before anything of ours is added: a client must not be able to have that removed.
-    let options = hop_by_hop::strip(&mut parts.headers);
+    let options = hop_by_hop::strip_with(&mut parts.headers, &fields);
     let trusted = settings.forwarded.is_trusted(client);
-    settings.hygiene.apply(&mut parts.headers, trusted)?;
+    let hygiene = &settings.hygiene;
+    hygiene.apply_with(&mut parts.headers, &fields, trusted)?;
 
     if max_forwards::check(&parts.method, &mut parts.headers)? == MaxForwards::Answer {
         return Ok(Decision::Answer(settings.responder.options()));
@@ -145,9 +147,10 @@ pub(crate) fn decide<B>(
 
     let scheme = settings.forwarded.real_scheme(&parts.headers, client);
     let scheme = scheme.unwrap_or_default();
-    settings.forwarded.apply(&mut parts.headers, client, &host);
-    if let Some(via) = settings.forwarded.via() {
-        via.pass(&mut parts.headers, parts.version)?;
+    let forwarded = &settings.forwarded;
+    forwarded.apply_with(&mut parts.headers, &fields, client, &host);
+    if let Some(via) = forwarded.via() {
+        via.pass_with(&mut parts.headers, &fields, parts.version)?;
     }
     if let Some(service) = &target.dst_override {
         parts.headers.insert(L5D_DST_OVERRIDE, service.clone());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::Response;
 use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Verdict};
 use mesh_ingress_forward::ResponseBody;
+use mesh_ingress_headers::Inventory;
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
 use crate::mesh::Inner;
@@ -84,7 +85,8 @@ impl Sent {
     ) -> Result<Response<ResponseBody>, Error> {
         let settings = &inner.settings;
         self.target.watch.report_success(self.addr());
-        let verdict = settings.verdict.judge(response.headers());
+        let fields = Inventory::of(response.headers());
+        let verdict = settings.verdict.judge_with(response.headers(), &fields);
         let left = self.target.verdicts.count(verdict);
         if left {
             tracing::warn!(
@@ -120,7 +122,7 @@ impl Sent {
                 public,
             );
         }
-        settings.response.apply(status, headers);
+        settings.response.apply_with(status, headers, &fields);
         response.extensions_mut().insert(verdict);
         Ok(response)
     }

@@ -9,11 +9,12 @@ use mesh_ingress_core::Scheme;
 use super::ForwardedField::{self, For, Forwarded, Host, Port, Proto, RealIp};
 use super::{Fields, element};
 use crate::client::Known;
+use crate::inventory::Fields as Listed;
 use crate::names::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_FORWARDED_SERVER,
     X_REAL_IP,
 };
-use crate::{Client, InvalidSetting, RequestHost, TrustedPeers, Via, list};
+use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, list};
 
 /// What the upstream is told about the client, and whose word is taken for it.
 ///
@@ -143,38 +144,59 @@ impl ForwardedPolicy {
 
     /// Writes the fields of a request that came from `client` for `host`.
     pub fn apply(&self, headers: &mut HeaderMap, client: &Client, host: &RequestHost) {
+        let fields = Inventory::of(headers);
+        self.apply_with(headers, &fields, client, host);
+    }
+
+    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    pub fn apply_with(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        client: &Client,
+        host: &RequestHost,
+    ) {
         let trusted = self.is_trusted(client);
         let known = client.known();
         // Before the chain it is read from is edited.
         let real_ip = self.real_ip_value(headers, client);
-        let mut keep_or_set = |field, name: &'static HeaderName, value: Option<HeaderValue>| {
-            if trusted && self.believe.has(field) && headers.contains_key(name) {
+        let mut keep_or_set = |field, listed, name: &'static HeaderName, value: Option<_>| {
+            let present = fields.has(listed);
+            if trusted && self.believe.has(field) && present && headers.contains_key(name) {
                 return;
             }
             match value {
                 Some(value) if self.emit.has(field) => {
                     headers.insert(name, value);
                 }
-                _ => {
+                _ if present => {
                     headers.remove(name);
                 }
+                _ => {}
             }
         };
-        keep_or_set(Host, &X_FORWARDED_HOST, Some(host.value().clone()));
+        keep_or_set(
+            Host,
+            Listed::X_FORWARDED_HOST,
+            &X_FORWARDED_HOST,
+            Some(host.value().clone()),
+        );
         keep_or_set(
             Proto,
+            Listed::X_FORWARDED_PROTO,
             &X_FORWARDED_PROTO,
             known.map(|client| client.proto.clone()),
         );
         keep_or_set(
             Port,
+            Listed::X_FORWARDED_PORT,
             &X_FORWARDED_PORT,
             known.map(|client| client.port.clone()),
         );
-        keep_or_set(RealIp, &X_REAL_IP, real_ip);
-        self.apply_for(headers, known, trusted);
-        self.apply_forwarded(headers, known, trusted, host);
-        if !trusted {
+        keep_or_set(RealIp, Listed::X_REAL_IP, &X_REAL_IP, real_ip);
+        self.apply_for(headers, fields, known, trusted);
+        self.apply_forwarded(headers, fields, known, trusted, host);
+        if !trusted && fields.has(Listed::X_FORWARDED_SERVER) {
             headers.remove(&X_FORWARDED_SERVER);
         }
     }
@@ -197,24 +219,37 @@ impl ForwardedPolicy {
         HeaderValue::from_bytes(written).ok()
     }
 
-    fn apply_for(&self, headers: &mut HeaderMap, known: Option<&Known>, trusted: bool) {
+    fn apply_for(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        known: Option<&Known>,
+        trusted: bool,
+    ) {
+        let present = fields.has(Listed::X_FORWARDED_FOR);
         let believed = trusted && self.believe.has(For);
-        if !believed {
+        if present && !believed {
             headers.remove(&X_FORWARDED_FOR);
         }
         if let Some(known) = known.filter(|_| self.emit.has(For)) {
-            extend(headers, &X_FORWARDED_FOR, &known.address);
+            if present && believed {
+                extend(headers, &X_FORWARDED_FOR, &known.address);
+            } else {
+                headers.insert(&X_FORWARDED_FOR, known.address.clone());
+            }
         }
     }
 
     fn apply_forwarded(
         &self,
         headers: &mut HeaderMap,
+        fields: &Inventory,
         known: Option<&Known>,
         trusted: bool,
         host: &RequestHost,
     ) {
-        if !(trusted && self.believe.has(Forwarded)) {
+        let believed = trusted && self.believe.has(Forwarded);
+        if fields.has(Listed::FORWARDED) && !believed {
             headers.remove(FORWARDED);
         }
         if self.emit.has(Forwarded)

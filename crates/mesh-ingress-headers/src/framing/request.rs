@@ -1,11 +1,12 @@
 //! The request's half.
 
-use http::header::{CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::{InvalidRequest, InvalidSetting, RequestRule, list};
+use crate::inventory::Fields;
+use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule, list};
 
 /// What a request must keep to, and how much of it there may be.
 ///
@@ -68,24 +69,46 @@ impl RequestRules {
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidRequest> {
+        self.check_with(method, uri, version, headers, &Inventory::of(headers))
+    }
+
+    /// [`check`](Self::check), of a section with this [`Inventory`].
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_with(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        version: Version,
+        headers: &HeaderMap,
+        fields: &Inventory,
+    ) -> Result<(), InvalidRequest> {
         if version < Version::HTTP_10 || version > Version::HTTP_3 {
             return Err(RequestRule::Version.into());
         }
         self.check_method(method, version)?;
         self.check_target(method, uri)?;
-        section(headers, self.max_fields, self.max_section).map_err(|error| match error {
-            TooMuch::Fields => RequestRule::TooManyFields,
-            TooMuch::Octets => RequestRule::SectionTooLarge,
-        })?;
-        if headers.get_all(HOST).iter().nth(1).is_some() {
+        section(headers, fields, self.max_fields, self.max_section).map_err(
+            |error| match error {
+                TooMuch::Fields => RequestRule::TooManyFields,
+                TooMuch::Octets => RequestRule::SectionTooLarge,
+            },
+        )?;
+        if fields.has(Fields::HOST_REPEATED) {
             return Err(RequestRule::HostRepeated.into());
         }
         if is_http1(version) {
-            check_transfer_encoding(version, headers)?;
+            if fields.has(Fields::TRANSFER_ENCODING) {
+                check_transfer_encoding(version, headers)?;
+            }
         } else {
-            check_http2(headers)?;
+            check_http2(headers, fields)?;
         }
-        content_length(headers).map(|_| ())
+        if fields.has(Fields::CONTENT_LENGTH) {
+            content_length(headers)?;
+        }
+        Ok(())
     }
 
     fn check_method(&self, method: &Method, version: Version) -> Result<(), InvalidRequest> {
@@ -231,12 +254,12 @@ fn check_transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), 
     Err(RequestRule::TransferEncoding.into())
 }
 
-fn check_http2(headers: &HeaderMap) -> Result<(), InvalidRequest> {
-    if has_connection_specific(headers) {
+fn check_http2(headers: &HeaderMap, fields: &Inventory) -> Result<(), InvalidRequest> {
+    if has_connection_specific(fields) {
         return Err(RequestRule::ConnectionSpecific.into());
     }
     let good = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
-    if !headers.get_all(TE).iter().all(good) {
+    if fields.has(Fields::TE) && !headers.get_all(TE).iter().all(good) {
         return Err(RequestRule::TeInHttp2.into());
     }
     Ok(())

@@ -4,7 +4,8 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
 use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::{InvalidResponse, InvalidSetting};
+use crate::inventory::Fields;
+use crate::{InvalidResponse, InvalidSetting, Inventory};
 
 /// What an upstream's response must keep to, and how much of it there may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +44,35 @@ impl ResponseRules {
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidResponse> {
-        section(headers, self.max_fields, self.max_section).map_err(|error| match error {
-            TooMuch::Fields => InvalidResponse::TooManyFields,
-            TooMuch::Octets => InvalidResponse::SectionTooLarge,
-        })?;
+        self.check_with(status, version, headers, &Inventory::of(headers))
+    }
+
+    /// [`check`](Self::check), of a section with this [`Inventory`].
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_with(
+        &self,
+        status: StatusCode,
+        version: Version,
+        headers: &HeaderMap,
+        fields: &Inventory,
+    ) -> Result<(), InvalidResponse> {
+        section(headers, fields, self.max_fields, self.max_section).map_err(
+            |error| match error {
+                TooMuch::Fields => InvalidResponse::TooManyFields,
+                TooMuch::Octets => InvalidResponse::SectionTooLarge,
+            },
+        )?;
         let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        if !is_http1(version) && has_connection_specific(headers) {
+        if !is_http1(version) && has_connection_specific(fields) {
             return Err(InvalidResponse::ConnectionSpecific);
         }
-        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+        let lines = |name, field| {
+            let lines = fields.has(field).then(|| headers.get_all(name));
+            lines.into_iter().flatten()
+        };
+        let mut encodings = lines(TRANSFER_ENCODING, Fields::TRANSFER_ENCODING);
         if let Some(encoding) = encodings.next() {
             if version < Version::HTTP_11 || bodiless {
                 return Err(InvalidResponse::TransferEncodingNotAllowed);
@@ -63,7 +84,7 @@ impl ResponseRules {
                 return Err(InvalidResponse::TransferEncoding);
             }
         }
-        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        let mut lengths = lines(CONTENT_LENGTH, Fields::CONTENT_LENGTH);
         if let Some(length) = lengths.next() {
             let length = number(length.as_bytes()).ok_or(InvalidResponse::ContentLength)?;
             if lengths.next().is_some() {

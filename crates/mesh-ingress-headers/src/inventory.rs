@@ -1,0 +1,234 @@
+//! One look at a header section, for all the rules that ask what is in it.
+
+use http::HeaderMap;
+
+use crate::names::FieldGroup;
+
+/// Which of the fields that this crate has rules about a header section has.
+///
+/// A proxy asks a message for thirty names, and nearly all of them are not there. To look each up
+/// costs a hash and a probe; to look once at each field that *is* there costs a fraction of it.
+/// Functions that end in `_with` take the inventory of the section they are given; those without
+/// make one for themselves. What is not in it is not looked for, so that an inventory must be of
+/// this very section, and made after the last field was added by somebody else. Fields that were
+/// removed since do no harm.
+///
+/// ```
+/// use http::HeaderMap;
+/// use mesh_ingress_headers::{Inventory, hop_by_hop};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("connection", "keep-alive".parse()?);
+/// let fields = Inventory::of(&headers);
+/// hop_by_hop::strip_with(&mut headers, &fields);
+/// assert!(headers.is_empty());
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Inventory {
+    seen: u64,
+    octets: usize,
+}
+
+/// A set of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fields(u64);
+
+macro_rules! fields {
+    ($($field:ident = $bit:literal;)*) => {
+        impl Fields {
+            $(pub(crate) const $field: Self = Self(1 << $bit);)*
+        }
+    };
+}
+
+fields! {
+    CONNECTION = 0;
+    KEEP_ALIVE = 1;
+    PROXY_CONNECTION = 2;
+    TE = 3;
+    TRANSFER_ENCODING = 4;
+    UPGRADE = 5;
+    HTTP2_SETTINGS = 6;
+    PROXY_AUTHENTICATE = 7;
+    PROXY_AUTHORIZATION = 8;
+    PROXY_AUTHENTICATION_INFO = 9;
+    HOST = 10;
+    CONTENT_LENGTH = 11;
+    VIA = 12;
+    SERVER = 13;
+    ALT_SVC = 14;
+    X_REQUEST_ID = 15;
+    FORWARDED = 16;
+    X_FORWARDED_FOR = 17;
+    X_FORWARDED_HOST = 18;
+    X_FORWARDED_PORT = 19;
+    X_FORWARDED_PROTO = 20;
+    X_FORWARDED_SERVER = 21;
+    X_REAL_IP = 22;
+    UNDERSCORE = 23;
+    // Any of a FieldGroup.
+    GROUPED = 24;
+    MESH = 25;
+    // More than one line of Host.
+    HOST_REPEATED = 26;
+}
+
+impl Fields {
+    /// In the order of [`HOP_BY_HOP`](crate::names::HOP_BY_HOP).
+    pub(crate) const HOP_BY_HOP: Self = Self((1 << 10) - 1);
+
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn of(name: &[u8]) -> Self {
+        let listed = match name.len() {
+            2 if name == b"te" => Self::TE,
+            3 if name == b"via" => Self::VIA,
+            4 if name == b"host" => Self::HOST,
+            6 if name == b"server" => Self::SERVER,
+            7 if name == b"upgrade" => Self::UPGRADE,
+            7 if name == b"alt-svc" => Self::ALT_SVC,
+            9 if name == b"forwarded" => Self::FORWARDED.or(Self::GROUPED),
+            9 if name == b"x-real-ip" => Self::X_REAL_IP.or(Self::GROUPED),
+            10 if name == b"connection" => Self::CONNECTION,
+            10 if name == b"keep-alive" => Self::KEEP_ALIVE,
+            12 if name == b"x-request-id" => Self::X_REQUEST_ID,
+            14 if name == b"content-length" => Self::CONTENT_LENGTH,
+            14 if name == b"http2-settings" => Self::HTTP2_SETTINGS,
+            15 if name == b"x-forwarded-for" => Self::X_FORWARDED_FOR.or(Self::GROUPED),
+            16 if name == b"x-forwarded-host" => Self::X_FORWARDED_HOST.or(Self::GROUPED),
+            16 if name == b"x-forwarded-port" => Self::X_FORWARDED_PORT.or(Self::GROUPED),
+            16 if name == b"proxy-connection" => Self::PROXY_CONNECTION,
+            17 if name == b"x-forwarded-proto" => Self::X_FORWARDED_PROTO.or(Self::GROUPED),
+            17 if name == b"transfer-encoding" => Self::TRANSFER_ENCODING,
+            18 if name == b"x-forwarded-server" => Self::X_FORWARDED_SERVER.or(Self::GROUPED),
+            18 if name == b"proxy-authenticate" => Self::PROXY_AUTHENTICATE,
+            19 if name == b"proxy-authorization" => Self::PROXY_AUTHORIZATION,
+            25 if name == b"proxy-authentication-info" => Self::PROXY_AUTHENTICATION_INFO,
+            _ => return Self::of_unlisted(name),
+        };
+        debug_assert_eq!(
+            listed.0 & Self::GROUPED.0 != 0,
+            FieldGroup::of(name).is_some()
+        );
+        listed
+    }
+
+    fn of_unlisted(name: &[u8]) -> Self {
+        let group = match FieldGroup::of(name) {
+            None => Self(0),
+            Some(FieldGroup::Mesh) => Self::GROUPED.or(Self::MESH),
+            Some(_) => Self::GROUPED,
+        };
+        if name.contains(&b'_') {
+            group.or(Self::UNDERSCORE)
+        } else {
+            group
+        }
+    }
+}
+
+impl Inventory {
+    /// Looks at all fields.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut seen = 0;
+        let mut octets = 0_usize;
+        for (name, value) in headers {
+            let name = name.as_str().as_bytes();
+            octets = octets.saturating_add(name.len() + value.len() + 4);
+            let field = Fields::of(name).0;
+            if seen & field & Fields::HOST.0 != 0 {
+                seen |= Fields::HOST_REPEATED.0;
+            }
+            seen |= field;
+        }
+        Self { seen, octets }
+    }
+
+    /// How long it is: as RFC 9113 §6.5.2 counts, names and values and some for each line, here
+    /// the four octets of colon, space, CR and LF.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// Whether any of these was there.
+    pub(crate) fn has(&self, fields: Fields) -> bool {
+        self.seen & fields.0 != 0
+    }
+
+    /// Whether the hop-by-hop field with this number was there.
+    pub(crate) fn has_hop_by_hop(&self, number: u32) -> bool {
+        self.seen & Fields::HOP_BY_HOP.0 & 1_u64.unbounded_shl(number) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::HOP_BY_HOP;
+    use http::{HeaderName, HeaderValue};
+
+    fn inventory(names: &[&str]) -> Inventory {
+        let mut headers = HeaderMap::new();
+        for name in names {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_static("v"));
+        }
+        Inventory::of(&headers)
+    }
+
+    #[test]
+    fn hop_by_hop_fields_are_numbered_as_they_are_listed() {
+        for (number, name) in (0..).zip(HOP_BY_HOP) {
+            let fields = inventory(&["accept", name.as_str()]);
+            assert!(fields.has(Fields::HOP_BY_HOP), "{name}");
+            for other in 0..10 {
+                assert_eq!(fields.has_hop_by_hop(other), other == number, "{name}");
+            }
+        }
+        assert!(!inventory(&["accept", "trailer"]).has(Fields::HOP_BY_HOP));
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        for (name, field) in [
+            ("host", Fields::HOST),
+            ("via", Fields::VIA),
+            ("server", Fields::SERVER),
+            ("alt-svc", Fields::ALT_SVC),
+            ("content-length", Fields::CONTENT_LENGTH),
+            ("x-request-id", Fields::X_REQUEST_ID),
+            ("forwarded", Fields::FORWARDED),
+            ("x-forwarded-for", Fields::X_FORWARDED_FOR),
+            ("x-forwarded-host", Fields::X_FORWARDED_HOST),
+            ("x-forwarded-port", Fields::X_FORWARDED_PORT),
+            ("x-forwarded-proto", Fields::X_FORWARDED_PROTO),
+            ("x-forwarded-server", Fields::X_FORWARDED_SERVER),
+            ("x-real-ip", Fields::X_REAL_IP),
+            ("a_b", Fields::UNDERSCORE),
+            ("x-envoy_b", Fields::UNDERSCORE),
+            ("x-envoy-a", Fields::MESH),
+            ("l5d-a", Fields::MESH),
+            ("x-forwarded-prefix", Fields::GROUPED),
+            ("x-envoy-a", Fields::GROUPED),
+            ("proxy", Fields::GROUPED),
+        ] {
+            assert!(inventory(&["accept", name]).has(field), "{name}");
+            let other = Fields(!field.0);
+            let more = inventory(&["accept"]).has(other);
+            assert!(!more, "{name}");
+        }
+        assert!(!inventory(&["host"]).has(Fields::HOST_REPEATED));
+        assert!(inventory(&["host", "accept", "host"]).has(Fields::HOST_REPEATED));
+    }
+
+    #[test]
+    fn all_lines_are_counted() {
+        assert_eq!(inventory(&[]).octets(), 0);
+        assert_eq!(inventory(&["ab", "cde"]).octets(), 2 + 3 + 2 * (1 + 4));
+    }
+}
