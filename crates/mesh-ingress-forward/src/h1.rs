@@ -168,8 +168,12 @@ impl Connection {
     /// meanwhile: its end, or bytes that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
         self.drive_at_once();
+        self.sender.is_ready() && self.is_worth_keeping(now)
+    }
+
+    /// Whether it is worth a look later, as far as can be told without one now.
+    pub(crate) fn is_worth_keeping(&self, now: Instant) -> bool {
         !self.closed
-            && self.sender.is_ready()
             && self.session.is_current()
             && self.requests_left != Some(0)
             && self.retire_at.is_none_or(|at| now < at)

@@ -107,7 +107,14 @@ impl Pool {
     /// Takes back a connection whose exchange is complete; closes it if there is any doubt.
     pub(crate) fn release(&self, mut connection: Box<h1::Connection>) {
         let now = Instant::now();
-        if connection.is_usable(now) && connection.era() == self.era() {
+        // Who waits gets what is known to be good. What nobody waits for is looked at when it is
+        // taken, and once is enough.
+        let good = if self.queue.is_empty() {
+            connection.is_worth_keeping(now)
+        } else {
+            connection.is_usable(now)
+        };
+        if good && connection.era() == self.era() {
             connection.park(now);
             // Where all upstreams share a bound, those who wait for longest come first.
             if !self.queue.is_empty() && self.total.is_owed(&self.me, self.queue.oldest()) {

@@ -37,7 +37,8 @@ pub struct ResponseBody {
 struct Watched {
     addr: SocketAddr,
     idle: Option<Duration>,
-    moved: Instant,
+    /// Since when nothing has come; `None` until that is asked for the first time.
+    since: Option<Instant>,
     deadline: Option<Deadline>,
     /// Used where there is no connection with a timer of its own.
     alarm: Alarm,
@@ -46,7 +47,10 @@ struct Watched {
 impl Watched {
     /// Ready when nothing has moved for the whole timeout.
     fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Error> {
-        let idle = self.idle.map(|idle| self.moved + idle);
+        let idle = self.idle.map(|idle| {
+            let since = self.since.get_or_insert_with(Instant::now);
+            *since + idle
+        });
         let deadline = self.deadline.map(|deadline| deadline.at);
         let Some(due) = idle.into_iter().chain(deadline).min() else {
             return Poll::Pending;
@@ -95,7 +99,7 @@ impl ResponseBody {
             self.watched = Some(Watched {
                 addr: pool.upstream.addr(),
                 idle,
-                moved: Instant::now(),
+                since: None,
                 deadline,
                 alarm: Alarm::default(),
             });
@@ -165,7 +169,7 @@ impl HttpBody for ResponseBody {
             }
             polled => {
                 if let Some(watched) = &mut self.watched {
-                    watched.moved = Instant::now();
+                    watched.since = None;
                 }
                 without_forbidden_trailers(polled)
             }
