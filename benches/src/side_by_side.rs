@@ -3,11 +3,13 @@
 mod args;
 mod build;
 mod chart;
+mod check;
 mod configs;
 mod counts;
 mod engine;
 mod gate;
 mod goals;
+mod interrupt;
 mod lab;
 mod loads;
 mod machine;
@@ -30,6 +32,7 @@ use args::{Args, Command};
 /// When something is missing that it needs, or a proxy does not do what it is compared by.
 pub fn main(args: impl Iterator<Item = String>) -> Result<(), BoxError> {
     let args = Args::parse(args)?;
+    interrupt::watch()?;
     match &args.command {
         Command::Help => {
             println!("{}", args::HELP);

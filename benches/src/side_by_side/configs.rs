@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::lab::{MANY, PUBLIC_HOST, VHOST, address_of};
+use super::lab::{MANY, PUBLIC_HOST, VHOST, address_of, host_of, vhost_of};
 use super::subject::Setup;
 
 /// The origin: nginx, answering at once.
@@ -24,13 +24,28 @@ pub(crate) fn origin(
     }
     let dir = dir.display();
     let body = "x".repeat(1024);
+    // What check.rs reads.
+    let told: String = [
+        ("protocol", "server_protocol"),
+        ("requests", "connection_requests"),
+        ("host", "http_host"),
+        ("content-length", "content_length"),
+        ("x-forwarded-for", "http_x_forwarded_for"),
+        ("x-forwarded-host", "http_x_forwarded_host"),
+        ("x-forwarded-proto", "http_x_forwarded_proto"),
+        ("x-forwarded-port", "http_x_forwarded_port"),
+        ("x-real-ip", "http_x_real_ip"),
+        ("x-request-id", "http_x_request_id"),
+    ]
+    .map(|(name, variable)| format!("{name}: ${variable}\\n"))
+    .concat();
     let locations = format!(
         r#"
     location = /1k {{ default_type text/plain; return 200 "{body}"; }}
     location = /64k {{ default_type text/plain; root {dir}; }}
     location = /1m {{ default_type text/plain; root {dir}; }}
     location = /post {{ default_type text/plain; client_max_body_size 1m; return 200 "ok"; }}
-    location = /told {{ default_type text/plain; return 200 "host=$host for=$http_x_forwarded_for from=$http_x_forwarded_host proto=$http_x_forwarded_proto port=$http_x_forwarded_port real=$http_x_real_ip id=$http_x_request_id "; }}"#
+    location = /told {{ default_type text/plain; client_max_body_size 1m; return 200 "{told}"; }}"#
     );
     format!(
         r#"worker_processes 1; daemon off; pid {dir}/origin.pid; error_log stderr error;
@@ -82,8 +97,8 @@ pub(crate) fn nginx(name: &str, setup: &Setup<'_>) -> String {
         for number in 0..MANY {
             server(
                 &number.to_string(),
-                &format!("shop-{number}.example.com"),
-                &format!("web-{number}.default.svc.cluster.local"),
+                &host_of(number),
+                &vhost_of(number),
                 SocketAddr::from((address_of(number), setup.lab.origin.port())),
                 &if number == 0 {
                     with_options.clone()
@@ -123,9 +138,9 @@ pub(crate) fn haproxy(setup: &Setup<'_>) -> String {
             let upstream = SocketAddr::from((address_of(number), setup.lab.origin.port()));
             let _ = write!(
                 backends,
-                "\nbackend b-shop-{number}.example.com\n  \
-                 http-request set-header Host web-{number}.default.svc.cluster.local\n  \
-                 server s {upstream}\n"
+                "\nbackend b-{}\n  http-request set-header Host {}\n  server s {upstream}\n",
+                host_of(number),
+                vhost_of(number)
             );
         }
         // The name of a backend is that of the public host.
@@ -205,8 +220,8 @@ pub(crate) fn envoy(setup: &Setup<'_>) -> String {
         for number in 0..MANY {
             route(
                 &format!("web-{number}"),
-                &format!("shop-{number}.example.com"),
-                &format!("web-{number}.default.svc.cluster.local"),
+                &host_of(number),
+                &vhost_of(number),
                 SocketAddr::from((address_of(number), setup.lab.origin.port())),
             );
         }

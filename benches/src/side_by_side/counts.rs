@@ -22,6 +22,9 @@ use super::run::setup;
 use super::scenario::{Scenario, by_id};
 use super::subject::{Kind, Programs, Routes, Subject};
 
+/// How often a count is taken at most: it hardly varies.
+const MOST: usize = 2;
+
 fn s1() -> Result<&'static Scenario, BoxError> {
     by_id("s1").ok_or_else(|| "there is no S1".into())
 }
@@ -80,7 +83,7 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
         let cores = LOAD_CORE.to_string();
         let load = || Load::Get("/1k").run(setup.listen, Routes::One, 1, &cores, &lab.dir);
         load()?;
-        for round in 1..=args.rounds {
+        for round in 1..=args.rounds.min(MOST) {
             let (calls, report) = counter.count(&running, &lab, load)?;
             let each = calls as f64 / report.requests as f64;
             rows.push(row("syscalls", kind, round, report.requests, each));
@@ -187,7 +190,7 @@ fn counted(args: &Args) -> Vec<Kind> {
 pub(crate) fn instructions_with(programs: &Programs, args: &Args) -> Result<(), BoxError> {
     eprintln!("\ninstructions");
     let mut rows = Vec::new();
-    for round in 1..=args.rounds {
+    for round in 1..=args.rounds.min(MOST) {
         for kind in counted(args) {
             let (requests, count) = instructions_of(programs, kind, 8, args.profile.as_deref())?;
             rows.push(row("instructions", kind, round, requests, count));

@@ -14,7 +14,7 @@ use rustix::time::Timespec;
 
 use crate::BoxError;
 
-use super::lab::PUBLIC_HOST;
+use super::lab::{PATIENCE, PUBLIC_HOST};
 
 /// An echo's payload with the head of its frame and its mask.
 const MESSAGE: [u8; 70] = {
@@ -95,9 +95,9 @@ pub(crate) fn run(to: SocketAddr, connections: usize, pace: Pace) -> Result<Outc
 
 /// An upgraded connection.
 pub(crate) fn upgrade(to: SocketAddr) -> Result<TcpStream, BoxError> {
-    let mut stream = TcpStream::connect(to)?;
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!(
         "GET /ws HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -120,7 +120,8 @@ pub(crate) fn idle(to: SocketAddr, count: usize) -> Result<Vec<TcpStream>, BoxEr
     let mut answer = Vec::with_capacity(4096);
     (0..count)
         .map(|_| {
-            let mut stream = TcpStream::connect(to)?;
+            let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(request.as_bytes())?;
             answer.clear();
             let mut buffer = [0; 4096];
@@ -181,7 +182,7 @@ impl Load {
                 .any(|connection| connection.since.is_some());
             match self.pace {
                 Pace::Count(_) if !busy => break,
-                // What was due is waited for, however long it takes.
+                // What was due is waited for.
                 Pace::Open { .. } if over && !busy && waiting.is_empty() => break,
                 Pace::Fresh(_) | Pace::Echo(_) if over => break,
                 _ => {}
@@ -189,13 +190,16 @@ impl Load {
             let until = match (interval, end) {
                 (Some(_), Some(end)) if due < end => due,
                 (_, Some(end)) if !over => end,
-                _ => now + Duration::from_secs(10),
+                _ => now + PATIENCE,
             };
+            if end.is_some_and(|end| now >= end + PATIENCE) {
+                return Err("far behind the rate it was to serve".into());
+            }
             let timeout = Timespec::try_from(until.saturating_duration_since(now))?;
             events.clear();
             epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout))?;
-            if events.is_empty() && interval.is_none() && end.is_none() {
-                return Err("no answer for 10 seconds".into());
+            if events.is_empty() && now + PATIENCE <= until {
+                return Err(format!("no answer for {PATIENCE:?}").into());
             }
             for event in &events {
                 let number = event.data.u64() as usize;
@@ -219,7 +223,7 @@ impl Load {
     fn connect(&self, number: usize) -> Result<Connection, BoxError> {
         let stream = match self.pace {
             Pace::Echo(_) => upgrade(self.to)?,
-            _ => TcpStream::connect(self.to)?,
+            _ => TcpStream::connect_timeout(&self.to, PATIENCE)?,
         };
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -310,7 +314,7 @@ impl Load {
 }
 
 /// The octets of an answer, once its head is there.
-fn length(received: &[u8]) -> Result<Option<usize>, BoxError> {
+pub(crate) fn length(received: &[u8]) -> Result<Option<usize>, BoxError> {
     let Some(head) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return Ok(None);
     };

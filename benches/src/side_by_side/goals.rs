@@ -18,7 +18,15 @@ const fn goal(scenario: &'static str, against: &'static str, limit: f64) -> Goal
     }
 }
 
-pub(crate) const RATIOS: [Goal; 13] = [
+/// No more than another proxy with as many workers.
+const fn with_two(against: &'static str) -> Goal {
+    Goal {
+        ours: "ours ×2",
+        ..goal("s9", against, 1.00)
+    }
+}
+
+pub(crate) const RATIOS: [Goal; 22] = [
     goal("s1", "nginx", 0.95),
     goal("s1", "haproxy", 0.95),
     goal("s1", "envoy", 0.50),
@@ -30,6 +38,10 @@ pub(crate) const RATIOS: [Goal; 13] = [
     goal("s5a", "nginx", 0.80),
     goal("s5b", "envoy", 0.90),
     goal("s8", "nginx", 1.00),
+    with_two("nginx ×2"),
+    with_two("haproxy ×2"),
+    with_two("envoy ×2"),
+    with_two("pingora ×2"),
     Goal {
         ours: "ours 1 of 1000",
         ..goal("s10", "ours", 1.03)
@@ -38,6 +50,11 @@ pub(crate) const RATIOS: [Goal; 13] = [
         ours: "ours 1000",
         ..goal("s10", "ours", 1.03)
     },
+    goal("s11", "nginx", 1.00),
+    goal("s11", "haproxy", 1.00),
+    goal("s11", "envoy", 1.00),
+    goal("s11", "pingora", 1.00),
+    goal("s11", "axum-reverse-proxy", 1.00),
 ];
 
 /// KiB a connection that does nothing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::BoxError;
 
 use super::engine::{self, Pace};
-use super::lab::{MANY, MANY_HOST, PUBLIC_HOST};
+use super::lab::{MANY, PUBLIC_HOST, host_of};
 use super::process;
 use super::stats::quantile;
 use super::subject::Routes;
@@ -72,7 +72,7 @@ impl Load {
                 fs::write(&script, hosts_script(routes))?;
                 wrk(to, "/1k", Some(&script), seconds, cores)
             }
-            Self::H2 => h2load(to, seconds, cores),
+            Self::H2 => h2load(to, seconds, cores, dir),
             Self::Rate(rate) => engine(to, Pace::Open { rate, duration }),
             Self::Fresh => engine(to, Pace::Fresh(duration)),
             Self::Echo => engine(to, Pace::Echo(duration)),
@@ -96,7 +96,7 @@ fn engine(to: SocketAddr, pace: Pace) -> Result<Report, BoxError> {
 fn hosts_script(routes: Routes) -> String {
     let host = match routes {
         Routes::One => format!("{PUBLIC_HOST:?}"),
-        Routes::ManyOneUsed => format!("{MANY_HOST:?}"),
+        Routes::ManyOneUsed => format!("{:?}", host_of(7)),
         // 7 has no factor of 1000: all hosts come, in an order that no cache can foresee.
         Routes::ManyAllUsed => r#""shop-" .. ((i * 7) % HOSTS) .. ".example.com""#.to_owned(),
     };
@@ -174,14 +174,32 @@ fn micros(text: &str) -> Option<f64> {
     Some(digits.parse::<f64>().ok()? * scale)
 }
 
-fn h2load(to: SocketAddr, seconds: u64, cores: &str) -> Result<Report, BoxError> {
+fn h2load(to: SocketAddr, seconds: u64, cores: &str, dir: &Path) -> Result<Report, BoxError> {
+    let log = dir.join("h2load.log");
+    // It appends.
+    let _ = fs::remove_file(&log);
     let mut command = process::on_cores(cores, "h2load");
     command
         .args(["-t1", "-c8", "-m8", "-D"])
         .arg(seconds.to_string());
     command.arg("-H").arg(format!(":authority: {PUBLIC_HOST}"));
+    command.arg(format!("--log-file={}", log.display()));
     command.arg(format!("http://{to}/1k"));
-    parse_h2load(&process::output(&mut command)?, seconds as f64)
+    let report = parse_h2load(&process::output(&mut command)?, seconds as f64)?;
+    Ok(with_latencies(report, &fs::read_to_string(&log)?))
+}
+
+/// When it began, the status, and the microseconds of each request, with tabs between.
+fn with_latencies(report: Report, log: &str) -> Report {
+    let micros = |line: &str| line.split('\t').nth(2)?.parse::<u64>().ok();
+    let mut latencies: Vec<u64> = log.lines().filter_map(micros).collect();
+    latencies.sort_unstable();
+    let latency = |share| quantile(&latencies, share).map(|micros| micros as f64);
+    Report {
+        p50_us: latency(0.5),
+        p99_us: latency(0.99),
+        ..report
+    }
 }
 
 fn parse_h2load(text: &str, seconds: f64) -> Result<Report, BoxError> {
@@ -226,5 +244,7 @@ mod tests {
         let text = "requests: 90 total, 98 started, 90 done, 88 succeeded, 0 failed, 0 errored, 0 timeout\n";
         assert_eq!(parse_h2load(text, 2.0).unwrap().requests, 88);
         assert!(parse_h2load(&text.replace("0 failed", "2 failed"), 2.0).is_err());
+        let report = with_latencies(Report::default(), "1\t200\t30\n2\t200\t10\n3\t200\t20\n");
+        assert_eq!((report.p50_us, report.p99_us), (Some(20.0), Some(30.0)));
     }
 }

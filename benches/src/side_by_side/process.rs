@@ -148,9 +148,13 @@ fn tasks(pid: u32) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a short program printed.
+/// What a short program printed. Whatever it does, it is ended after a minute.
 pub(crate) fn output(command: &mut Command) -> Result<String, BoxError> {
-    let output = command
+    let mut bounded = Command::new("setpriv");
+    bounded.args(["--pdeathsig", "TERM"]);
+    bounded.args(["timeout", "--foreground", "-k", "2", "60"]);
+    bounded.arg(command.get_program()).args(command.get_args());
+    let output = bounded
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{:?} does not start: {error}", command.get_program()))?;

@@ -69,11 +69,15 @@ pub(crate) fn scenario(id: &str, rows: &[Row]) -> String {
     }
 }
 
+fn ratio_cell(ratio: Option<Summary>) -> String {
+    ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.with_range(2))
+}
+
 fn timed(rows: &[Row]) -> String {
-    // Only where there is something besides the plain one.
+    // Where there is something besides the plain one, it is compared with that, too.
     let variants = subjects(rows).iter().any(|subject| subject.contains(' '));
     let (head, line) = if variants {
-        (" it : itself plain |", "--:|")
+        (" it : its plain self |", "--:|")
     } else {
         ("", "")
     };
@@ -87,16 +91,21 @@ fn timed(rows: &[Row]) -> String {
             summary.map_or_else(|| "–".to_owned(), |s| format!("{:.digits$}", s.median))
         };
         let own = ours_for(&subject);
-        let ratio = (own != subject)
+        let others = (own != subject)
             .then(|| ratio(rows, &own, &subject, cpu))
             .flatten();
-        let ratio = ratio.map_or_else(|| "–".to_owned(), |r| r.with_range(2));
+        let mut ratios = ratio_cell(others);
+        if variants {
+            let plain = subject.split_once(' ').map(|(plain, _)| plain);
+            let itself = plain.and_then(|plain| ratio(rows, &subject, plain, cpu));
+            ratios = format!("{ratios} | {}", ratio_cell(itself));
+        }
         let cpu = summary(rows, &subject, cpu)
             .map(|s| s.with_range(1))
             .unwrap_or_default();
         let _ = writeln!(
             table,
-            "| {subject} | {cpu} | {ratio} | {} | {} | {} | {} |",
+            "| {subject} | {cpu} | {ratios} | {} | {} | {} | {} |",
             cell(&|row| Some(row.rps()), 0),
             cell(&|row| row.p50_us, 0),
             cell(&|row| row.p99_us, 0),
@@ -144,7 +153,7 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
         let measured = ratio(&read(goal.scenario)?, goal.ours, goal.against, cpu);
         let text = match goal.ours {
             "ours" => format!("≤ {:.2} × {}", goal.limit, goal.against),
-            ours => format!("{ours} ≤ {:.2} × {}", goal.limit, goal.against),
+            ours => format!("{ours}: ≤ {:.2} × {}", goal.limit, goal.against),
         };
         line(&goal.scenario.to_uppercase(), text, measured, goal.limit, 2);
     }

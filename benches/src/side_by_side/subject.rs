@@ -10,7 +10,8 @@ use crate::BoxError;
 
 use super::args::Args;
 use super::build;
-use super::lab::{self, Lab, MANY, MANY_HOST, PUBLIC_HOST, VHOST};
+use super::check;
+use super::lab::{self, Lab, MANY, PUBLIC_HOST};
 use super::process::{self, Running};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -231,7 +232,7 @@ impl Programs {
         command.args(args);
         let name = format!("{}-{}", kind.name(), setup.listen.port());
         let mut running = Running::start(&name, &mut command, &setup.lab.dir)?;
-        running.wait_until(Duration::from_secs(15), || check(kind, setup))?;
+        running.wait_until(Duration::from_secs(15), || check::check(kind, setup))?;
         Ok(running)
     }
 }
@@ -254,7 +255,7 @@ fn ours(setup: &Setup<'_>) -> Vec<OsString> {
         for number in 0..MANY {
             option(
                 "--route",
-                format!("shop-{number}.example.com/=web-{number}.default:{port}"),
+                format!("{}/=web-{number}.default:{port}", lab::host_of(number)),
             );
         }
     } else {
@@ -267,43 +268,4 @@ fn ours(setup: &Setup<'_>) -> Vec<OsString> {
 pub(crate) fn listen() -> Result<SocketAddr, BoxError> {
     let port = lab::free_port(Ipv4Addr::LOCALHOST)?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
-
-/// Equal work, or no comparison: the origin is told by each what it is told by ours.
-fn check(kind: Kind, setup: &Setup<'_>) -> Result<(), BoxError> {
-    if setup.websocket {
-        return super::engine::upgrade(setup.listen).map(drop);
-    }
-    if setup.h2 {
-        return lab::get_h2(setup.listen, &setup.lab.dir);
-    }
-    let (host, vhost) = if setup.many {
-        (MANY_HOST, "web-7.default.svc.cluster.local")
-    } else {
-        (PUBLIC_HOST, VHOST)
-    };
-    let told = lab::get(setup.listen, "/told", host)?;
-    if kind.is_floor() {
-        return Ok(());
-    }
-    let port = setup.listen.port();
-    for expected in [
-        format!("host={vhost} "),
-        format!("from={host} "),
-        "proto=http ".to_owned(),
-        format!("port={port} "),
-        "real=127.0.0.1 ".to_owned(),
-    ] {
-        if !told.contains(&expected) {
-            return Err(format!("{} does not tell {expected}: {told}", kind.name()).into());
-        }
-    }
-    // Whatever they are: an id is random, and Envoy says an address of the machine for a loopback
-    // one.
-    for empty in [" for= ", " id= "] {
-        if told.contains(empty) {
-            return Err(format!("{} leaves out{empty}: {told}", kind.name()).into());
-        }
-    }
-    Ok(())
 }
