@@ -48,6 +48,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
 
+    /// How long a client may take for the head of a request, and between requests; 0 is for ever.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) request_header_timeout: Duration,
+
     /// How long requests and WebSockets under way may take after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) shutdown_timeout: Duration,

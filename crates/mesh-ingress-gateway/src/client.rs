@@ -24,8 +24,6 @@ use crate::worker::Phase;
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client may take for the head of a request, and between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests may be on their way when the gateway begins to drain.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
 /// What may wait in memory of one connection, each way; a header section must fit in, too.
@@ -44,6 +42,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Clients {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
+    /// How long a client may take for the head of a request, and between requests.
+    head_timeout: Option<Duration>,
     phase: watch::Receiver<Phase>,
     /// Never sent on: the other end sees when the last connection is gone.
     _open: mpsc::Sender<Infallible>,
@@ -60,11 +60,15 @@ impl Drained {
 }
 
 impl Clients {
-    pub(crate) fn new(phase: watch::Receiver<Phase>) -> (Arc<Self>, Drained) {
+    pub(crate) fn new(
+        phase: watch::Receiver<Phase>,
+        head_timeout: Duration,
+    ) -> (Arc<Self>, Drained) {
+        let head_timeout = (!head_timeout.is_zero()).then_some(head_timeout);
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(head_timeout)
             .max_buf_size(BUFFER)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_SIZE);
@@ -83,6 +87,7 @@ impl Clients {
         let clients = Self {
             http1,
             http2,
+            head_timeout,
             phase,
             _open: open,
         };
@@ -96,11 +101,12 @@ impl Clients {
         let mut phase = self.phase.clone();
         let sniffed = tokio::select! {
             biased;
-            sniffed = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut stream)) => sniffed,
+            sniffed = sniff(&mut stream) => sniffed,
+            () = elapsed(self.head_timeout) => return,
             () = drained(&mut phase) => return,
         };
         // A client that says nothing, or leaves, is owed nothing.
-        let Ok(Ok(Some(begin))) = sniffed else {
+        let Ok(Some(begin)) = sniffed else {
             return;
         };
         let served = if begin.starts_with(PREFACE) {
@@ -115,13 +121,27 @@ impl Clients {
                 switch,
                 phase: phase.clone(),
             };
-            let connection = self.http1.serve_connection(io, service).with_upgrades();
+            let mut connection = self.http1.serve_connection(io, service).with_upgrades();
             let shutdown = http1::UpgradeableConnection::graceful_shutdown;
-            drive(pin!(connection), phase, shutdown).await
+            let served = drive(Pin::new(&mut connection), phase, shutdown).await;
+            if served.as_ref().is_err_and(hyper::Error::is_timeout)
+                && let Some(parts) = connection.into_parts()
+            {
+                parts.io.say_too_late().await;
+            }
+            served
         };
         if let Err(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&error));
         }
+    }
+}
+
+/// Resolves after a while; without one, never.
+async fn elapsed(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -30,12 +30,17 @@ pub(crate) struct GuardedStream {
     waiting: Vec<u8>,
     passed: usize,
     http1: Option<Http1>,
+    /// The client has said all it had to say.
+    read_to_end: bool,
+    /// The client has been told that nothing follows.
+    ended: bool,
 }
 
 #[derive(Debug)]
 struct Http1 {
     guard: RequestGuard,
     answer: SwitchAnswer,
+    switched: bool,
     refused: Option<Refused>,
     /// What is left to give of [`REFUSAL`].
     refusal: &'static [u8],
@@ -93,6 +98,8 @@ impl GuardedStream {
             waiting: begin,
             passed: 0,
             http1: None,
+            read_to_end: false,
+            ended: false,
         }
     }
 
@@ -102,6 +109,7 @@ impl GuardedStream {
         let http1 = Http1 {
             guard: RequestGuard::new(),
             answer: answer.clone(),
+            switched: false,
             refused: None,
             refusal: REFUSAL,
         };
@@ -112,9 +120,26 @@ impl GuardedStream {
         (guarded, answer)
     }
 
+    /// Whether a part of an HTTP/1 request has been read, and its rest is to come.
+    pub(crate) fn is_amid_request(&self) -> bool {
+        let http1 = self.http1.as_ref();
+        http1.is_some_and(|http1| !http1.guard.is_between_requests())
+    }
+
     /// The socket itself, without a guard.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Whether another protocol than HTTP is spoken by now.
+    pub(crate) fn is_switched(&self) -> bool {
+        let http1 = self.http1.as_ref();
+        http1.is_some_and(|http1| http1.switched || http1.answer.is_switched())
+    }
+
+    /// Whether both sides have said all they had to say.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.read_to_end && self.ended
     }
 
     /// The same, to read from.
@@ -179,13 +204,13 @@ impl GuardedStream {
             }
             if http1.guard.is_undecided() {
                 match ready!(self.poll_answer(&http1.answer, cx))? {
-                    Some(true) => http1.refused = http1.guard.switched().err(),
+                    Some(true) => http1.switch(),
                     Some(false) => http1.guard.stayed(),
                     None => return Poll::Ready(Ok(())),
                 }
             } else if http1.answer.is_switched() {
                 // Answered with 101 in the middle of a request: refused, unless switched already.
-                http1.refused = http1.guard.switched().err();
+                http1.switch();
                 continue;
             }
             let before = buf.filled().len();
@@ -214,6 +239,11 @@ impl GuardedStream {
 }
 
 impl Http1 {
+    fn switch(&mut self) {
+        self.refused = self.guard.switched().err();
+        self.switched = self.refused.is_none();
+    }
+
     /// Gives hyper something that it refuses, too, or an error.
     fn refuse(&mut self, refused: Refused, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         if refused.part() == Part::Content || self.refusal.is_empty() {
@@ -238,8 +268,12 @@ impl AsyncRead for GuardedStream {
         let Some(mut http1) = this.http1.take() else {
             return this.poll_fill(cx, buf);
         };
+        let before = buf.filled().len();
         let read = this.poll_good(&mut http1, cx, buf);
         this.http1 = Some(http1);
+        if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before {
+            this.read_to_end = buf.remaining() > 0;
+        }
         read
     }
 }
@@ -270,6 +304,8 @@ impl AsyncWrite for GuardedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.ended = true;
+        Poll::Ready(Ok(()))
     }
 }

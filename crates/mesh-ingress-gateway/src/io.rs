@@ -17,6 +17,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long, after the last response, a client may go on sending what nobody wants.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What a client is told that has begun a request and does not get on (RFC 9110 §15.5.9).
+const TOO_LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// A client's connection.
 ///
 /// * A client that stops reading is cut off after a minute; hyper would wait for ever.
@@ -24,6 +28,8 @@ const LINGER: Duration = Duration::from_secs(1);
 ///   wait in its buffer: upstream must not work on for a client that is gone.
 /// * A client that is still sending when its connection is closed gets its response first: closing
 ///   a socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).
+/// * A client of a tunnel that is closed before both sides have ended is reset: it must not take
+///   what came so far for all there is.
 pub(crate) struct ClientIo {
     stream: TokioIo<GuardedStream>,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -40,6 +46,18 @@ impl ClientIo {
             lingering: None,
             read: false,
         }
+    }
+
+    /// Ends a connection on which no head of a request came in time; hyper just drops those. One
+    /// that has not begun a request is owed no answer, and one that has not taken its last
+    /// response would read another one into it.
+    pub(crate) async fn say_too_late(mut self) {
+        let stream = self.stream.inner_mut();
+        if self.stalled.is_none() && stream.is_amid_request() {
+            // Small enough for an empty send buffer; who has none has no interest in it.
+            let _ = stream.socket().try_write(TOO_LATE);
+        }
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await;
     }
 
     /// Turns a write that waits for too long into an error.
@@ -147,7 +165,20 @@ impl Write for ClientIo {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        ready!(self.poll_linger(cx));
+        // In a tunnel, what it is still sending is for the other side.
+        if !self.stream.inner().is_switched() {
+            ready!(self.poll_linger(cx));
+        }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        let stream = self.stream.inner();
+        if stream.is_switched() && !stream.is_complete() {
+            // Fails only for a connection that is gone already.
+            let _ = stream.socket().set_zero_linger();
+        }
     }
 }

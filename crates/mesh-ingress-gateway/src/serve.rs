@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
             let worker = Worker {
                 mesh: mesh.clone(),
                 listeners,
+                head_timeout: args.request_header_timeout,
                 phase: phase.subscribe(),
                 busy: busy.clone(),
             };

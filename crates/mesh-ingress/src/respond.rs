@@ -109,9 +109,10 @@ impl Responder {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
         }
-        // Where a message begins and ends is in doubt after a malformed one (RFC 9112 §9.6).
+        // Where a message begins and ends is in doubt after a malformed one (RFC 9112 §9.6). gRPC
+        // comes over HTTP/1.1, too: by those who hope that it makes a difference here.
         let malformed = error.kind() == ErrorKind::HttpRequestError;
-        if dialect == Dialect::Http && malformed {
+        if dialect != Dialect::Tunnel && malformed {
             headers.insert(CONNECTION, CLOSE);
         }
         response.map(ResponseBody::from)

@@ -8,11 +8,14 @@ mod bodies;
 mod connections;
 mod fields;
 mod floods;
+mod frames;
 #[allow(dead_code)] // the other user of it uses all
 #[path = "../serve/gateway.rs"]
 mod gateway;
 mod heads;
 mod http2;
+mod http2_bodies;
+mod http2_origins;
 mod identity;
 mod methods;
 mod parser;

@@ -1,8 +1,9 @@
 //! A client that reads what comes as strictly as it can.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 /// Far more than anything takes.
@@ -67,6 +68,28 @@ impl Client {
         soon(self.stream.write_all(octets.as_ref())).await.unwrap();
     }
 
+    /// Sends as much as the other end takes, and reads what it says meanwhile: one that writes and
+    /// does not read must not be waited for by one that does the same.
+    pub(crate) async fn send_and_read(&mut self, mut octets: &[u8]) {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        while !octets.is_empty() {
+            let ready = soon(self.stream.ready(both)).await.unwrap();
+            if ready.is_readable() {
+                match self.stream.try_read_buf(&mut self.unused) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    // Its end, good or not.
+                    Ok(0) | Err(_) => return,
+                }
+            }
+            match self.stream.try_write(octets) {
+                Ok(sent) => octets = &octets[sent..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Reads something more; false at the end, whether it is a good one or not.
     async fn read(&mut self) -> bool {
         soon(self.stream.read_buf(&mut self.unused))
@@ -91,6 +114,16 @@ impl Client {
             assert!(self.read().await, "it ends after {read} of {length}");
         }
         self.unused.drain(..length).collect()
+    }
+
+    /// So many octets, unless the connection ends before.
+    pub(crate) async fn exactly_or_end(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.unused.len() < length {
+            if !self.read().await {
+                return None;
+            }
+        }
+        Some(self.unused.drain(..length).collect())
     }
 
     /// All that comes until the connection ends.

@@ -27,7 +27,7 @@ kept! {
     cve_2022_2880_odd_queries_are_kept: "/?a=b;c&d=%zz&&e==f&g?h=/i/../j";
     rfc9110_7_7_plus_and_encoded_space_are_kept: "/a+b%20c?d+e%20f";
     rfc9110_7_7_names_with_dots_are_kept: "/..a/b.../.c/d..e";
-    rfc9110_7_7_octets_uris_do_not_have_are_kept: "/a|b{c}\"d\"^[e]?`|{}\"^[]";
+    rfc9110_7_7_octets_uris_do_not_have_are_kept: "/a|b{c}\"d\"^[e]?`|{}^[]";
     rfc9110_7_7_an_encoded_nul_is_kept: "/a%00b";
     rfc9110_7_7_octets_above_0x7f_are_kept: "/\u{e4}?\u{f6}=\u{fc}";
     rfc9112_3_a_target_of_8_000_octets_is_kept: format!("/{}", "a".repeat(7_999));
@@ -55,6 +55,7 @@ refused! {
     rfc3986_2_a_grave_accent_in_a_path_is_refused: "/a`b";
     rfc3986_2_a_less_than_sign_in_a_path_is_refused: "/a<b";
     rfc3986_2_a_greater_than_sign_in_a_path_is_refused: "/a>b";
+    rfc3986_2_a_quotation_mark_in_a_query_is_refused: "/?a\"b";
     rfc3986_2_a_less_than_sign_in_a_query_is_refused: "/?a<b";
 }
 

@@ -1,0 +1,269 @@
+//! Bodies and trailers over HTTP/2, and errors in the words of gRPC.
+
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_ingress::Body;
+use mesh_ingress_testkit::{Closed, Step};
+use tokio::net::TcpStream;
+
+use crate::frames::{
+    CANCEL, DATA, END_STREAM, FrameClient, HEADERS, Outcome, POST, RST_STREAM, frame, headers,
+    reset, with,
+};
+use crate::reply::soon;
+use crate::world::{OK, World, answer, head, ok, told};
+
+/// An upload whose length does not fit: it has no end upstream, and its connection no next request.
+async fn misfit(length: &'static str, frames: &[Vec<u8>]) {
+    let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    let fields = with(POST, &[("content-length", length)]);
+    client.send(headers(1, 0, &fields)).await;
+    // On its way before anything is wrong with it.
+    world.received(0, "\r\n\r\n").await;
+    client.send(frames.concat()).await;
+    let outcome = client.outcome(1).await;
+    assert!(!matches!(outcome, Outcome::Status(200..300)), "{outcome:?}");
+    assert_ne!(
+        soon(world.origin.wait_for_closed(0)).await,
+        Closed::ByScript
+    );
+    let received = world.all_received();
+    let (head, body) = received.split_once("\r\n\r\n").unwrap();
+    assert_eq!(told(head, "content-length"), [length], "{head}");
+    assert!(body.len() < length.parse().unwrap(), "whole: {received}");
+    world.first_connection_is_not_used_again().await;
+}
+
+macro_rules! misfit {
+    ($($(#[$attr:meta])* $name:ident: $length:literal, $frames:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { misfit($length, &$frames).await; })*
+    };
+}
+
+misfit! {
+    rfc9113_8_1_1_a_body_shorter_than_its_length_is_cut:
+        "5", [frame(DATA, END_STREAM, 1, "abc")];
+    rfc9113_8_1_1_a_body_of_nothing_is_cut: "5", [frame(DATA, END_STREAM, 1, "")];
+    rfc9113_8_1_1_a_body_longer_than_its_length_is_cut:
+        "5", [frame(DATA, 0, 1, "abc"), frame(DATA, END_STREAM, 1, "defg")];
+    rfc9113_8_1_1_a_body_shorter_than_its_length_before_trailers_is_cut:
+        "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[("x-checksum", "1")])];
+    rfc9113_5_4_2_a_body_that_is_reset_is_cut: "5", [frame(DATA, 0, 1, "abc"), reset(1, CANCEL)];
+    rfc9113_8_1_trailers_with_pseudo_fields_are_cut:
+        "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[(":path", "/evil")])];
+    rfc9113_8_1_trailers_that_are_not_the_end_are_cut:
+        "5", [frame(DATA, 0, 1, "abc"), headers(1, 0, &[("x-checksum", "1")])];
+    rfc9113_8_2_1_a_trailer_in_upper_case_is_cut:
+        "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[("X-Checksum", "1")])];
+    rfc9113_6_1_padding_longer_than_its_frame_is_cut:
+        "5", [frame(DATA, 0x8 | END_STREAM, 1, [200, b'a', b'b', b'c', b'd', b'e'])];
+}
+
+/// What the origin has got of a POST with a body of unknown length.
+async fn uploaded(frames: &[Vec<u8>]) -> String {
+    let script = vec![
+        Step::ReadHead,
+        Step::ReadUntil("\r\n0\r\n".into()),
+        Step::ReadUntil("\r\n".into()),
+        Step::send(OK),
+    ];
+    let world = World::start([script]).await;
+    let mut client = FrameClient::connect(&world).await;
+    let fields = with(POST, &[("te", "trailers"), ("trailer", "x-checksum")]);
+    client.send(headers(1, 0, &fields)).await;
+    client.send(frames.concat()).await;
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+    let received = world.all_received();
+    let (head, body) = received.split_once("\r\n\r\n").unwrap();
+    assert_eq!(told(head, "transfer-encoding"), ["chunked"], "{head}");
+    assert!(told(head, "content-length").is_empty(), "{head}");
+    body.to_owned()
+}
+
+#[tokio::test]
+async fn rfc9112_7_1_a_body_without_length_goes_on_in_chunks() {
+    let body = uploaded(&[frame(DATA, 0, 1, "hello"), frame(DATA, END_STREAM, 1, "")]).await;
+    assert_eq!(body, "5\r\nhello\r\n0\r\n\r\n");
+}
+
+/// Padding is of the frame, not of the body.
+#[tokio::test]
+async fn rfc9113_6_1_padding_ends_here() {
+    let padded = [&[4][..], b"hello", &[0; 4]].concat();
+    let body = uploaded(&[frame(DATA, 0x8 | END_STREAM, 1, padded)]).await;
+    assert_eq!(body, "5\r\nhello\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn rfc9110_6_5_a_good_trailer_of_http2_reaches_the_origin() {
+    let trailers = headers(1, END_STREAM, &[("x-checksum", "abc")]);
+    let body = uploaded(&[frame(DATA, 0, 1, "hello"), trailers]).await;
+    assert_eq!(
+        body.to_lowercase(),
+        "5\r\nhello\r\n0\r\nx-checksum: abc\r\n\r\n"
+    );
+}
+
+#[tokio::test]
+async fn rfc9110_6_5_1_what_is_no_trailer_in_http1_is_none_in_http2() {
+    let fields = [
+        ("content-length", "9"),
+        ("host", "evil"),
+        ("authorization", "evil"),
+        ("x-forwarded-for", "evil"),
+        ("x_checksum", "evil"),
+        ("x-checksum", "abc"),
+    ];
+    let trailers = headers(1, END_STREAM, &fields);
+    let body = uploaded(&[frame(DATA, 0, 1, "hello"), trailers]).await;
+    assert_eq!(
+        body.to_lowercase(),
+        "5\r\nhello\r\n0\r\nx-checksum: abc\r\n\r\n"
+    );
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_an_early_answer_arrives_before_the_upload_ends() {
+    let world = World::start([answer(OK), ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    let fields = with(POST, &[("content-length", "1000000")]);
+    client.send(headers(1, 0, &fields)).await;
+    client.send(frame(DATA, 0, 1, "hello")).await;
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+    client.send(reset(1, CANCEL)).await;
+    soon(world.origin.wait_for_closed(0)).await;
+    world.first_connection_is_not_used_again().await;
+}
+
+/// A response cut short upstream does not look whole to a client of HTTP/2 either.
+async fn truncated(response: &'static str) {
+    let script = vec![Step::ReadHead, Step::send(response), Step::Close];
+    let world = World::start([script, ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    assert_eq!(
+        client.ask(1, crate::frames::GET).await,
+        Outcome::Status(200)
+    );
+    loop {
+        let frame = client.next().await.expect("a reset, not the end of all");
+        assert!(frame.stream != 1 || frame.kind != HEADERS, "no trailers");
+        if frame.stream == 1 && frame.kind == RST_STREAM {
+            break;
+        }
+        let ended = frame.stream == 1 && frame.flags & END_STREAM != 0;
+        assert!(!ended, "a clean end");
+    }
+    world.first_connection_is_not_used_again().await;
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_a_response_shorter_than_its_length_is_reset() {
+    truncated("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
+}
+
+#[tokio::test]
+async fn rfc9113_8_1_a_response_without_its_last_chunk_is_reset() {
+    truncated("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+}
+
+#[tokio::test]
+async fn rfc9113_5_4_2_a_reset_of_the_client_closes_the_upstream() {
+    let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client
+        .send(headers(1, END_STREAM, crate::frames::GET))
+        .await;
+    world.received(0, "\r\n\r\n").await;
+    client.send(reset(1, CANCEL)).await;
+    soon(world.origin.wait_for_closed(0)).await;
+    assert_eq!(
+        client.ask(3, crate::frames::GET).await,
+        Outcome::Status(200)
+    );
+}
+
+/// The answer to a call of gRPC.
+async fn call(world: &World, uri: &str) -> Response<Incoming> {
+    let io = TokioIo::new(TcpStream::connect(world.gateway.addr).await.unwrap());
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = builder.handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(uri)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::from("\0\0\0\0\0"));
+    soon(sender.send_request(request.unwrap())).await.unwrap()
+}
+
+async fn grpc_error(world: &World, uri: &str) -> HeaderMap {
+    let response = call(world, uri).await;
+    assert_eq!(
+        (
+            response.status().as_u16(),
+            &response.headers()["content-type"]
+        ),
+        (200, &"application/grpc".parse().unwrap())
+    );
+    let headers = response.headers().clone();
+    assert!(
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .is_empty()
+    );
+    headers
+}
+
+#[tokio::test]
+async fn grpc_an_unknown_host_is_unimplemented() {
+    let world = World::start([ok()]).await;
+    let headers = grpc_error(&world, "http://evil.example/a.B/C").await;
+    assert_eq!(headers["grpc-status"], "12");
+    world.nothing_has_reached_the_origin().await;
+}
+
+#[tokio::test]
+async fn grpc_an_origin_that_closes_is_unavailable() {
+    let script = vec![Step::ReadHead, Step::Close];
+    let world = World::start([script, ok()]).await;
+    let headers = grpc_error(&world, "http://shop.example.com/a.B/C").await;
+    assert_eq!(headers["grpc-status"], "14");
+}
+
+#[tokio::test]
+async fn grpc_an_origin_that_does_not_answer_is_deadline_exceeded() {
+    let script = vec![Step::ReadHead, Step::ReadToEnd];
+    let options = ["--response-header-timeout", "200ms"];
+    let world = World::with([script, ok()], &options).await;
+    let headers = grpc_error(&world, "http://shop.example.com/a.B/C").await;
+    assert_eq!(headers["grpc-status"], "4");
+}
+
+#[tokio::test]
+async fn grpc_a_malformed_call_is_internal() {
+    let world = World::start([ok()]).await;
+    let headers = grpc_error(&world, "http://shop.example.com/a/../C").await;
+    assert_eq!(headers["grpc-status"], "13");
+    world.nothing_has_reached_the_origin().await;
+}
+
+/// A client of HTTP/1.1 may say gRPC, too, and where its request ends is in doubt all the same.
+#[tokio::test]
+async fn rfc9112_9_6_what_is_refused_in_the_words_of_grpc_is_closed_too() {
+    let world = World::start([ok()]).await;
+    let fields = "Content-Type: application/grpc\r\nHost: evil.example\r\n";
+    let request = head("POST / HTTP/1.1", fields) + crate::world::SMUGGLED;
+    let mut client = world.send(request).await;
+    let reply = client.reply().await;
+    assert!(reply.closes(), "{}", reply.head);
+    assert_eq!(reply.values("grpc-status"), ["13"], "{}", reply.head);
+    client.ends().await;
+    world.nothing_has_reached_the_origin().await;
+}

@@ -1,0 +1,297 @@
+//! Origins that speak HTTP/2 without TLS, frame by frame: what they refuse is asked again where
+//! that is safe, what they break is an error, and what they leave unfinished looks so.
+
+use mesh_ingress_testkit::{Gate, Step};
+
+use crate::frames::{
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, NO_ERROR, PING, PREFACE,
+    PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM, SETTINGS, WINDOW_UPDATE, frame, goaway, headers,
+    reset, section, with,
+};
+use crate::reply::soon;
+use crate::world::{World, get, head};
+
+const H2C: &[&str] = &["--upstream-protocol", "h2c"];
+const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-length", "2")];
+
+/// How every connection begins.
+fn begin() -> Vec<Step> {
+    vec![
+        Step::ReadUntil(PREFACE.into()),
+        Step::send(frame(SETTINGS, 0, 0, [])),
+    ]
+}
+
+/// Reads the head of a request without a body.
+fn request(stream: u32) -> Step {
+    Step::ReadUntil(
+        [
+            &[HEADERS, END_HEADERS | END_STREAM][..],
+            &stream.to_be_bytes(),
+        ]
+        .concat()
+        .into(),
+    )
+}
+
+/// Reads the head of a request with a body.
+fn upload(stream: u32) -> Step {
+    Step::ReadUntil(
+        [&[HEADERS, END_HEADERS][..], &stream.to_be_bytes()]
+            .concat()
+            .into(),
+    )
+}
+
+fn good(stream: u32) -> Step {
+    Step::send(
+        [
+            headers(stream, 0, GOOD),
+            frame(DATA, END_STREAM, stream, "ok"),
+        ]
+        .concat(),
+    )
+}
+
+/// A connection that goes well for this many requests.
+fn well(requests: u32) -> Vec<Step> {
+    let streams = (0..requests).map(|number| 2 * number + 1);
+    let exchanges = streams.flat_map(|stream| [request(stream), good(stream)]);
+    begin().into_iter().chain(exchanges).collect()
+}
+
+fn then(mut script: Vec<Step>, steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    script.extend(steps);
+    script
+}
+
+async fn assert_ok(world: &World) {
+    let reply = world.ask(get("/")).await;
+    assert_eq!((reply.status, reply.text()), (200, "ok"), "{}", reply.head);
+}
+
+/// Two requests over one connection, of which the second meets this; the answer to it.
+async fn second_meets(steps: impl IntoIterator<Item = Step>) -> (World, u16) {
+    let script = then(well(1), [request(3)]);
+    let world = World::with([then(script, steps), well(2)], H2C).await;
+    assert_ok(&world).await;
+    let status = world.ask(get("/second")).await.status;
+    (world, status)
+}
+
+#[tokio::test]
+async fn rfc9113_8_7_a_refused_stream_is_asked_again() {
+    let (world, status) = second_meets([Step::send(reset(3, REFUSED_STREAM))]).await;
+    assert_eq!(status, 200);
+    drop(world);
+}
+
+#[tokio::test]
+async fn rfc9113_6_8_a_stream_above_the_last_of_a_goaway_is_asked_again_elsewhere() {
+    let (world, status) = second_meets([Step::send(goaway(1, NO_ERROR))]).await;
+    assert_eq!(status, 200);
+    assert_eq!(world.origin.connections(), 2);
+}
+
+/// A stream up to the last one is still answered.
+#[tokio::test]
+async fn rfc9113_6_8_a_stream_below_the_last_of_a_goaway_is_answered() {
+    let (world, status) = second_meets([Step::send(goaway(3, NO_ERROR)), good(3)]).await;
+    assert_eq!(status, 200);
+    assert_eq!(world.origin.connections(), 1);
+    assert_ok(&world).await;
+    assert_eq!(world.origin.connections(), 2, "nothing new after GOAWAY");
+}
+
+/// An idle connection that goes away is not used again.
+#[tokio::test]
+async fn rfc9113_6_8_nothing_is_sent_after_a_goaway() {
+    let gate = Gate::new();
+    let script = then(
+        well(1),
+        [Step::Hold(gate.clone()), Step::send(goaway(1, NO_ERROR))],
+    );
+    let world = World::with([script, well(1)], H2C).await;
+    assert_ok(&world).await;
+    gate.open();
+    // Without streams nothing keeps it.
+    soon(world.origin.wait_for_closed(0)).await;
+    assert_ok(&world).await;
+    assert_eq!(world.origin.connections(), 2);
+}
+
+/// Who has begun may have done something: a reset that says nothing of it is not asked again.
+async fn not_asked_again(line: &str, code: u32) {
+    let script = then(well(1), [upload(3), Step::send(reset(3, code))]);
+    let world = World::with([script, well(2)], H2C).await;
+    assert_ok(&world).await;
+    let reply = world
+        .ask(head(line, "Content-Length: 5\r\n") + "hello")
+        .await;
+    assert_eq!(reply.status, 502, "{}", reply.head);
+    assert_eq!(world.origin.connections(), 1, "asked once");
+}
+
+#[tokio::test]
+async fn rfc9110_9_2_2_a_post_that_is_reset_is_not_asked_again() {
+    not_asked_again("POST /twice HTTP/1.1", CANCEL).await;
+}
+
+#[tokio::test]
+async fn rfc9113_8_7_a_body_that_has_gone_with_a_refused_stream_is_not_made_up() {
+    not_asked_again("POST /twice HTTP/1.1", REFUSED_STREAM).await;
+}
+
+/// 502, and nothing of the response.
+async fn refused(steps: Vec<Step>) {
+    let script = then(begin(), [request(1)]);
+    let world = World::with([then(script, steps), well(1)], H2C).await;
+    let reply = world.ask(get("/")).await;
+    assert_eq!(reply.status, 502, "{}", reply.head);
+    assert!(!format!("{}{}", reply.head, reply.text()).contains("evil"));
+}
+
+macro_rules! refused {
+    ($($(#[$attr:meta])* $name:ident: $octets:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused(vec![Step::send($octets)]).await; })*
+    };
+}
+
+fn response(fields: &[(&str, &str)]) -> Vec<u8> {
+    let fields = with(&[(":status", "200")], fields);
+    [headers(1, 0, &fields), frame(DATA, END_STREAM, 1, "evil")].concat()
+}
+
+refused! {
+    rfc9113_8_2_2_a_response_with_connection_is_502: response(&[("connection", "close")]);
+    rfc9113_8_2_2_a_response_with_transfer_encoding_is_502:
+        response(&[("transfer-encoding", "chunked")]);
+    rfc9113_8_2_2_a_response_with_upgrade_is_502: response(&[("upgrade", "evil")]);
+    rfc9113_8_2_2_a_response_with_keep_alive_is_502: response(&[("keep-alive", "evil")]);
+    rfc9113_8_2_1_a_response_with_an_upper_case_name_is_502: response(&[("X-Evil", "1")]);
+    rfc9113_8_2_1_a_response_with_a_line_end_is_502: response(&[("x", "1\r\nset-cookie: evil=1")]);
+    rfc9113_8_2_1_a_response_with_a_nul_is_502: response(&[("x", "evil\0")]);
+    rfc9110_8_6_a_response_of_http2_with_differing_lengths_is_502:
+        response(&[("content-length", "4"), ("content-length", "5")]);
+    rfc9110_8_6_a_response_of_http2_with_the_same_length_twice_is_502:
+        response(&[("content-length", "4"), ("content-length", "4")]);
+    rfc9110_8_6_a_response_of_http2_with_a_length_that_is_no_number_is_502:
+        response(&[("content-length", "four")]);
+    rfc9113_8_3_2_a_response_without_status_is_502: headers(1, END_STREAM, &[("x", "evil")]);
+    rfc9113_8_3_2_a_status_that_is_no_number_is_502: headers(1, END_STREAM, &[(":status", "abc")]);
+    rfc9113_8_3_2_two_statuses_are_502:
+        headers(1, END_STREAM, &[(":status", "200"), (":status", "204")]);
+    rfc9113_8_3_a_path_in_a_response_is_502:
+        headers(1, END_STREAM, &[(":status", "200"), (":path", "/evil")]);
+    rfc9113_8_6_a_101_over_http2_is_502: headers(1, END_STREAM, &[(":status", "101")]);
+    rfc9113_6_4_a_reset_instead_of_a_response_is_502: reset(1, CANCEL);
+    rfc9113_6_8_an_error_of_the_connection_is_502: goaway(1, PROTOCOL_ERROR);
+    rfc9113_8_1_data_before_its_head_is_502: frame(DATA, END_STREAM, 1, "evil");
+    rfc9113_8_4_a_push_nobody_allowed_is_502:
+        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &section(crate::frames::GET)].concat());
+    rfc7541_2_3_3_a_response_with_a_bad_index_is_502:
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, [0xff, 0x80, 0x01]);
+    rfc9113_4_2_a_response_in_too_large_a_frame_is_502: frame(DATA, 0, 1, vec![0; 20_000]);
+    rfc9113_6_9_1_a_window_that_overflows_upstream_is_502: [
+        frame(WINDOW_UPDATE, 0, 1, [0x7f, 0xff, 0xff, 0xff]),
+        frame(WINDOW_UPDATE, 0, 1, [0x7f, 0xff, 0xff, 0xff]),
+    ].concat();
+    /// CVE-2024-27316 the other way round.
+    rustsec_2024_0332_continuation_without_end_of_an_origin_is_502: {
+        let pieces = std::iter::repeat_with(|| frame(CONTINUATION, 0, 1, [0; 16_000]));
+        let begin = frame(HEADERS, 0, 1, section(&[(":status", "200")]));
+        [vec![begin], pieces.take(100).collect()].concat().concat()
+    };
+    rfc9113_8_1_endless_interim_responses_over_http2_are_502:
+        headers(1, 0, &[(":status", "103"), ("link", "</evil>")]).repeat(20_000);
+    rfc6585_5_a_response_of_http2_with_too_many_fields_is_502: response(&[("x", "evil"); 200]);
+}
+
+/// The head is good, and what follows is not what it says.
+async fn truncated(octets: Vec<u8>) {
+    let script = then(begin(), [request(1), Step::send(octets)]);
+    let world = World::with([script, well(1)], H2C).await;
+    let mut client = world.send(get("/")).await;
+    let (status, head) = client.head().await;
+    // It may be known so early that there is no response yet.
+    if status == 502 {
+        return;
+    }
+    assert_eq!(status, 200);
+    let rest = String::from_utf8_lossy(&client.rest().await).into_owned();
+    assert!(!rest.ends_with("0\r\n\r\n"), "a clean end: {rest}");
+    let framed = head.to_lowercase();
+    let length = "content-length: 100\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    assert!(
+        framed.contains(length) || framed.contains(chunked),
+        "{head}"
+    );
+    assert!(rest.len() < 100, "{rest}");
+}
+
+macro_rules! truncated {
+    ($($(#[$attr:meta])* $name:ident: $fields:expr, $frames:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() {
+            let fields = with(&[(":status", "200")], &$fields);
+            let frames: Vec<Vec<u8>> = $frames.into();
+            truncated([vec![headers(1, 0, &fields)], frames].concat().concat()).await;
+        })*
+    };
+}
+
+const LENGTH: [(&str, &str); 1] = [("content-length", "100")];
+const NONE: [(&str, &str); 0] = [];
+
+truncated! {
+    rfc9113_8_1_1_a_response_shorter_than_its_length_looks_so:
+        LENGTH, [frame(DATA, END_STREAM, 1, "half")];
+    rfc9113_6_4_a_response_with_a_length_that_is_reset_looks_so:
+        LENGTH, [frame(DATA, 0, 1, "half"), reset(1, CANCEL)];
+    rfc9113_6_4_a_response_without_a_length_that_is_reset_looks_so:
+        NONE, [frame(DATA, 0, 1, "half"), reset(1, CANCEL)];
+    /// Only the end of a stream is the end of a response: NO_ERROR is a reset as well.
+    rfc9113_8_1_a_response_that_is_reset_without_error_looks_so:
+        LENGTH, [frame(DATA, 0, 1, "half"), reset(1, NO_ERROR)];
+    rfc9113_6_8_a_response_cut_by_an_error_of_the_connection_looks_so:
+        NONE, [frame(DATA, 0, 1, "half"), goaway(1, PROTOCOL_ERROR)];
+    rfc9113_8_1_trailers_of_a_response_with_pseudo_fields_look_so:
+        NONE, [frame(DATA, 0, 1, "half"), headers(1, END_STREAM, &[(":status", "200")])];
+    rfc9113_8_1_1_a_response_longer_than_its_length_looks_so:
+        LENGTH, [frame(DATA, END_STREAM, 1, "x".repeat(101))];
+}
+
+/// Whatever is between, the response is the one of its stream.
+#[tokio::test]
+async fn rfc9113_5_1_frames_of_no_consequence_do_not_get_in_the_way() {
+    let odd = [
+        frame(PING, 0, 0, [7; 8]),
+        frame(0xbe, 0xff, 1, "nobody knows this"),
+        frame(SETTINGS, 0, 0, [0, 0xff, 0, 0, 0, 1]),
+        headers(1, 0, &[(":status", "103"), ("link", "</a>")]),
+        frame(WINDOW_UPDATE, 0, 0, [0, 0, 0, 1]),
+    ];
+    let script = then(begin(), [request(1), Step::send(odd.concat()), good(1)]);
+    let world = World::with([script], H2C).await;
+    assert_ok(&world).await;
+}
+
+/// An origin that does not speak it is found out before anything is sent to it.
+#[tokio::test]
+async fn rfc9113_3_4_an_origin_of_http1_gets_no_request() {
+    let script = vec![
+        Step::ReadUntil(PREFACE.into()),
+        Step::send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let world = World::with([script], H2C).await;
+    assert_eq!(world.ask(get("/secret")).await.status, 502);
+    assert!(!world.all_received().contains("/secret"));
+}
+
+/// The same for one that goes away at once.
+#[tokio::test]
+async fn rfc9113_6_8_an_origin_that_goes_away_at_once_is_502() {
+    let script = [begin(), vec![Step::send(goaway(0, NO_ERROR)), Step::Close]];
+    let world = World::with([script.concat()], H2C).await;
+    assert_eq!(world.ask(get("/")).await.status, 502);
+}
