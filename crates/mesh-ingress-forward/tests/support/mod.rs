@@ -166,3 +166,24 @@ pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
     });
     addr
 }
+
+/// Has a paused clock move by a millisecond at a time. By itself it jumps to the next timer
+/// whenever the runtime looks for I/O, even if there is some: then time runs away from the sockets.
+pub(crate) fn fine_clock() {
+    tokio::spawn(async {
+        let mut millis = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            millis.tick().await;
+        }
+    });
+}
+
+/// A seed that a failure tells, and that a run may be given as `SEED`.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    seed
+}
