@@ -3,6 +3,7 @@
 
 mod gateway;
 mod settings;
+mod websocket;
 
 use std::process::Stdio;
 use std::time::Duration;
