@@ -159,6 +159,9 @@ pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
             };
             connections.spawn(async move {
                 let mut pod = TcpStream::connect(pod).await.unwrap();
+                // The kernel's clock does not stop with a test's: nothing is to wait for it.
+                pod.set_nodelay(true).unwrap();
+                client.set_nodelay(true).unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
             });
             while connections.try_join_next().is_some() {}
