@@ -132,8 +132,8 @@ impl Forwarder {
         self.shared.tunnels.len()
     }
 
-    /// Closes upgraded connections now. A server's graceful shutdown forgets them once they are
-    /// upgraded: call this when the grace period is over.
+    /// Cuts upgraded connections off now, those to come included. A server's graceful shutdown
+    /// forgets them once they are upgraded: call this when the grace period is over.
     pub fn close_tunnels(&self) {
         self.shared.tunnels.close();
     }

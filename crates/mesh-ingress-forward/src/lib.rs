@@ -39,6 +39,37 @@
 //! * A request is sent again only if no upstream can have acted on it, or if it is safe
 //!   (RFC 9110 §9.2.1), without a body, and nothing came back on a reused connection.
 //! * Dropping a response future or body closes or resets the exchange upstream at once.
+//!
+//! # WebSockets and other upgrades
+//!
+//! The server must offer them: hyper's `with_upgrades` for HTTP/1.1, and `enable_connect_protocol`
+//! for HTTP/2 (axum does both).
+//!
+//! | the client asks with | the upstream speaks | what is done |
+//! |---|---|---|
+//! | `Upgrade` of any protocol but `h2c` | HTTP/1.1 | the same is asked; only a `101` to what was asked opens the tunnel |
+//! | `Upgrade: websocket` | HTTP/2 | an extended `CONNECT` (RFC 8441) if the upstream offers it, else as below |
+//! | extended `CONNECT` for `websocket` | HTTP/2 | the same is asked if the upstream offers it, else as below |
+//! | extended `CONNECT` for `websocket` | HTTP/1.1 | a `GET` with a key of ours; `200` for a `101` that answers it |
+//! | extended `CONNECT` for something else | | 501 |
+//! | plain `CONNECT` | | 405 |
+//!
+//! * What HTTP/2 cannot say, or the upstream does not offer on it, is asked over HTTP/1.1, on a
+//!   connection to the same address. An upstream that speaks HTTP/2 alone and has no extended
+//!   `CONNECT` thus fails with 502.
+//! * A refusal is an ordinary response, and its connection is used again. A `101` that nobody
+//!   asked for, to another protocol, or without the right `Sec-WebSocket-Accept` is a 502, and its
+//!   connection is closed.
+//! * In a tunnel an end of one side is passed on while the other goes on, for as long as
+//!   [`tunnel_half_closed_timeout`](ForwarderBuilder::tunnel_half_closed_timeout) allows.
+//! * A tunnel that does not end on both sides (one is reset, nothing moves for
+//!   [`tunnel_idle_timeout`](ForwarderBuilder::tunnel_idle_timeout), it is
+//!   [closed](Forwarder::close_tunnels)) resets the upstream's connection, and drops the client's:
+//!   that is a reset, too, where the server's transport makes one of it when it is dropped. A
+//!   stream of HTTP/2 is ended and then reset, because hyper can do no other; and a client's
+//!   `RST_STREAM` with `CANCEL` is taken for an end first, and found out within a second.
+//! * Tunnels count as [connections](Forwarder::connections), not as requests in flight, and are
+//!   forgotten by a server's graceful shutdown: wait for [`Forwarder::tunnels_closed`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod alarm;

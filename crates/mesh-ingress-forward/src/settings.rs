@@ -239,10 +239,10 @@ impl ForwarderBuilder {
         self
     }
 
-    /// How many requests may be in flight, their responses' bodies included. Default: `None`, no
-    /// bound. At the bound the service's `poll_ready` is pending; a request that is sent without
-    /// asking it, and each that is sent to a pool of one's own, fails with
-    /// `connection_limit_reached` (503): a gateway sheds it.
+    /// How many requests may be in flight, their responses' bodies included, upgraded connections
+    /// not. Default: `None`, no bound. At the bound the service's `poll_ready` is pending; a
+    /// request that is sent without asking it, and each that is sent to a pool of one's own, fails
+    /// with `connection_limit_reached` (503): a gateway sheds it.
     pub fn max_in_flight(mut self, requests: impl Into<Option<usize>>) -> Self {
         self.settings.max_in_flight = requests.into().filter(|&max| max > 0);
         self
