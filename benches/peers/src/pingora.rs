@@ -76,6 +76,9 @@ pub(crate) fn run(settings: Settings) -> Result<(), BoxError> {
     let conf = ServerConf {
         threads: settings.workers,
         upstream_keepalive_pool_size: 1024,
+        // Told to end, it ends.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
