@@ -359,7 +359,7 @@ impl Exchange {
         match answer {
             Ok(response) => Ok(self.http2_head(response)),
             Err(unanswered) => match unanswered.unsent {
-                Some(request) if unanswered.reused && self.tries < TRIES => Err(request),
+                Some(request) if self.tries < TRIES => Err(request),
                 _ => Ok(Err(unanswered.error)),
             },
         }

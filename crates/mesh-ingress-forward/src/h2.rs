@@ -85,8 +85,6 @@ impl Load {
 pub(crate) struct Stream {
     sender: http2::SendRequest<RequestBody>,
     slot: Slot,
-    /// Whether the connection has been used before.
-    reused: bool,
 }
 
 /// Counts a stream as long as it lives.
@@ -127,7 +125,6 @@ impl Connection {
         Some(Stream {
             sender: self.sender.clone(),
             slot: Slot::new(&self.load),
-            reused: true,
         })
     }
 
@@ -286,7 +283,6 @@ pub(crate) async fn open(
     let first = Stream {
         sender: connection.sender.clone(),
         slot: Slot::new(&connection.load),
-        reused: false,
     };
     if let Some(left) = &mut connection.requests_left {
         *left -= 1;
@@ -302,8 +298,6 @@ pub(crate) struct Unanswered {
     pub(crate) error: Error,
     /// The request itself, where nobody has acted on it.
     pub(crate) unsent: Option<Request<RequestBody>>,
-    /// Whether the connection had been used before: it may have been on its way out.
-    pub(crate) reused: bool,
 }
 
 impl Stream {
@@ -321,9 +315,7 @@ impl Stream {
         // Without a body it can be sent again, whatever its method, if the peer says that it has
         // not looked at it.
         let mut replay = Replay::default();
-        if self.reused {
-            replay.remember(&request);
-        }
+        replay.remember(&request);
         let mut failed = match self.sender.try_send_request(request).await {
             Ok(response) => {
                 return Ok(response.map(|incoming| ResponseStream {
@@ -346,7 +338,6 @@ impl Stream {
         Err(Unanswered {
             error: if untouched { error.retryable() } else { error },
             unsent,
-            reused: self.reused,
         })
     }
 }
