@@ -52,8 +52,7 @@ misfit! {
         "5", [frame(DATA, 0, 1, "abc"), frame(DATA, END_STREAM, 1, "defg")];
     rfc9113_8_1_1_a_body_shorter_than_its_length_before_trailers_is_cut:
         "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[("x-checksum", "1")])];
-    rfc9113_5_4_2_a_body_that_is_reset_is_cut: "5", [frame(DATA, 0, 1, "abc"), reset(1, CANCEL)];
-    rfc9113_8_1_trailers_with_pseudo_fields_are_cut:
+    rfc9113_8_1_a_body_shorter_than_its_length_before_a_path_is_cut:
         "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[(":path", "/evil")])];
     rfc9113_8_1_trailers_that_are_not_the_end_are_cut:
         "5", [frame(DATA, 0, 1, "abc"), headers(1, 0, &[("x-checksum", "1")])];
@@ -61,6 +60,23 @@ misfit! {
         "5", [frame(DATA, 0, 1, "abc"), headers(1, END_STREAM, &[("X-Checksum", "1")])];
     rfc9113_6_1_padding_longer_than_its_frame_is_cut:
         "5", [frame(DATA, 0x8 | END_STREAM, 1, [200, b'a', b'b', b'c', b'd', b'e'])];
+}
+
+/// There is nobody to tell, but the origin.
+#[tokio::test]
+async fn rfc9113_5_4_2_a_body_that_is_reset_is_cut() {
+    let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, 0, POST)).await;
+    client.send(frame(DATA, 0, 1, "abc")).await;
+    world.received(0, "abc").await;
+    client.send(reset(1, CANCEL)).await;
+    soon(world.origin.wait_for_closed(0)).await;
+    assert!(
+        world.all_received().ends_with("3\r\nabc\r\n"),
+        "no last chunk"
+    );
+    world.first_connection_is_not_used_again().await;
 }
 
 /// What the origin has got of a POST with a body of unknown length.
@@ -119,6 +135,17 @@ async fn rfc9110_6_5_1_what_is_no_trailer_in_http1_is_none_in_http2() {
         ("x-checksum", "abc"),
     ];
     let trailers = headers(1, END_STREAM, &fields);
+    let body = uploaded(&[frame(DATA, 0, 1, "hello"), trailers]).await;
+    assert_eq!(
+        body.to_lowercase(),
+        "5\r\nhello\r\n0\r\nx-checksum: abc\r\n\r\n"
+    );
+}
+
+/// h2 takes them and keeps them to itself.
+#[tokio::test]
+async fn rfc9113_8_1_pseudo_fields_among_trailers_end_here() {
+    let trailers = headers(1, END_STREAM, &[(":path", "/evil"), ("x-checksum", "abc")]);
     let body = uploaded(&[frame(DATA, 0, 1, "hello"), trailers]).await;
     assert_eq!(
         body.to_lowercase(),

@@ -105,18 +105,22 @@ async fn truncated(octets: impl AsRef<[u8]>, end: Step) {
     let mut script = answer(octets);
     script.push(end);
     let world = World::start([script, ok()]).await;
-    let mut client = world.send(get("/")).await;
-    let (status, head) = client.head().await;
-    assert_eq!(status, 200);
-    let rest = String::from_utf8_lossy(&client.rest().await).into_owned();
-    assert!(rest.contains("half") || rest.is_empty(), "{rest}");
-    assert!(!rest.ends_with("0\r\n\r\n"), "a clean end: {rest}");
-    let framed = head.to_lowercase();
-    assert!(
-        framed.contains("content-length: 100\r\n")
-            || framed.contains("transfer-encoding: chunked\r\n"),
-        "the end of the connection would be a clean one: {head}",
-    );
+    let request = crate::world::head("GET / HTTP/1.1", "Connection: close\r\n");
+    let all = world.send(request).await.rest().await;
+    let all = String::from_utf8_lossy(&all).into_owned();
+    // What is known too early for anybody to have seen a response is an end as good as any.
+    if !all.is_empty() {
+        let (head, rest) = all.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(rest.contains("half") || rest.is_empty(), "{rest}");
+        assert!(!rest.ends_with("0\r\n\r\n"), "a clean end: {rest}");
+        let framed = head.to_lowercase() + "\r\n";
+        assert!(
+            framed.contains("content-length: 100\r\n")
+                || framed.contains("transfer-encoding: chunked\r\n"),
+            "the end of the connection would be a clean one: {head}",
+        );
+    }
     world.first_connection_is_not_used_again().await;
 }
 
