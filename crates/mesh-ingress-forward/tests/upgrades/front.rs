@@ -40,7 +40,10 @@ impl Front {
         origin: SocketAddr,
         protocol: Protocol,
     ) -> Self {
-        let upstream = Upstream::new(origin).protocol(protocol);
+        Self::to(forwarder, Upstream::new(origin).protocol(protocol)).await
+    }
+
+    pub(crate) async fn to(forwarder: &Forwarder, upstream: Upstream) -> Self {
         let mut serving = JoinSet::new();
         let mut ports = Vec::new();
         for version in [Version::HTTP_11, Version::HTTP_2] {

@@ -7,6 +7,11 @@ mod http2;
 mod lifetime;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls-ring")]
+mod tls;
+#[cfg(feature = "tls-ring")]
+#[path = "../support/tls_origin.rs"]
+mod tls_origin;
 
 /// The key of RFC 6455 §1.3, and what answers it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
