@@ -283,12 +283,16 @@ impl ResponseStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
-        // As with the reply: the driver above makes all progress and holds the task's waker.
+        // As with the reply: the driver makes all progress and holds the task's waker. What came
+        // along with the head is there already.
         let noop = &mut Context::from_waker(Waker::noop());
         let mut polled = Pin::new(&mut self.incoming).poll_frame(noop);
+        if polled.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(noop);
+        }
         if polled.is_pending() && self.connection.as_ref().is_none_or(|c| c.closed) {
             // The driver ended and said nothing to the body; dropped, it does.
             self.connection = None;

@@ -15,6 +15,8 @@ pub(crate) struct Parts {
     pub(crate) host_len: usize,
     pub(crate) kind: Kind,
     pub(crate) port: Option<u16>,
+    /// The host is a name that has upper-case letters.
+    pub(crate) upper_case: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ pub(crate) enum Kind {
 /// `None` unless the text is a host name, an IPv4 address or an IPv6 address in brackets, with an
 /// optional port from 1 to 65535.
 pub(crate) fn parse(text: &str) -> Option<Parts> {
+    let mut upper_case = false;
     let (host_len, kind) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, _) = rest.split_once(']')?;
@@ -38,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
         None => {
             let len = text.bytes().position(|b| b == b':');
             let host = len.map_or(Some(text), |len| text.get(..len))?;
-            (host.len(), name_kind(host)?)
+            (host.len(), name_kind(host, &mut upper_case)?)
         }
     };
     let port = match text.get(host_len..)? {
@@ -49,6 +52,7 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
         host_len,
         kind,
         port,
+        upper_case,
     })
 }
 
@@ -59,12 +63,12 @@ fn address_text(text: &str) -> Option<&str> {
 }
 
 /// A name of letters, digits, `-` and `_`, or a dotted quad.
-fn name_kind(host: &str) -> Option<Kind> {
+fn name_kind(host: &str, upper_case: &mut bool) -> Option<Kind> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > MAX_NAME {
         return None;
     }
-    let last = last_label(name)?;
+    let last = last_label(name, upper_case)?;
     // A last label that is a number makes readers disagree: 127.1, 0x7f.1 and 2130706433 are all
     // the loopback address to some. An address has one spelling here; no top-level domain is a
     // number (WHATWG URL, "ends in a number").
@@ -77,7 +81,7 @@ fn name_kind(host: &str) -> Option<Kind> {
 
 /// The last of the labels between dots; `None` unless each is one: letters, digits, `-` and `_`,
 /// with neither end a `-`.
-fn last_label(name: &str) -> Option<&str> {
+fn last_label<'n>(name: &'n str, upper_case: &mut bool) -> Option<&'n str> {
     let mut start = 0;
     // What a label must not begin with, nor end with.
     let mut before = b'-';
@@ -89,7 +93,8 @@ fn last_label(name: &str) -> Option<&str> {
                 continue;
             }
             b'-' if at > start => {}
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => {}
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
+            b'A'..=b'Z' => *upper_case = true,
             _ => return None,
         }
         before = b;

@@ -130,7 +130,7 @@ impl RequestHost {
     }
 
     fn from_value(value: &HeaderValue) -> Result<Self, InvalidRequest> {
-        Self::build(value.clone(), value.to_str().ok())
+        Self::build(value.clone(), std::str::from_utf8(value.as_bytes()).ok())
     }
 
     fn from_authority(text: &str) -> Result<Self, InvalidRequest> {
@@ -150,7 +150,7 @@ impl RequestHost {
             Kind::V6(address) => Canonical::Other(format!("[{address}]").into()),
             Kind::Name => {
                 let name = host.strip_suffix('.').unwrap_or(host);
-                if name.bytes().any(|b| b.is_ascii_uppercase()) {
+                if parts.upper_case {
                     Canonical::Other(name.to_ascii_lowercase().into())
                 } else {
                     Canonical::Prefix(name.len())

@@ -150,7 +150,7 @@ impl HostKey {
 fn without_port(host: &str) -> &str {
     let end = match host.strip_prefix('[') {
         Some(literal) => literal.find(']').map(|at| at + 2),
-        None => host.find(':'),
+        None => host.bytes().position(|b| b == b':'),
     };
     end.and_then(|end| host.get(..end)).unwrap_or(host)
 }

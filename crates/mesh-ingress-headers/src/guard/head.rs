@@ -58,6 +58,13 @@ impl Line {
         let Some(&first) = octets.first() else {
             return Ok(0);
         };
+        if let Self::Before { .. } = self
+            && let Some((length, connect)) = whole(octets)
+        {
+            facts.connect = connect;
+            *self = Self::Done;
+            return Ok(length);
+        }
         match self {
             // RFC 9112 §2.2: at least one empty line is to be passed over; we leave it at one.
             Self::Before { empty } => match first {
@@ -134,4 +141,26 @@ impl Line {
             Self::Done => Ok(0),
         }
     }
+}
+
+/// How long the request line of HTTP/1.1 is that the octets begin with, and whether its method is
+/// `CONNECT`: what comes in one piece is looked at in one piece. `None` where it takes a closer
+/// look; that finds what is wrong, too.
+#[inline]
+fn whole(octets: &[u8]) -> Option<(usize, bool)> {
+    const END: &[u8] = b" HTTP/1.1\r\n";
+
+    let method = octets::run(octets, &TOKEN);
+    let target = octets.get(method + 1..)?;
+    let length = octets::run(target, &TARGET);
+    let whole = method > 0
+        && octets.get(method) == Some(&b' ')
+        && length > 0
+        && target.get(length..)?.starts_with(END);
+    whole.then(|| {
+        (
+            method + 1 + length + END.len(),
+            octets.starts_with(b"CONNECT "),
+        )
+    })
 }
