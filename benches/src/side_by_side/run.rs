@@ -29,25 +29,47 @@ pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<
     let programs = Programs::find(args, &kinds)?;
     machine::prepare()?;
     let begin = Instant::now();
-    for scenario in scenarios {
-        eprintln!("\n{}: {}", scenario.id, scenario.title);
-        let rows = match scenario.load {
-            Load::Idle(count) => idle(scenario, count, &programs, args)?,
-            _ => turns(scenario, &programs, args)?,
-        };
-        if args.keep {
-            rows::write(&rows::kept(), scenario.id, &rows)?;
+    // What fails does not take the others with it.
+    let mut failed = Vec::new();
+    let mut note = |what: &str, result: Result<(), BoxError>| {
+        if let Err(error) = result {
+            eprintln!("{what} FAILED: {error}");
+            failed.push(what.to_owned());
         }
-        println!("\n{}", report::scenario(scenario.id, &rows));
+    };
+    for (number, scenario) in (1..).zip(scenarios) {
+        eprintln!(
+            "\n[{number}/{}, {:.0?}] {}: {}",
+            scenarios.len(),
+            begin.elapsed(),
+            scenario.id,
+            scenario.title
+        );
+        note(scenario.id, one(scenario, &programs, args));
     }
     if args.all {
-        counts::syscalls_with(&programs, args)?;
-        counts::instructions_with(&programs, args)?;
+        note("syscalls", counts::syscalls_with(&programs, args));
+        note("instructions", counts::instructions_with(&programs, args));
     }
     eprintln!("took {:.0?}", begin.elapsed());
     if args.keep {
         report::from_kept()?;
     }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(format!("failed: {}", failed.join(", ")).into()),
+    }
+}
+
+fn one(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<(), BoxError> {
+    let rows = match scenario.load {
+        Load::Idle(count) => idle(scenario, count, programs, args)?,
+        _ => turns(scenario, programs, args)?,
+    };
+    if args.keep {
+        rows::write(&rows::kept(), scenario.id, &rows)?;
+    }
+    println!("\n{}", report::scenario(scenario.id, &rows));
     Ok(())
 }
 
