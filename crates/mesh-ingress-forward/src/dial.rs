@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use mesh_ingress_core::{Error, Protocol};
+use mesh_ingress_core::{Error, ErrorKind, Protocol};
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
@@ -49,10 +49,11 @@ impl Dial {
                 pool.serve();
             }
             Err(error) => {
+                let overdue = error.kind() == ErrorKind::ConnectionTimeout;
                 let shared = Shared::new(error);
                 // Who shares a connection shares its fate; who has one of his own does not.
                 let since = pool.shares().then_some(since);
-                pool.queue.fail(*number, since, || shared.error());
+                pool.queue.fail(*number, since, overdue, || shared.error());
             }
         }
         pool.dial_for_waiting();

@@ -121,14 +121,13 @@ impl Ticket {
         pool.dial_for_waiting();
         let since = Instant::now();
         let settings = &pool.settings;
-        // A dial of one's own has its own time-out. Where there is none, somebody must finish;
-        // where there may be none soon, both times are the longest that it can take.
+        // Who dials is bound by the time that connecting may take, and whoever shares in a dial or
+        // may lose his to another, by both times.
         let timeout = if pool.is_short() {
             settings.queue_timeout
         } else if pool.shares() || pool.is_bounded() {
-            settings
-                .connect_timeout
-                .map(|connect| connect + settings.queue_timeout.unwrap_or_default())
+            let both = settings.connect_timeout.zip(settings.queue_timeout);
+            both.map(|(connect, queue)| connect + queue)
         } else {
             None
         };

@@ -65,27 +65,28 @@ impl Clock {
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
         loop {
-            let Some(due) = self.due(pool, sent_at) else {
+            let due = self.due(pool, sent_at).map(|due| due.at);
+            // On HTTP/2 a body moves without us, and its end starts the clock of the head.
+            let head = pool.settings.response_header_timeout;
+            let head = head.filter(|_| self.is_sending());
+            let head = head.map(|head| Instant::now() + head);
+            let Some(look_at) = due.into_iter().chain(head).min() else {
                 return Poll::Pending;
-            };
-            // On HTTP/2 a body moves without us: what counts then may be due earlier.
-            let look_at = match due.what {
-                What::Client(_) | What::Upstream(_) => {
-                    let head = pool.settings.response_header_timeout;
-                    head.map_or(due.at, |head| due.at.min(Instant::now() + head))
-                }
-                What::Request(_) | What::Head(_) => due.at,
             };
             ready!(alarm.poll(cx, look_at));
             // What it was set for may have happened.
-            match self.due(pool, sent_at) {
-                Some(due) if due.at <= Instant::now() => {
-                    return Poll::Ready(due.what.error(pool));
-                }
-                Some(_) => {}
-                None => return Poll::Pending,
+            if let Some(due) = self.due(pool, sent_at)
+                && due.at <= Instant::now()
+            {
+                return Poll::Ready(due.what.error(pool));
             }
         }
+    }
+
+    /// Whether there is a body that has not been read to its end.
+    fn is_sending(&self) -> bool {
+        let moved = self.progress.as_deref().map(Progress::last);
+        moved.is_some_and(|(_, moved)| moved != Moved::Finished)
     }
 
     fn due(&self, pool: &Pool, sent_at: Instant) -> Option<Due> {

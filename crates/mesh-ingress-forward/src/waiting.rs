@@ -121,13 +121,20 @@ impl Queue {
     }
 
     /// A dial has failed, and with it whoever waits longest; or, where those who wait share what
-    /// is opened, all who came before `since`, unless another dial may still serve them. One that
-    /// had been called off was for nobody.
-    pub(crate) fn fail(&self, dial: u64, since: Option<Instant>, mut error: impl FnMut() -> Error) {
+    /// is opened, all who came before `since`, unless another dial may still serve them. Where it
+    /// took as long as it may, that would be too late: they have waited for as long. One that had
+    /// been called off was for nobody.
+    pub(crate) fn fail(
+        &self,
+        dial: u64,
+        since: Option<Instant>,
+        overdue: bool,
+        mut error: impl FnMut() -> Error,
+    ) {
         let mut state = self.state();
         state.forget_gone();
         let counted = state.end(dial);
-        if counted && (since.is_none() || state.dialing() == 0) {
+        if counted && (since.is_none() || overdue || state.dialing() == 0) {
             let mut failed = 0;
             while let Some(waiter) = state.waiters.front() {
                 if failed > 0 && since.is_none_or(|since| waiter.since > since) {
