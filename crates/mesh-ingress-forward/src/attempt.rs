@@ -8,7 +8,7 @@ use mesh_ingress_core::Error;
 use tokio::time::Instant;
 
 use crate::body::ResponseBody;
-use crate::breaker::{Admission, Breaker, Change};
+use crate::breaker::{Admission, Breaker, Change, Rejected};
 use crate::exchange::Exchange;
 use crate::pool::Pool;
 
@@ -37,7 +37,7 @@ impl Attempt {
             Some(breaker) => Some(Counted {
                 admission: breaker
                     .admit(Instant::now())
-                    .map_err(|rejected| rejected.into_error())?,
+                    .map_err(Rejected::into_error)?,
                 pool: Arc::clone(pool),
                 breaker: Arc::clone(breaker),
             }),

@@ -218,7 +218,7 @@ impl Exchange {
                     };
                     match self.replied(connection, reply) {
                         Ok(response) => return Poll::Ready(response),
-                        Err(again) => self.step = self.queue(again),
+                        Err(again) => self.step = self.queue(*again),
                     }
                 }
                 Step::Http2(stream) => {
@@ -235,7 +235,7 @@ impl Exchange {
                     self.step = Step::Failed(None);
                     match self.answered(answer) {
                         Ok(response) => return Poll::Ready(response),
-                        Err(again) => self.step = self.queue(again),
+                        Err(again) => self.step = self.queue(*again),
                     }
                 }
                 Step::Failed(error) => {
@@ -253,7 +253,7 @@ impl Exchange {
         &mut self,
         mut connection: Box<h1::Connection>,
         reply: h1::Reply,
-    ) -> Result<Reply, Request<RequestBody>> {
+    ) -> Result<Reply, Box<Request<RequestBody>>> {
         let mut error = match reply {
             Ok(response) => return Ok(self.http1_head(connection, response)),
             Err(error) => error,
@@ -270,7 +270,7 @@ impl Exchange {
             let replay = || gone.then(|| connection.take_replay()).flatten();
             if let Some(request) = unsent.or_else(replay) {
                 tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
-                return Err(request);
+                return Err(Box::new(request));
             }
         }
         let error = h1::failed(&self.pool, error);
@@ -355,11 +355,11 @@ impl Exchange {
         upgrade.check_refusal(addr, response.status(), response.version())
     }
 
-    fn answered(&mut self, answer: Answer) -> Result<Reply, Request<RequestBody>> {
+    fn answered(&mut self, answer: Answer) -> Result<Reply, Box<Request<RequestBody>>> {
         match answer {
             Ok(response) => Ok(self.http2_head(response)),
             Err(unanswered) => match unanswered.unsent {
-                Some(request) if self.tries < TRIES => Err(request),
+                Some(request) if self.tries < TRIES => Err(Box::new(request)),
                 _ => Ok(Err(unanswered.error)),
             },
         }

@@ -1,6 +1,7 @@
 //! One client connection: which HTTP it speaks, and serving it.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::activity::{Activity, Answer, Answering, Patience};
 use crate::guard::{GuardedStream, SwitchAnswer};
 use crate::io::ClientIo;
 use crate::worker::Phase;
@@ -66,9 +68,8 @@ impl Clients {
     ) -> (Arc<Self>, Drained) {
         let head_timeout = (!head_timeout.is_zero()).then_some(head_timeout);
         let mut http1 = http1::Builder::new();
+        // Without a timer: see `Patience`.
         http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
             .max_buf_size(BUFFER)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_SIZE);
@@ -110,28 +111,35 @@ impl Clients {
             return;
         };
         let served = if begin.starts_with(PREFACE) {
-            let io = ClientIo::new(GuardedStream::open(begin, stream));
+            let io = ClientIo::new(GuardedStream::open(begin, stream), Arc::default());
             let connection = pin!(self.http2.serve_connection(io, Service(mesh)));
-            drive(connection, phase, http2::Connection::graceful_shutdown).await
+            let shutdown = http2::Connection::graceful_shutdown;
+            drive(connection, Stop::new(phase), shutdown, None).await
         } else {
             let (stream, switch) = GuardedStream::guarded(begin, stream);
-            let io = ClientIo::new(stream);
+            let activity = Arc::new(Activity::default());
+            let io = ClientIo::new(stream, Arc::clone(&activity));
+            let stop = Arc::new(Stop::new(phase.clone()));
+            let timeout = self.head_timeout;
+            let patience = timeout.map(|timeout| Patience::new(timeout, Arc::clone(&activity)));
             let service = Http1Service {
                 mesh,
                 switch,
-                phase: phase.clone(),
+                activity,
+                stop,
             };
             let mut connection = self.http1.serve_connection(io, service).with_upgrades();
             let shutdown = http1::UpgradeableConnection::graceful_shutdown;
-            let served = drive(Pin::new(&mut connection), phase, shutdown).await;
-            if served.as_ref().is_err_and(hyper::Error::is_timeout)
+            let driven = Pin::new(&mut connection);
+            let served = drive(driven, Stop::new(phase), shutdown, patience).await;
+            if let Served::TooLate = served
                 && let Some(parts) = connection.into_parts()
             {
                 parts.io.say_too_late().await;
             }
             served
         };
-        if let Err(error) = served {
+        if let Served::Failed(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&error));
         }
     }
@@ -155,24 +163,74 @@ async fn drained(phase: &mut watch::Receiver<Phase>) {
     }
 }
 
+/// Tells cheaply whether the gateway is to stop: a connection asks each time it does something.
+#[derive(Debug)]
+struct Stop {
+    /// Never marked as seen: what it has not seen is news.
+    phase: watch::Receiver<Phase>,
+    /// It was to stop before there was this.
+    begun: bool,
+}
+
+impl Stop {
+    fn new(phase: watch::Receiver<Phase>) -> Self {
+        let begun = *phase.borrow() != Phase::Serving;
+        Self { phase, begun }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun || self.phase.has_changed().unwrap_or(true)
+    }
+}
+
+/// How a connection ended.
+enum Served {
+    Ended,
+    Failed(hyper::Error),
+    /// The client took too long for a head.
+    TooLate,
+}
+
 /// Runs a connection; told to drain, it finishes the requests under way.
 async fn drive<C>(
     mut connection: Pin<&mut C>,
-    mut phase: watch::Receiver<Phase>,
+    stop: Stop,
     graceful_shutdown: impl FnOnce(Pin<&mut C>),
-) -> hyper::Result<()>
+    mut patience: Option<Patience>,
+) -> Served
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    tokio::select! {
-        biased;
-        served = connection.as_mut() => return served,
-        () = drained(&mut phase) => {}
+    let mut poll = |mut connection: Pin<&mut C>, cx: &mut Context<'_>| {
+        if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+            return Poll::Ready(served.map_or_else(Served::Failed, |()| Served::Ended));
+        }
+        let patience = patience.as_mut().map(|patience| patience.poll(cx));
+        patience.unwrap_or(Poll::Pending).map(|()| Served::TooLate)
+    };
+    let mut phase = stop.phase.clone();
+    {
+        let mut drained = pin!(drained(&mut phase));
+        // Asked once, it has the waker of this task; asked again, it has to have news.
+        let mut asked = false;
+        let served = poll_fn(|cx| {
+            if let Poll::Ready(served) = poll(connection.as_mut(), cx) {
+                return Poll::Ready(Some(served));
+            }
+            if asked && !stop.has_begun() {
+                return Poll::Pending;
+            }
+            asked = true;
+            drained.as_mut().poll(cx).map(|()| None)
+        });
+        if let Some(served) = served.await {
+            return served;
+        }
     }
     graceful_shutdown(connection.as_mut());
     tokio::select! {
-        served = connection => served,
-        _ = phase.wait_for(|phase| *phase == Phase::Ended) => Ok(()),
+        served = poll_fn(|cx| poll(connection.as_mut(), cx)) => served,
+        _ = phase.wait_for(|phase| *phase == Phase::Ended) => Served::Ended,
     }
 }
 
@@ -207,11 +265,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 struct Http1Service {
     mesh: MeshConnection,
     switch: SwitchAnswer,
-    phase: watch::Receiver<Phase>,
+    activity: Arc<Activity>,
+    stop: Arc<Stop>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Http1Service {
-    type Response = Response<ResponseBody>;
+    type Response = Response<Answer>;
     type Error = Infallible;
     type Future = Closing;
 
@@ -220,8 +279,9 @@ impl hyper::service::Service<Request<Incoming>> for Http1Service {
             || request.version() == Version::HTTP_11 && request.headers().contains_key(UPGRADE);
         Closing {
             switch: asks.then(|| self.switch.clone()),
+            answering: Some(self.activity.answer()),
             response: self.mesh.handle(request),
-            phase: self.phase.clone(),
+            stop: Arc::clone(&self.stop),
         }
     }
 }
@@ -233,12 +293,13 @@ pin_project! {
         #[pin]
         response: ResponseFuture<Incoming>,
         switch: Option<SwitchAnswer>,
-        phase: watch::Receiver<Phase>,
+        answering: Option<Answering>,
+        stop: Arc<Stop>,
     }
 }
 
 impl Future for Closing {
-    type Output = Result<Response<ResponseBody>, Infallible>;
+    type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -246,11 +307,11 @@ impl Future for Closing {
         if let Some(switch) = this.switch {
             switch.tell(response.status() == StatusCode::SWITCHING_PROTOCOLS);
         }
-        let draining = *this.phase.borrow() != Phase::Serving;
-        if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if this.stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Poll::Ready(Ok(response))
+        let answering = this.answering.take();
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, answering))))
     }
 }

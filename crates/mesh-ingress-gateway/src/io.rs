@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::activity::Activity;
 use crate::guard::GuardedStream;
 
 /// How long a client may take nothing of a response: nginx's `send_timeout`.
@@ -36,15 +38,17 @@ pub(crate) struct ClientIo {
     lingering: Option<Pin<Box<Sleep>>>,
     /// Whether hyper has looked for bytes since it last flushed.
     read: bool,
+    activity: Arc<Activity>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: GuardedStream) -> Self {
+    pub(crate) fn new(stream: GuardedStream, activity: Arc<Activity>) -> Self {
         Self {
             stream: TokioIo::new(stream),
             stalled: None,
             lingering: None,
             read: false,
+            activity,
         }
     }
 
@@ -67,9 +71,12 @@ impl ClientIo {
         wrote: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.activity.set_stalled(false);
+            }
             return wrote;
         }
+        self.activity.set_stalled(true);
         let stalled = self
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));

@@ -1,5 +1,6 @@
 //! `mesh-ingress`: a gateway at the edge of a service mesh. See `mesh-ingress help`.
 
+mod activity;
 mod args;
 mod build;
 mod check;

@@ -1,5 +1,7 @@
 //! One of the Services a route sends to.
 
+use std::sync::Arc;
+
 use mesh_ingress_core::{Protocol, ServiceRef, Tls, VhostPolicy};
 
 /// A Service a route sends requests to, and how it is to be addressed.
@@ -24,7 +26,7 @@ pub struct Backend {
     weight: u32,
     vhost: Setting<VhostPolicy>,
     protocol: Setting<Protocol>,
-    tls: Setting<Option<Tls>>,
+    tls: Setting<Option<Arc<Tls>>>,
 }
 
 /// A backend's own value, or else what its route says.
@@ -88,7 +90,7 @@ impl Backend {
     /// ```
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Option<Tls>>) -> Self {
-        self.tls.own = Some(tls.into());
+        self.tls.own = Some(tls.into().map(Arc::new));
         self
     }
 
@@ -120,7 +122,7 @@ impl Backend {
     /// How TLS is spoken to it: its own, else its route's, else cleartext.
     #[must_use]
     pub fn get_tls(&self) -> Option<&Tls> {
-        self.tls.get().as_ref()
+        self.tls.get().as_deref()
     }
 
     /// Chooses one of several backends by weight, given a random number that is evenly spread over
@@ -169,7 +171,12 @@ impl Backend {
         None
     }
 
-    pub(crate) fn inherit(&mut self, vhost: &VhostPolicy, protocol: Protocol, tls: Option<&Tls>) {
+    pub(crate) fn inherit(
+        &mut self,
+        vhost: &VhostPolicy,
+        protocol: Protocol,
+        tls: Option<&Arc<Tls>>,
+    ) {
         self.vhost.of_route = vhost.clone();
         self.protocol.of_route = protocol;
         self.tls.of_route = tls.cloned();

@@ -1,5 +1,7 @@
 //! A route: what it matches and where it sends.
 
+use std::sync::Arc;
+
 use std::borrow::Cow;
 
 use http::{Method, StatusCode};
@@ -63,7 +65,7 @@ pub struct Route {
     backends: Vec<Backend>,
     vhost: VhostPolicy,
     protocol: Protocol,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     action: Action,
     name: Option<Box<str>>,
 }
@@ -241,7 +243,7 @@ impl Route {
     /// See [`Backend::tls`]. Default: cleartext.
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Option<Tls>>) -> Self {
-        self.tls = tls.into();
+        self.tls = tls.into().map(Arc::new);
         self.pass_on();
         self
     }

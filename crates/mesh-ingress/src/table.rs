@@ -82,9 +82,9 @@ pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, 
     // A table that is wrong must not start a single watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
     let backends = routes.iter().flat_map(Route::backends);
-    backends
-        .map(|backend| check_tls(backend, &settings.forwarder))
-        .collect::<Result<(), _>>()?;
+    for backend in backends {
+        check_tls(backend, &settings.forwarder)?;
+    }
     let table = RouteTable::new(routes.into_iter().map(|route| {
         let name: Arc<str> = route.get_name().into();
         let backends = route.backends().iter();

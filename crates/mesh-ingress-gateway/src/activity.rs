@@ -1,0 +1,129 @@
+//! What an HTTP/1 connection is doing, and how long its client may take to go on.
+//!
+//! hyper has a timeout for heads of its own: it puts a timer into the runtime's wheel for each
+//! request and takes it out again, and goes around once more to do so. That is a twentieth of what
+//! a small request costs; a timer that stays where it is does the same.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use mesh_ingress::{BoxError, ResponseBody};
+use tokio::time::{Instant, Sleep};
+
+/// Shared by the socket, the service and the driver of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    answering: AtomicBool,
+    stalled: AtomicBool,
+}
+
+impl Activity {
+    /// A request has come; it is under way as long as what is returned lives.
+    pub(crate) fn answer(self: &Arc<Self>) -> Answering {
+        self.answering.store(true, Ordering::Relaxed);
+        Answering(Arc::clone(self))
+    }
+
+    /// Whether the client is yet to take what was written.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Whether it is our turn, or the response is still on its way.
+    fn is_busy(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) || self.stalled.load(Ordering::Relaxed)
+    }
+}
+
+/// A request under way; there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A body that says when it has been taken, or given up.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    body: ResponseBody,
+    /// Dropped with it.
+    _answering: Option<Answering>,
+}
+
+impl Answer {
+    pub(crate) fn new(body: ResponseBody, answering: Option<Answering>) -> Self {
+        Self {
+            body,
+            _answering: answering,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long a client may take for the head of a request, and between requests.
+pub(crate) struct Patience {
+    timeout: Duration,
+    activity: Arc<Activity>,
+    /// Since when it is the client's turn.
+    since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    pub(crate) fn new(timeout: Duration, activity: Arc<Activity>) -> Self {
+        Self {
+            timeout,
+            activity,
+            since: None,
+            sleep: None,
+        }
+    }
+
+    /// Ready when the client has taken too long. To be asked whenever the connection has done
+    /// something.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.activity.is_busy() {
+            self.since = None;
+            return Poll::Pending;
+        }
+        let due = *self.since.get_or_insert_with(Instant::now) + self.timeout;
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        loop {
+            // Set for an earlier request, it comes too early; then it is set anew.
+            ready!(sleep.as_mut().poll(cx));
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
