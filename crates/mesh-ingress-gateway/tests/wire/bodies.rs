@@ -172,6 +172,26 @@ async fn rfc9110_9_3_1_a_get_with_a_length_keeps_its_body() {
     assert!(world.origin.received(0).ends_with(b"\r\n\r\nhello"));
 }
 
+/// A chunk an octet: much framing, and a body like any other.
+#[tokio::test]
+async fn rfc9112_7_1_tiny_chunks_are_a_body() {
+    const CHUNKS: usize = 10_000;
+    let script = vec![
+        Step::ReadHead,
+        Step::ReadUntil("0\r\n\r\n".into()),
+        Step::send(OK),
+    ];
+    let world = World::start([script]).await;
+    let request = head("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n");
+    let reply = world
+        .ask(request + &"1\r\nx\r\n".repeat(CHUNKS) + "0\r\n\r\n")
+        .await;
+    assert_eq!(reply.status, 200);
+    let received = world.all_received();
+    let (_, body) = received.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.matches('x').count(), CHUNKS);
+}
+
 /// hyper's client leaves out a body of unknown length, which a GET seldom has, and says nothing.
 #[tokio::test]
 async fn rfc9110_9_3_1_a_get_in_chunks_keeps_its_body_or_is_refused() {
@@ -189,6 +209,24 @@ async fn rfc9110_9_3_1_a_get_in_chunks_keeps_its_body_or_is_refused() {
         unchunked(received.split_once("\r\n\r\n").unwrap().1),
         "hello"
     );
+}
+
+/// The response to it has no body; the request has one all the same.
+#[tokio::test]
+async fn rfc9110_9_3_2_a_head_in_chunks_keeps_its_body_or_is_refused() {
+    let script = vec![
+        Step::ReadHead,
+        Step::ReadUntil("5\r\nhello\r\n0\r\n\r\n".into()),
+        Step::send("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"),
+    ];
+    let world = World::start([[script, answer(OK)].concat()]).await;
+    let request = head("HEAD / HTTP/1.1", "Transfer-Encoding: chunked\r\n");
+    let mut client = world.send(request + "5\r\nhello\r\n0\r\n\r\n").await;
+    assert_eq!(client.reply_to("HEAD").await.status, 200);
+    // It has not been left over for the next one.
+    client.send(get("/next")).await;
+    assert_eq!(client.reply().await.text(), "ok");
+    assert_eq!(world.origin.connections(), 1);
 }
 
 #[tokio::test]

@@ -99,6 +99,9 @@ requests! {
             "x-envoy-internal",
             "x-envoy-original-dst-host",
         ], kept [];
+    cve_2023_27487_a_path_somebody_claims_to_have_asked_for_is_gone:
+        "X-Envoy-Original-Path: /admin\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n"
+        => gone ["x-envoy-original-path", "x-original-url", "x-rewrite-url"], kept [];
     linkerd_fields_that_steer_it_are_gone:
         "l5d-dst-override: admin.default:80\r\nL5d-Client-Id: x\r\n"
         => gone ["l5d-dst-override", "l5d-client-id"], kept [];

@@ -10,7 +10,7 @@ use mesh_ingress_testkit::{Closed, Step};
 use tokio::net::TcpStream;
 
 use crate::frames::{
-    CANCEL, DATA, END_STREAM, FrameClient, HEADERS, Outcome, POST, RST_STREAM, frame, headers,
+    CANCEL, DATA, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST, RST_STREAM, frame, headers,
     reset, with,
 };
 use crate::reply::soon;
@@ -142,6 +142,56 @@ async fn rfc9110_6_5_1_what_is_no_trailer_in_http1_is_none_in_http2() {
     );
 }
 
+/// Of unknown length, as nearly all bodies of HTTP/2 are: hyper's client would leave it out.
+#[tokio::test]
+async fn rfc9110_9_3_1_a_get_with_a_body_over_http2_keeps_it() {
+    let script = vec![
+        Step::ReadHead,
+        Step::ReadUntil("5\r\nhello\r\n0\r\n\r\n".into()),
+        Step::send(OK),
+    ];
+    let world = World::start([script]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, 0, GET)).await;
+    client.send(frame(DATA, END_STREAM, 1, "hello")).await;
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+}
+
+/// HTTP/2 has no 101, and nobody has asked for one.
+#[tokio::test]
+async fn rfc9113_8_6_a_101_for_a_client_of_http2_is_502() {
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                     Upgrade: websocket\r\n\r\nevil";
+    let world = World::start([answer(switching), ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    assert_eq!(client.ask(1, GET).await, Outcome::Status(502));
+    world.first_connection_is_not_used_again().await;
+}
+
+/// What says where a response ends in HTTP/1.1 is said by frames in HTTP/2.
+#[tokio::test]
+async fn rfc9113_8_2_2_a_response_in_chunks_has_none_in_http2() {
+    let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive, x-secret\r\nX-Secret: 1\r\n\
+                    Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\nTrailer: x-checksum\r\n\r\n\
+                    5\r\nhello\r\n0\r\nX-Checksum: abc\r\nContent-Length: 9\r\n\r\n";
+    let world = World::start([answer(response)]).await;
+    let response = call(&world, "http://shop.example.com/").await;
+    for name in [
+        "connection",
+        "x-secret",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+    ] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    let body = response.into_body().collect().await.unwrap();
+    let trailers = body.trailers().unwrap();
+    assert_eq!(trailers["x-checksum"], "abc");
+    assert_eq!(trailers.len(), 1, "{trailers:?}");
+    assert_eq!(body.to_bytes(), "hello");
+}
+
 /// h2 takes them and keeps them to itself.
 #[tokio::test]
 async fn rfc9113_8_1_pseudo_fields_among_trailers_end_here() {
@@ -171,10 +221,7 @@ async fn truncated(response: &'static str) {
     let script = vec![Step::ReadHead, Step::send(response), Step::Close];
     let world = World::start([script, ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    assert_eq!(
-        client.ask(1, crate::frames::GET).await,
-        Outcome::Status(200)
-    );
+    assert_eq!(client.ask(1, GET).await, Outcome::Status(200));
     loop {
         let frame = client.next().await.expect("a reset, not the end of all");
         assert!(frame.stream != 1 || frame.kind != HEADERS, "no trailers");
@@ -201,16 +248,11 @@ async fn rfc9113_8_1_a_response_without_its_last_chunk_is_reset() {
 async fn rfc9113_5_4_2_a_reset_of_the_client_closes_the_upstream() {
     let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    client
-        .send(headers(1, END_STREAM, crate::frames::GET))
-        .await;
+    client.send(headers(1, END_STREAM, GET)).await;
     world.received(0, "\r\n\r\n").await;
     client.send(reset(1, CANCEL)).await;
     soon(world.origin.wait_for_closed(0)).await;
-    assert_eq!(
-        client.ask(3, crate::frames::GET).await,
-        Outcome::Status(200)
-    );
+    assert_eq!(client.ask(3, GET).await, Outcome::Status(200));
 }
 
 /// The answer to a call of gRPC.
