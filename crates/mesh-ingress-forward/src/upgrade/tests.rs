@@ -24,7 +24,7 @@ fn asking(method: Method, version: Version, fields: &[(&'static str, &'static st
 }
 
 fn of(request: &mut Asking) -> Result<Option<Upgrade>, Error> {
-    let options = mesh_ingress_headers::hop_by_hop::strip(request.headers_mut());
+    let options = hop_by_hop::strip(request.headers_mut());
     Upgrade::of(request, &options)
 }
 
