@@ -196,9 +196,8 @@ pub(crate) fn exchange(addr: SocketAddr, error: hyper::Error) -> Error {
         ErrorKind::HttpResponseHeaderSectionSize
     } else if error.is_parse() || error.is_parse_status() {
         ErrorKind::HttpProtocolError
-    } else if error.is_timeout() {
-        ErrorKind::ConnectionTimeout
-    } else if is_io_timeout(&error) {
+    } else if error.is_timeout() || is_io_timeout(&error) {
+        // Nothing came back: no answer to a ping of HTTP/2, no acknowledgement of TCP's.
         ErrorKind::ConnectionReadTimeout
     } else {
         ErrorKind::ConnectionTerminated

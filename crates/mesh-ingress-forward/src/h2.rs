@@ -85,6 +85,8 @@ impl Load {
 pub(crate) struct Stream {
     sender: http2::SendRequest<RequestBody>,
     slot: Slot,
+    /// Whether the connection has been used before.
+    reused: bool,
 }
 
 /// Counts a stream as long as it lives.
@@ -125,6 +127,7 @@ impl Connection {
         Some(Stream {
             sender: self.sender.clone(),
             slot: Slot::new(&self.load),
+            reused: true,
         })
     }
 
@@ -283,6 +286,7 @@ pub(crate) async fn open(
     let first = Stream {
         sender: connection.sender.clone(),
         slot: Slot::new(&connection.load),
+        reused: false,
     };
     if let Some(left) = &mut connection.requests_left {
         *left -= 1;
@@ -316,6 +320,7 @@ impl Stream {
         // not looked at it.
         let mut replay = Replay::default();
         replay.remember(&request);
+        let is_safe = request.method().is_safe();
         let mut failed = match self.sender.try_send_request(request).await {
             Ok(response) => {
                 return Ok(response.map(|incoming| ResponseStream {
@@ -327,13 +332,12 @@ impl Stream {
         };
         let handed_back = failed.take_message();
         let error = failed.into_error();
-        let unsent = match handed_back {
-            // Not a frame of it was sent. The connection was on its way out.
-            Some(request) => Some(request),
-            None if is_refused(&error) => replay.take(),
-            None => None,
-        };
-        let untouched = unsent.is_some() || is_refused(&error);
+        // Not a frame of it was sent, or nobody has acted on it.
+        let untouched = handed_back.is_some() || is_refused(&error);
+        // As with HTTP/1.1, one that is safe may be sent again where a connection that had served
+        // others died under it (RFC 9110 §9.2.2).
+        let again = untouched || self.reused && is_safe && is_gone(&error);
+        let unsent = handed_back.or_else(|| again.then(|| replay.take()).flatten());
         let error = self.slot.0.session.explain(error::exchange(addr, error));
         Err(Unanswered {
             error: if untouched { error.retryable() } else { error },
@@ -342,12 +346,19 @@ impl Stream {
     }
 }
 
+fn cause<E: std::error::Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    std::error::Error::source(error).and_then(|error| error.downcast_ref())
+}
+
+/// Whether the connection ended, and not only the stream.
+fn is_gone(error: &hyper::Error) -> bool {
+    error.is_closed() || cause::<std::io::Error>(error).is_some()
+}
+
 /// Whether the peer says that it has not acted on the stream: it refused it (RFC 9113 §8.7), or
 /// went away before it came to it (§6.8).
 fn is_refused(error: &hyper::Error) -> bool {
-    let cause =
-        std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
-    cause.is_some_and(|error| {
+    cause(error).is_some_and(|error: &h2::Error| {
         // h2 gives the error of a GOAWAY from the peer only to streams above its last one.
         error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_remote()
             || error.is_go_away() && error.is_remote()
