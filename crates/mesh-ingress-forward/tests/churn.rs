@@ -32,7 +32,7 @@ const REQUESTS: usize = 100_000;
 const CLIENTS: usize = 40;
 
 async fn pause(rng: &mut Rng) {
-    for _ in 0..rng.usize(0..8) {
+    for _ in 0..rng.usize(0..4) {
         yield_now().await;
     }
 }
@@ -80,7 +80,7 @@ async fn serve(mut connection: Connection, seed: u64) {
             }
             25..30 => {
                 let large = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-length: 50000\r\n\r\n{:50000}",
+                    "HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{:20000}",
                     ""
                 );
                 connection.send(large).await
@@ -153,7 +153,7 @@ async fn serve_http2(connection: Connection, seed: u64) {
 fn body(rng: &mut Rng) -> Body {
     match rng.u32(0..4) {
         0 => Body::from("small"),
-        1 => Body::from(Bytes::from_static(&[b'x'; 50_000])),
+        1 => Body::from(Bytes::from_static(&[b'x'; 20_000])),
         kind => {
             let mut rng = rng.fork();
             let pieces = rng.usize(0..5);
@@ -279,8 +279,10 @@ async fn nothing_is_lost_under_churn() {
         .map(|(addr, protocol)| forwarder.pool(&Upstream::new(*addr).protocol(*protocol)))
         .collect();
 
+    let done = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
+        let done = Arc::clone(&done);
         let forwarder = forwarder.clone();
         let targets = Arc::clone(&targets);
         let mut rng = Rng::with_seed(seed.wrapping_add(client as u64));
@@ -288,15 +290,24 @@ async fn nothing_is_lost_under_churn() {
             for _ in 0..REQUESTS / CLIENTS {
                 let target = targets[rng.usize(..targets.len())].clone();
                 request(&forwarder, target, &mut rng).await;
+                done.fetch_add(1, Ordering::SeqCst);
             }
         });
     }
-    let done = tokio::time::timeout(Duration::from_secs(75), async {
-        while let Some(client) = clients.join_next().await {
-            client.unwrap();
+    // Whoever waits in vain stops the others, sooner or later: there is no time-out.
+    let mut before = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(15), clients.join_next()).await {
+            Ok(Some(client)) => client.unwrap(),
+            Ok(None) => break,
+            Err(_) => {
+                let now = done.load(Ordering::SeqCst);
+                assert!(now > before, "nothing moves after {now}: {pools:?}");
+                before = now;
+            }
         }
-    });
-    assert!(done.await.is_ok(), "somebody waits in vain: {pools:?}");
+    }
+    assert_eq!(done.load(Ordering::SeqCst), REQUESTS);
 
     for (pool, (pod, each, _)) in pools.iter().zip(&pods) {
         assert_eq!(pool.waiting(), 0);
@@ -304,7 +315,8 @@ async fn nothing_is_lost_under_churn() {
         println!("{} connections, {} at once", pod.accepted(), each.most());
         pool.drain();
     }
-    assert!(all.most() <= ALL, "{} were open", all.most());
+    // As many as there may be, and never one more.
+    assert_eq!(all.most(), ALL);
     // What is left is closed, and each right to a connection has come back.
     until("all is closed", || {
         forwarder.connections() == 0 && pods.iter().all(|(pod, ..)| pod.open() == 0)

@@ -162,7 +162,7 @@ async fn answer(request: Request<Body>, working: watch::Sender<usize>) -> Respon
     match request.uri().path() {
         "/head" => {
             let _working = Working::new(&working);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         "/upload" => {
             let mut body = request.into_body();
