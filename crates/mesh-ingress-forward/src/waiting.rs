@@ -1,11 +1,19 @@
 //! Those who wait for a connection, in the order they came.
 //!
 //! Every hand-over happens under one lock, and what is handed over travels in a channel of Tokio's,
-//! whose own races are model-checked there. What is left to get right is that nobody parks a
-//! connection while somebody begins to wait: whoever waits enters the queue *before* it looks at
-//! what is idle, whoever parks does so *before* it looks at the queue, both with sequentially
-//! consistent counters, so that one of them sees the other. That is too little for a model checker
-//! to find more in than the churn test does, which runs the whole pool.
+//! whose own races are model-checked there. What is left to get right are two pairs of steps:
+//!
+//! * Whoever waits enters the queue *before* it looks at what is idle; whoever parks a connection
+//!   does so *before* it looks at the queue.
+//! * Whoever finds no room says that it waits *before* it looks at the room again; whoever leaves
+//!   makes room *before* it looks for those who wait.
+//!
+//! Both with sequentially consistent counters, so that one of the two sees the other in whatever
+//! order their steps fall. There is no model for Loom of that: it would be a copy of four lines
+//! with the runtime, the sockets and the channel taken out of it, and prove the copy. Instead
+//! `tests/churn.rs` runs the whole pool, on several threads and with all time-outs off, so that a
+//! wake-up that is lost is a request that never ends, and `tests/races.rs` breaks it off
+//! everywhere.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -139,7 +139,7 @@ async fn serve_http2(connection: Connection, seed: u64) {
         if !going && left.load(Ordering::SeqCst) == 0 {
             going = true;
             // Half of them in good order.
-            if number % 2 == 0 {
+            if number & 1 == 0 {
                 return Poll::Ready(());
             }
             served.as_mut().graceful_shutdown();
@@ -258,7 +258,7 @@ async fn nothing_is_lost_under_churn() {
         .max_in_flight(CLIENTS)
         .max_idle(4)
         .max_requests(200)
-        .reuse(if seed % 2 == 0 {
+        .reuse(if seed & 1 == 0 {
             Reuse::Lifo
         } else {
             Reuse::RoundRobin
@@ -288,7 +288,7 @@ async fn nothing_is_lost_under_churn() {
         let mut rng = Rng::with_seed(seed.wrapping_add(client as u64));
         clients.spawn(async move {
             for _ in 0..REQUESTS / CLIENTS {
-                let target = targets[rng.usize(..targets.len())].clone();
+                let target = targets[rng.usize(..targets.len())];
                 request(&forwarder, target, &mut rng).await;
                 done.fetch_add(1, Ordering::SeqCst);
             }
