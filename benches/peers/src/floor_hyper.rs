@@ -1,6 +1,6 @@
 //! The floor of what is built on hyper: its server, its client's connections in a pool of the
-//! thread, driven by the task of the request. No routes, no header is touched, nothing is checked,
-//! nothing times out.
+//! thread, driven by the task of the request. No routes, no field is touched but `Connection`, nothing
+//! is checked, nothing times out.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -67,6 +67,8 @@ async fn exchange1(
         }
         None
     });
+    // What the client says of its connection would end that to the origin.
+    request.headers_mut().remove(http::header::CONNECTION);
     let mut connection = match idle {
         Some(connection) => connection,
         None => connect(origin).await?,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::BoxError;
 
 use super::goals;
-use super::report::{cpu, ratio};
+use super::report::{cpu, ratio, title_of};
 use super::rows::Row;
 use super::scenario::by_id;
 
@@ -52,7 +52,7 @@ pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result
             continue;
         }
         let title = by_id(id).map(|scenario| scenario.title).unwrap_or_default();
-        let name = id.to_uppercase();
+        let name = title_of(id);
         let _ = writeln!(
             body,
             r#"<text class="head" x="12" y="{y}">{name} · {title}</text>"#

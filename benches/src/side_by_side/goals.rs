@@ -70,3 +70,20 @@ pub(crate) fn of(scenario: &str, ours: &str, against: &str) -> Option<f64> {
         .find(|goal| goal.scenario == scenario && goal.ours == ours && goal.against == against);
     goal.map(|goal| goal.limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RATIOS;
+    use crate::side_by_side::scenario::by_id;
+
+    #[test]
+    fn what_goals_compare_is_measured() {
+        for goal in RATIOS {
+            let scenario = by_id(goal.scenario).unwrap();
+            let labels: Vec<String> = scenario.subjects.iter().map(|s| s.label()).collect();
+            for label in [goal.ours, goal.against] {
+                assert!(labels.iter().any(|known| known == label), "{goal:?}");
+            }
+        }
+    }
+}

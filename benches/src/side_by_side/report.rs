@@ -140,14 +140,24 @@ fn verdict(measured: &Summary, limit: f64) -> &'static str {
     }
 }
 
+/// `S5a`, as scenarios are called.
+pub(crate) fn title_of(id: &str) -> String {
+    id.replacen('s', "S", 1)
+}
+
 fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, BoxError> {
-    let mut table = String::from("| | goal | measured | |\n|---|---|--:|---|\n");
+    let mut lines = Vec::new();
     let mut line = |id: &str, goal: String, measured: Option<Summary>, limit: f64, digits| {
         let (measured, verdict) = match &measured {
             Some(measured) => (measured.with_range(digits), verdict(measured, limit)),
             None => ("–".to_owned(), "not measured"),
         };
-        let _ = writeln!(table, "| {id} | {goal} | {measured} | {verdict} |");
+        let place = SCENARIOS.iter().position(|scenario| scenario.id == id);
+        let id = title_of(id);
+        lines.push((
+            place,
+            format!("| {id} | {goal} | {measured} | {verdict} |\n"),
+        ));
     };
     for goal in RATIOS {
         let measured = ratio(&read(goal.scenario)?, goal.ours, goal.against, cpu);
@@ -155,11 +165,11 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
             "ours" => format!("≤ {:.2} × {}", goal.limit, goal.against),
             ours => format!("{ours}: ≤ {:.2} × {}", goal.limit, goal.against),
         };
-        line(&goal.scenario.to_uppercase(), text, measured, goal.limit, 2);
+        line(goal.scenario, text, measured, goal.limit, 2);
     }
     let s6 = summary(&read("s6")?, "ours", |row| row.count);
     line(
-        "S6",
+        "s6",
         format!("≤ {} KiB a connection", goals::IDLE_KIB),
         s6,
         goals::IDLE_KIB,
@@ -174,11 +184,11 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
     };
     if let Some(nginx) = added("nginx") {
         let text = format!("adds ≤ nginx's {} µs to the p50", nginx.with_range(0));
-        line("S7", text, added("ours"), nginx.median, 0);
+        line("s7", text, added("ours"), nginx.median, 0);
     }
     let calls = summary(&read("syscalls")?, "ours", |row| row.count);
     line(
-        "S1",
+        "s1",
         format!("≤ {} system calls a request", goals::SYSCALLS),
         calls,
         goals::SYSCALLS,
@@ -188,7 +198,7 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
         row.count
     });
     line(
-        "S1",
+        "s1",
         format!(
             "≤ {:.2} × the user-space instructions of floor-hyper",
             goals::INSTRUCTIONS
@@ -197,7 +207,11 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
         goals::INSTRUCTIONS,
         2,
     );
-    Ok(table)
+    lines.sort_by_key(|(place, _)| *place);
+    let lines: String = lines.into_iter().map(|(_, line)| line).collect();
+    Ok(format!(
+        "| | goal | measured | |\n|---|---|--:|---|\n{lines}"
+    ))
 }
 
 /// Writes the tables and the chart from the rows that are kept.
@@ -225,7 +239,7 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
             dates.push(when);
         }
         let name = if by_id(id).is_some() {
-            format!("{}: ", id.to_uppercase())
+            format!("{}: ", title_of(id))
         } else {
             String::new()
         };
@@ -275,6 +289,48 @@ mod tests {
         assert_eq!(verdict(&measured(0.8, 0.9, 0.94), 0.95), "met");
         assert_eq!(verdict(&measured(0.96, 0.97, 0.98), 0.95), "**missed**");
         assert!(verdict(&measured(0.9, 0.94, 0.96), 0.95).starts_with("not resolved (median met"));
+    }
+
+    fn row(subject: &str, round: usize, cpu_us: f64) -> Row {
+        Row {
+            date: String::new(),
+            machine: String::new(),
+            scenario: "s9".to_owned(),
+            subject: subject.to_owned(),
+            round,
+            requests: 1000,
+            seconds: 1.0,
+            cpu_us,
+            p50_us: None,
+            p99_us: None,
+            rss_kib: 2048,
+            count: None,
+        }
+    }
+
+    #[test]
+    fn ratios_are_those_within_a_round() {
+        // The machine was twice as slow in the second round, for all.
+        let mut rows = vec![row("ours", 1, 9.0), row("nginx", 1, 10.0)];
+        rows.extend([row("ours", 2, 18.0), row("nginx", 2, 20.0)]);
+        let ratio = ratio(&rows, "ours", "nginx", cpu).unwrap();
+        assert_eq!((ratio.min, ratio.median, ratio.max), (0.9, 0.9, 0.9));
+    }
+
+    #[test]
+    fn tables_have_as_many_cells_in_each_line() {
+        let plain = vec![row("ours", 1, 9.0), row("nginx", 1, 10.0)];
+        let mut variants = plain.clone();
+        variants.extend([row("ours ×2", 1, 8.0), row("nginx ×2", 1, 10.0)]);
+        for rows in [plain, variants] {
+            let table = timed(&rows);
+            let cells = |line: &str| line.matches('|').count();
+            let first = table.lines().next().map(cells);
+            assert!(
+                table.lines().all(|line| Some(cells(line)) == first),
+                "{table}"
+            );
+        }
     }
 
     #[test]
