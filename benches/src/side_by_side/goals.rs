@@ -75,12 +75,13 @@ pub(crate) fn of(scenario: &str, ours: &str, against: &str) -> Option<f64> {
 mod tests {
     use super::RATIOS;
     use crate::side_by_side::scenario::by_id;
+    use crate::side_by_side::subject::Subject;
 
     #[test]
     fn what_goals_compare_is_measured() {
         for goal in RATIOS {
             let scenario = by_id(goal.scenario).unwrap();
-            let labels: Vec<String> = scenario.subjects.iter().map(|s| s.label()).collect();
+            let labels: Vec<String> = scenario.subjects.iter().map(Subject::label).collect();
             for label in [goal.ours, goal.against] {
                 assert!(labels.iter().any(|known| known == label), "{goal:?}");
             }
