@@ -114,9 +114,12 @@ impl Patience {
             return Poll::Pending;
         }
         let due = *self.since.get_or_insert_with(Instant::now) + self.timeout;
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        let sleep = match &mut self.sleep {
+            // It has the waker of this task already, and comes in time.
+            Some(sleep) if !sleep.is_elapsed() && sleep.deadline() <= due => return Poll::Pending,
+            Some(sleep) => sleep,
+            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(due))),
+        };
         loop {
             // Set for an earlier request, it comes too early; then it is set anew.
             ready!(sleep.as_mut().poll(cx));

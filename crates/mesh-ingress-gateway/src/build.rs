@@ -60,6 +60,8 @@ pub(crate) fn mesh(
         .forwarded(forwarded)
         .mesh(args.mesh.into())
         .require_mesh(args.require_mesh)
+        // Nothing here is around the gateway that would read it.
+        .tell_verdict(false)
         .expose_details(args.expose_details)
         .build()?)
 }

@@ -141,7 +141,7 @@ impl EdgeHygiene {
     }
 
     fn refuses(&self, name: &HeaderName, trusted: bool) -> bool {
-        if has_underscore(name) {
+        if has_underscore(name.as_str().as_bytes()) {
             return match self.underscores {
                 UnderscorePolicy::Keep => self.refuses_look_alike(name, trusted),
                 UnderscorePolicy::Drop | UnderscorePolicy::Reject => true,

@@ -117,6 +117,10 @@ pub fn strip_with(headers: &mut HeaderMap, fields: &Inventory) -> ConnectionOpti
     let mut upgrade = false;
     // All lines, before any is removed: `HeaderMap::remove` returns the first one only.
     for value in headers.get_all(CONNECTION) {
+        // What most say names no field.
+        if value == "keep-alive" {
+            continue;
+        }
         for option in list::members(value.as_bytes()) {
             if option.eq_ignore_ascii_case(b"close") {
                 options.close = true;

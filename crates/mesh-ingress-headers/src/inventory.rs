@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::names::FieldGroup;
+use crate::names::{FieldGroup, has_underscore};
 
 /// Which of the fields that this crate has rules about a header section has.
 ///
@@ -72,6 +72,8 @@ fields! {
     MESH = 25;
     // More than one line of Host.
     HOST_REPEATED = 26;
+    // Fields of responses that may say the name of a host.
+    NAMES = 27;
 }
 
 impl Fields {
@@ -87,13 +89,17 @@ impl Fields {
             2 if name == b"te" => Self::TE,
             3 if name == b"via" => Self::VIA,
             4 if name == b"host" => Self::HOST,
+            4 if name == b"link" => Self::NAMES,
             6 if name == b"server" => Self::SERVER,
             7 if name == b"upgrade" => Self::UPGRADE,
+            7 if name == b"refresh" => Self::NAMES,
             7 if name == b"alt-svc" => Self::ALT_SVC,
+            8 if name == b"location" => Self::NAMES,
             9 if name == b"forwarded" => Self::FORWARDED.or(Self::GROUPED),
             9 if name == b"x-real-ip" => Self::X_REAL_IP.or(Self::GROUPED),
             10 if name == b"connection" => Self::CONNECTION,
             10 if name == b"keep-alive" => Self::KEEP_ALIVE,
+            10 if name == b"set-cookie" => Self::NAMES,
             12 if name == b"x-request-id" => Self::X_REQUEST_ID,
             14 if name == b"content-length" => Self::CONTENT_LENGTH,
             14 if name == b"http2-settings" => Self::HTTP2_SETTINGS,
@@ -101,11 +107,13 @@ impl Fields {
             16 if name == b"x-forwarded-host" => Self::X_FORWARDED_HOST.or(Self::GROUPED),
             16 if name == b"x-forwarded-port" => Self::X_FORWARDED_PORT.or(Self::GROUPED),
             16 if name == b"proxy-connection" => Self::PROXY_CONNECTION,
+            16 if name == b"content-location" => Self::NAMES,
             17 if name == b"x-forwarded-proto" => Self::X_FORWARDED_PROTO.or(Self::GROUPED),
             17 if name == b"transfer-encoding" => Self::TRANSFER_ENCODING,
             18 if name == b"x-forwarded-server" => Self::X_FORWARDED_SERVER.or(Self::GROUPED),
             18 if name == b"proxy-authenticate" => Self::PROXY_AUTHENTICATE,
             19 if name == b"proxy-authorization" => Self::PROXY_AUTHORIZATION,
+            27 if name == b"access-control-allow-origin" => Self::NAMES,
             25 if name == b"proxy-authentication-info" => Self::PROXY_AUTHENTICATION_INFO,
             _ => return Self::of_unlisted(name),
         };
@@ -122,7 +130,7 @@ impl Fields {
             Some(FieldGroup::Mesh) => Self::GROUPED.or(Self::MESH),
             Some(_) => Self::GROUPED,
         };
-        if name.contains(&b'_') {
+        if has_underscore(name) {
             group.or(Self::UNDERSCORE)
         } else {
             group
@@ -153,6 +161,14 @@ impl Inventory {
     #[must_use]
     pub fn octets(&self) -> usize {
         self.octets
+    }
+
+    /// Whether there is a field of responses that may say the name of a host: `Location`,
+    /// `Content-Location`, `Set-Cookie`, `Link`, `Refresh` or `Access-Control-Allow-Origin`. Where
+    /// a vhost was said, that name is put right in them.
+    #[must_use]
+    pub fn may_name_hosts(&self) -> bool {
+        self.has(Fields::NAMES)
     }
 
     /// Whether any of these was there.
@@ -209,6 +225,12 @@ mod tests {
             ("x-forwarded-proto", Fields::X_FORWARDED_PROTO),
             ("x-forwarded-server", Fields::X_FORWARDED_SERVER),
             ("x-real-ip", Fields::X_REAL_IP),
+            ("location", Fields::NAMES),
+            ("content-location", Fields::NAMES),
+            ("set-cookie", Fields::NAMES),
+            ("link", Fields::NAMES),
+            ("refresh", Fields::NAMES),
+            ("access-control-allow-origin", Fields::NAMES),
             ("a_b", Fields::UNDERSCORE),
             ("x-envoy_b", Fields::UNDERSCORE),
             ("x-envoy-a", Fields::MESH),

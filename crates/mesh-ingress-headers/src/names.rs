@@ -193,8 +193,16 @@ pub(crate) fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderN
 }
 
 /// Whether a name has the `_` that CGI-like programs cannot tell from `-`.
-pub(crate) fn has_underscore(name: &HeaderName) -> bool {
-    name.as_str().as_bytes().contains(&b'_')
+/// Whether a name has a `_` in it, eight octets at a time.
+pub(crate) fn has_underscore(name: &[u8]) -> bool {
+    const EACH: u64 = u64::MAX / 0xff;
+    let (words, rest) = name.as_chunks();
+    let in_words = words.iter().any(|word| {
+        // An octet that is zero here was one; a borrow reaches only octets above such a one.
+        let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'_'));
+        word.wrapping_sub(EACH) & !word & (EACH * 0x80) != 0
+    });
+    in_words || rest.iter().any(|octet| *octet == b'_')
 }
 
 #[cfg(test)]

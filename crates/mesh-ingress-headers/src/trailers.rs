@@ -46,7 +46,7 @@ pub fn filter(trailers: &mut HeaderMap) {
 /// Whether a field of this name must not be in a trailer section.
 #[must_use]
 pub fn is_forbidden(name: &HeaderName) -> bool {
-    if has_underscore(name) || HOP_BY_HOP.contains(&name) {
+    if has_underscore(name.as_str().as_bytes()) || HOP_BY_HOP.contains(&name) {
         return true;
     }
     let name = name.as_str().as_bytes();

@@ -60,6 +60,9 @@ impl TrustedPeers {
     /// Whether the peer at this address is believed.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }

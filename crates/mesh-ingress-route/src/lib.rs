@@ -71,6 +71,7 @@ mod action;
 mod backend;
 mod condition;
 mod error;
+mod hash;
 mod host;
 pub mod path;
 mod paths;

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 
 use crate::action::Action;
 use crate::error::{Miss, RouteError};
+use crate::hash::BuildHasher;
 use crate::host::{HostKey, HostRule, WildcardScope};
 use crate::path::has_dot_segments;
 use crate::paths::{Candidate, Paths};
@@ -66,9 +67,9 @@ pub enum DotSegments {
 #[derive(Clone)]
 pub struct RouteTable<T> {
     entries: Vec<(Route, T)>,
-    exact: HashMap<Box<[u8]>, Paths>,
-    one_label: HashMap<Box<[u8]>, Paths>,
-    many_labels: HashMap<Box<[u8]>, Paths>,
+    exact: HashMap<Box<[u8]>, Paths, BuildHasher>,
+    one_label: HashMap<Box<[u8]>, Paths, BuildHasher>,
+    many_labels: HashMap<Box<[u8]>, Paths, BuildHasher>,
     any: Option<Paths>,
     dot_segments: DotSegments,
 }
@@ -82,9 +83,9 @@ impl<T> RouteTable<T> {
     pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Result<Self, RouteError> {
         let mut table = Self {
             entries: Vec::new(),
-            exact: HashMap::new(),
-            one_label: HashMap::new(),
-            many_labels: HashMap::new(),
+            exact: HashMap::default(),
+            one_label: HashMap::default(),
+            many_labels: HashMap::default(),
             any: None,
             dot_segments: DotSegments::default(),
         };

@@ -28,6 +28,7 @@ pub struct MeshIngressBuilder {
     mesh: Mesh,
     verdict: Option<VerdictRules>,
     require_mesh: bool,
+    tell_verdict: bool,
     response: ResponseHygiene,
     name: String,
     details: bool,
@@ -46,6 +47,7 @@ impl Default for MeshIngressBuilder {
             mesh: Mesh::default(),
             verdict: None,
             require_mesh: false,
+            tell_verdict: true,
             response: ResponseHygiene::default(),
             name: "mesh-ingress".to_owned(),
             details: false,
@@ -122,6 +124,14 @@ impl MeshIngressBuilder {
     /// behind an Istio sidecar choose a [`verdict`](Self::verdict) that can tell.
     pub fn require_mesh(mut self, require: bool) -> Self {
         self.require_mesh = require;
+        self
+    }
+
+    /// Whether each response carries the mesh's [`Verdict`](mesh_ingress_core::Verdict) as an
+    /// extension, for layers around this gateway. Turn it off where nobody reads it: it costs three
+    /// allocations. [`MeshIngress::verdicts`] counts in any case. Default on.
+    pub fn tell_verdict(mut self, on: bool) -> Self {
+        self.tell_verdict = on;
         self
     }
 
@@ -206,6 +216,7 @@ impl MeshIngressBuilder {
                 mesh: self.mesh,
                 verdict: self.verdict.unwrap_or_else(|| self.mesh.verdict_rules()),
                 require_mesh: self.require_mesh,
+                tell_verdict: self.tell_verdict,
                 response: self.response,
                 responder: Responder::new(&self.name, self.details, self.error_page),
             },

@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) mesh: Mesh,
     pub(crate) verdict: VerdictRules,
     pub(crate) require_mesh: bool,
+    pub(crate) tell_verdict: bool,
     pub(crate) response: ResponseHygiene,
     pub(crate) responder: Responder,
 }

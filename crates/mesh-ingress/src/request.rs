@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, ErrorKind, Upstream};
+use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol, Upstream};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
@@ -158,7 +159,12 @@ pub(crate) fn decide<B>(
     let mut public = None;
     if let Some(vhost) = &target.vhost {
         public = Some(PublicIdentity::new(scheme, host.value().clone()));
-        set_vhost(&mut parts, vhost);
+        if target.protocol == Protocol::Http1 && parts.uri.authority().is_none() {
+            // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
+            parts.headers.insert(HOST, vhost.header_value().clone());
+        } else {
+            set_vhost(&mut parts, vhost);
+        }
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),

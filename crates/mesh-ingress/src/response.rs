@@ -114,7 +114,9 @@ impl Sent {
         }
         let status = response.status();
         let headers = response.headers_mut();
-        if let (Some(public), Some(said)) = (&self.public, &self.target.vhost) {
+        if let (Some(public), Some(said)) = (&self.public, &self.target.vhost)
+            && fields.may_name_hosts()
+        {
             restore(
                 headers,
                 said,
@@ -123,7 +125,9 @@ impl Sent {
             );
         }
         settings.response.apply_with(status, headers, &fields);
-        response.extensions_mut().insert(verdict);
+        if settings.tell_verdict {
+            response.extensions_mut().insert(verdict);
+        }
         Ok(response)
     }
 
