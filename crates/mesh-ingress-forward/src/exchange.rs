@@ -303,7 +303,9 @@ impl Exchange {
         let pool = &self.pool;
         Ok(response.map(|incoming| {
             let stream = h1::ResponseStream::new(incoming, connection, Arc::clone(pool));
-            ResponseBody::http1(stream).watched(pool, self.clock.deadline)
+            ResponseBody::http1(stream)
+                .watched(pool, self.clock.deadline)
+                .with_fields(fields)
         }))
     }
 
@@ -379,8 +381,11 @@ impl Exchange {
         if self.hints.announce {
             prepare::announce_grpc_trailers(response.headers_mut());
         }
-        Ok(response
-            .map(|stream| ResponseBody::http2(stream).watched(&self.pool, self.clock.deadline)))
+        Ok(response.map(|stream| {
+            ResponseBody::http2(stream)
+                .watched(&self.pool, self.clock.deadline)
+                .with_fields(fields)
+        }))
     }
 }
 

@@ -130,7 +130,7 @@ impl RequestHost {
     }
 
     fn from_value(value: &HeaderValue) -> Result<Self, InvalidRequest> {
-        Self::build(value.clone(), std::str::from_utf8(value.as_bytes()).ok())
+        Self::build(value.clone(), value.to_str().ok())
     }
 
     fn from_authority(text: &str) -> Result<Self, InvalidRequest> {

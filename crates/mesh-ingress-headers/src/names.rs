@@ -202,7 +202,7 @@ pub(crate) fn has_underscore(name: &[u8]) -> bool {
         let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'_'));
         word.wrapping_sub(EACH) & !word & (EACH * 0x80) != 0
     });
-    in_words || rest.iter().any(|octet| *octet == b'_')
+    in_words || rest.contains(&b'_')
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ impl Sent {
     ) -> Result<Response<ResponseBody>, Error> {
         let settings = &inner.settings;
         self.target.watch.report_success(self.addr());
-        let fields = Inventory::of(response.headers());
+        let fields = response.body().fields().copied();
+        let fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
         let verdict = settings.verdict.judge_with(response.headers(), &fields);
         let left = self.target.verdicts.count(verdict);
         if left {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
+use mesh_ingress_headers::Inventory;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub struct ResponseBody {
     /// An error that is held back for a moment.
     failed: Option<BoxError>,
     watched: Option<Watched>,
+    /// What the head had when it came.
+    fields: Option<Inventory>,
     /// Counts the request as long as the body lives.
     in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -88,6 +91,7 @@ impl ResponseBody {
             kind,
             failed: None,
             watched: None,
+            fields: None,
             in_flight: None,
         }
     }
@@ -110,6 +114,19 @@ impl ResponseBody {
     /// Holds a place among the requests in flight until the body is dropped.
     pub(crate) fn counted(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
         self.in_flight = place;
+        self
+    }
+
+    /// What the response's header section had when it came, of the fields that there are rules
+    /// about; `None` for a response that did not come from an upstream. Since then the forwarder has
+    /// taken fields away, and has added none but `Trailer`. Spares whoever comes next a look at each.
+    #[must_use]
+    pub fn fields(&self) -> Option<&Inventory> {
+        self.fields.as_ref()
+    }
+
+    pub(crate) fn with_fields(mut self, fields: Inventory) -> Self {
+        self.fields = Some(fields);
         self
     }
 
