@@ -9,6 +9,7 @@ use crate::BoxError;
 use super::args::Args;
 use super::build;
 use super::counts;
+use super::interrupt;
 use super::machine;
 use super::process;
 use super::subject::{Kind, Programs};
@@ -42,6 +43,7 @@ pub fn gates(args: impl Iterator<Item = String>) -> Result<(), BoxError> {
             _ => rest.push(arg),
         }
     }
+    interrupt::watch()?;
     if process::output(Command::new("valgrind").arg("--version")).is_err() {
         eprintln!("SKIPPED: valgrind is not installed, so NO INSTRUCTIONS WERE COUNTED and this");
         eprintln!("SKIPPED: gate has let everything through. apt-get install valgrind");

@@ -24,6 +24,9 @@ pub(crate) fn on_cores(cores: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", cores]);
     command.arg(program);
+    // Debian has nginx and haproxy there, which is not in everybody's path.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
     command
 }
 
@@ -154,6 +157,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String, BoxError> {
     bounded.args(["--pdeathsig", "TERM"]);
     bounded.args(["timeout", "--foreground", "-k", "2", "60"]);
     bounded.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        bounded.env(name, value.unwrap_or_default());
+    }
     let output = bounded
         .stdin(Stdio::null())
         .output()
