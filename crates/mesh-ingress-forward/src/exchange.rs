@@ -290,14 +290,14 @@ impl Exchange {
             expected.answered(response.status());
         }
         // In doubt about where the response ends, the connection goes with it.
-        let fields = Inventory::of(response.headers());
+        let mut fields = Inventory::of(response.headers());
         let version = response.version();
         check_response_with(response.status(), version, response.headers(), &fields)?;
         if response.status() == StatusCode::NO_CONTENT {
             // A zero is harmless and still not allowed (RFC 9110 §8.6).
             response.headers_mut().remove(CONTENT_LENGTH);
         }
-        hop_by_hop::strip_with(response.headers_mut(), &fields);
+        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
@@ -368,7 +368,7 @@ impl Exchange {
     }
 
     fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
-        let fields = Inventory::of(response.headers());
+        let mut fields = Inventory::of(response.headers());
         let version = response.version();
         check_response_with(response.status(), version, response.headers(), &fields)?;
         if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
@@ -377,7 +377,7 @@ impl Exchange {
             return self.connect(*upgrade, upgraded, response);
         }
         self.check_refusal(&response)?;
-        hop_by_hop::strip_with(response.headers_mut(), &fields);
+        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
         if self.hints.announce {
             prepare::announce_grpc_trailers(response.headers_mut());
         }

@@ -113,7 +113,7 @@ impl Forwarder {
     }
 
     /// Whether TLS can be spoken as this profile says: see
-    /// [`tls_profile`](crate::ForwarderBuilder::tls_profile). To find out early what would
+    /// `ForwarderBuilder::tls_profile`. To find out early what would
     /// otherwise fail with the first request.
     #[must_use]
     pub fn has_tls_profile(&self, name: &str) -> bool {

@@ -25,15 +25,20 @@ const REFUSAL: &[u8] = b"\0\r\n\r\n";
 /// then is it known to be that protocol, or to be HTTP and to be looked at.
 #[derive(Debug)]
 pub(crate) struct GuardedStream {
-    stream: TcpStream,
-    /// Read from the socket, and not passed on yet.
-    waiting: Vec<u8>,
-    passed: usize,
+    input: Input,
     http1: Option<Http1>,
     /// The client has said all it had to say.
     read_to_end: bool,
     /// The client has been told that nothing follows.
     ended: bool,
+}
+
+/// A socket, and what was read from it and is not passed on yet.
+#[derive(Debug)]
+struct Input {
+    stream: TcpStream,
+    waiting: Vec<u8>,
+    passed: usize,
 }
 
 #[derive(Debug)]
@@ -94,9 +99,11 @@ impl GuardedStream {
     /// Lets everything pass: HTTP/2, which has a frame for everything, needs no guard.
     pub(crate) fn open(begin: Vec<u8>, stream: TcpStream) -> Self {
         Self {
-            stream,
-            waiting: begin,
-            passed: 0,
+            input: Input {
+                stream,
+                waiting: begin,
+                passed: 0,
+            },
             http1: None,
             read_to_end: false,
             ended: false,
@@ -128,7 +135,7 @@ impl GuardedStream {
 
     /// The socket itself, without a guard.
     pub(crate) fn socket(&self) -> &TcpStream {
-        &self.stream
+        &self.input.stream
     }
 
     /// Whether another protocol than HTTP is spoken by now.
@@ -144,9 +151,11 @@ impl GuardedStream {
 
     /// The same, to read from.
     pub(crate) fn socket_mut(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        &mut self.input.stream
     }
+}
 
+impl Input {
     /// Reads something, whether good or not.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let waiting = self.waiting.get(self.passed..).unwrap_or_default();
@@ -190,43 +199,45 @@ impl GuardedStream {
             }
         }
     }
+}
 
+impl Http1 {
     /// Reads what the guard lets pass.
     fn poll_good(
         &mut self,
-        http1: &mut Http1,
+        input: &mut Input,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if let Some(refused) = http1.refused {
-                return Poll::Ready(http1.refuse(refused, buf));
+            if let Some(refused) = self.refused {
+                return Poll::Ready(self.refuse(refused, buf));
             }
-            if http1.guard.is_undecided() {
-                match ready!(self.poll_answer(&http1.answer, cx))? {
-                    Some(true) => http1.switch(),
-                    Some(false) => http1.guard.stayed(),
+            if self.guard.is_undecided() {
+                match ready!(input.poll_answer(&self.answer, cx))? {
+                    Some(true) => self.switch(),
+                    Some(false) => self.guard.stayed(),
                     None => return Poll::Ready(Ok(())),
                 }
-            } else if http1.answer.is_switched() {
+            } else if self.answer.is_switched() {
                 // Answered with 101 in the middle of a request: refused, unless switched already.
-                http1.switch();
+                self.switch();
                 continue;
             }
             let before = buf.filled().len();
-            ready!(self.poll_fill(cx, buf))?;
+            ready!(input.poll_fill(cx, buf))?;
             let octets = buf.filled().get(before..).unwrap_or_default();
-            let good = match http1.guard.feed(octets) {
+            let good = match self.guard.feed(octets) {
                 Ok(good) if good == octets.len() => return Poll::Ready(Ok(())),
                 Ok(good) => {
                     let (_, kept) = octets.split_at(good);
-                    self.waiting.splice(..self.passed, kept.iter().copied());
-                    self.passed = 0;
+                    input.waiting.splice(..input.passed, kept.iter().copied());
+                    input.passed = 0;
                     good
                 }
                 Err(refused) => {
                     tracing::debug!("client connection: {refused}");
-                    http1.refused = Some(refused);
+                    self.refused = Some(refused);
                     refused.good()
                 }
             };
@@ -236,9 +247,7 @@ impl GuardedStream {
             }
         }
     }
-}
 
-impl Http1 {
     fn switch(&mut self) {
         self.refused = self.guard.switched().err();
         self.switched = self.refused.is_none();
@@ -264,13 +273,11 @@ impl AsyncRead for GuardedStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Out of the way for a moment, so that both can be changed.
-        let Some(mut http1) = this.http1.take() else {
-            return this.poll_fill(cx, buf);
+        let Some(http1) = &mut this.http1 else {
+            return this.input.poll_fill(cx, buf);
         };
         let before = buf.filled().len();
-        let read = this.poll_good(&mut http1, cx, buf);
-        this.http1 = Some(http1);
+        let read = http1.poll_good(&mut this.input, cx, buf);
         if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before {
             this.read_to_end = buf.remaining() > 0;
         }
@@ -284,7 +291,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut self.input.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -292,19 +299,19 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.input.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.input.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.input.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut self.input.stream).poll_shutdown(cx))?;
         self.ended = true;
         Poll::Ready(Ok(()))
     }

@@ -100,12 +100,11 @@ impl ConnectionOptions {
 /// assert!(headers.contains_key("authorization"), "cannot be nominated away");
 /// ```
 pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
-    let fields = Inventory::of(headers);
-    strip_with(headers, &fields)
+    strip_with(headers, &mut Inventory::of(headers))
 }
 
-/// [`strip`], of a section with this [`Inventory`].
-pub fn strip_with(headers: &mut HeaderMap, fields: &Inventory) -> ConnectionOptions {
+/// [`strip`], of a section with this [`Inventory`], and of the inventory, too.
+pub fn strip_with(headers: &mut HeaderMap, fields: &mut Inventory) -> ConnectionOptions {
     if !fields.has(Fields::HOP_BY_HOP) {
         return ConnectionOptions::default();
     }
@@ -146,6 +145,7 @@ pub fn strip_with(headers: &mut HeaderMap, fields: &Inventory) -> ConnectionOpti
             headers.remove(name);
         }
     }
+    fields.forget(Fields::HOP_BY_HOP);
     options
 }
 

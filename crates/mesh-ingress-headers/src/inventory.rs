@@ -19,8 +19,8 @@ use crate::names::{FieldGroup, has_underscore};
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert("connection", "keep-alive".parse()?);
-/// let fields = Inventory::of(&headers);
-/// hop_by_hop::strip_with(&mut headers, &fields);
+/// let mut fields = Inventory::of(&headers);
+/// hop_by_hop::strip_with(&mut headers, &mut fields);
 /// assert!(headers.is_empty());
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
@@ -174,6 +174,11 @@ impl Inventory {
     /// Whether any of these was there.
     pub(crate) fn has(&self, fields: Fields) -> bool {
         self.seen & fields.0 != 0
+    }
+
+    /// These have been removed.
+    pub(crate) fn forget(&mut self, fields: Fields) {
+        self.seen &= !fields.0;
     }
 
     /// Whether the hop-by-hop field with this number was there.

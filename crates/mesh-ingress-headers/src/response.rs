@@ -58,8 +58,7 @@ impl ResponseHygiene {
     /// A 101 says what it upgrades to in fields of its connection; it keeps `Upgrade`, and gets a
     /// `Connection` that names it (RFC 9110 §7.8).
     pub fn apply(&self, status: StatusCode, headers: &mut HeaderMap) -> ConnectionOptions {
-        let fields = Inventory::of(headers);
-        self.apply_with(status, headers, &fields)
+        self.apply_with(status, headers, &mut Inventory::of(headers))
     }
 
     /// [`apply`](Self::apply), to a section with this [`Inventory`].
@@ -67,7 +66,7 @@ impl ResponseHygiene {
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        fields: &mut Inventory,
     ) -> ConnectionOptions {
         let options = hop_by_hop::strip_with(headers, fields);
         if status == StatusCode::SWITCHING_PROTOCOLS {

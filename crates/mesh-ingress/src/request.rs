@@ -99,38 +99,39 @@ pub(crate) fn decide<B>(
     let settings = &inner.settings;
     // A WebSocket is the same resource in all versions of HTTP.
     let tunnel = is_extended_connect(&request).then_some(Method::GET);
-    let (mut parts, body) = request.into_parts();
-    let method = tunnel.as_ref().unwrap_or(&parts.method);
-    let fields = Inventory::of(&parts.headers);
-    framing::check_request_with(method, &parts.uri, parts.version, &parts.headers, &fields)?;
-    let host = RequestHost::of(&parts.uri, &parts.headers, parts.version)?;
+    let mut request = request;
+    let method = tunnel.unwrap_or_else(|| request.method().clone());
+    let mut fields = Inventory::of(request.headers());
+    let version = request.version();
+    framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
+    let host = RequestHost::of(request.uri(), request.headers(), version)?;
     // Before anything of ours is added: a client must not be able to have that removed.
-    let options = hop_by_hop::strip_with(&mut parts.headers, &fields);
+    let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
     let trusted = settings.forwarded.is_trusted(client);
     let hygiene = &settings.hygiene;
-    hygiene.apply_with(&mut parts.headers, &fields, trusted)?;
+    hygiene.apply_with(request.headers_mut(), &fields, trusted)?;
 
-    if max_forwards::check(&parts.method, &mut parts.headers)? == MaxForwards::Answer {
+    if max_forwards::check(&method, request.headers_mut())? == MaxForwards::Answer {
         return Ok(Decision::Answer(settings.responder.options()));
     }
 
     let table = inner.table.load();
-    let mut query = RouteQuery::new(host.host(), method, &parts.uri, &parts.headers);
+    let mut query = RouteQuery::new(host.host(), &method, request.uri(), request.headers());
     if query.path == "*" {
         // `OPTIONS *` asks about the whole host (RFC 9110 §9.3.7).
         query.path = "/";
     }
     let (route, prepared) = table
         .lookup(&query)
-        .map_err(|miss| unrouted(miss, &host, parts.uri.path()))?;
+        .map_err(|miss| unrouted(miss, &host, request.uri().path()))?;
+    let forwarded = &settings.forwarded;
+    let scheme = forwarded.real_scheme(request.headers(), client);
+    let scheme = scheme.unwrap_or_default();
     match route.action() {
         Action::Redirect(redirect) => {
-            let scheme = settings.forwarded.real_scheme(&parts.headers, client);
-            let target = parts
-                .uri
-                .path_and_query()
-                .map_or("/", |target| target.as_str());
-            let location = redirect.location(scheme.unwrap_or_default(), host.as_str(), target);
+            let target = request.uri().path_and_query();
+            let target = target.map_or("/", |target| target.as_str());
+            let location = redirect.location(scheme, host.as_str(), target);
             return respond::redirect(redirect.status, &location).map(Decision::Answer);
         }
         Action::Respond(status) => {
@@ -146,31 +147,32 @@ pub(crate) fn decide<B>(
         )
     })?;
 
-    let scheme = settings.forwarded.real_scheme(&parts.headers, client);
-    let scheme = scheme.unwrap_or_default();
-    let forwarded = &settings.forwarded;
-    forwarded.apply_with(&mut parts.headers, &fields, client, &host);
+    let headers = request.headers_mut();
+    forwarded.apply_with(headers, &fields, client, &host);
     if let Some(via) = forwarded.via() {
-        via.pass_with(&mut parts.headers, &fields, parts.version)?;
+        via.pass_with(headers, &fields, version)?;
     }
     if let Some(service) = &target.dst_override {
-        parts.headers.insert(L5D_DST_OVERRIDE, service.clone());
+        headers.insert(L5D_DST_OVERRIDE, service.clone());
     }
     let mut public = None;
     if let Some(vhost) = &target.vhost {
         public = Some(PublicIdentity::new(scheme, host.value().clone()));
-        if target.protocol == Protocol::Http1 && parts.uri.authority().is_none() {
+        if target.protocol == Protocol::Http1 && request.uri().authority().is_none() {
             // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
-            parts.headers.insert(HOST, vhost.header_value().clone());
+            let headers = request.headers_mut();
+            headers.insert(HOST, vhost.header_value().clone());
         } else {
+            let (mut parts, body) = request.into_parts();
             set_vhost(&mut parts, vhost);
+            request = Request::from_parts(parts, body);
         }
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),
         options,
         public,
-        request: Request::from_parts(parts, body),
+        request,
     }))
 }
 

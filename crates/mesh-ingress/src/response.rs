@@ -86,7 +86,7 @@ impl Sent {
         let settings = &inner.settings;
         self.target.watch.report_success(self.addr());
         let fields = response.body().fields().copied();
-        let fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
+        let mut fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
         let verdict = settings.verdict.judge_with(response.headers(), &fields);
         let left = self.target.verdicts.count(verdict);
         if left {
@@ -125,7 +125,7 @@ impl Sent {
                 public,
             );
         }
-        settings.response.apply_with(status, headers, &fields);
+        settings.response.apply_with(status, headers, &mut fields);
         if settings.tell_verdict {
             response.extensions_mut().insert(verdict);
         }
