@@ -95,9 +95,9 @@ impl Default for Settings {
     }
 }
 
-/// What may wait in memory of a body on one connection, and what is read at once. Small enough for
-/// thousands of clients that read slowly, large enough to fill a fast connection.
-const BUFFER: usize = 128 * 1024;
+/// What may wait in memory of a body on one connection, and what is read at once: hyper's default.
+/// With a third of it a response of 1 MiB costs a third more.
+const BUFFER: usize = 416 * 1024;
 
 impl Settings {
     /// A header section must fit in, too.

@@ -15,11 +15,15 @@ use hyper::body::{Body, Frame, SizeHint};
 use mesh_ingress::{BoxError, ResponseBody};
 use tokio::time::{Instant, Sleep};
 
+/// After so long without a request a connection gives its buffers back.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
+
 /// Shared by the socket, the service and the driver of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     answering: AtomicBool,
     stalled: AtomicBool,
+    amid_request: AtomicBool,
 }
 
 impl Activity {
@@ -32,6 +36,15 @@ impl Activity {
     /// Whether the client is yet to take what was written.
     pub(crate) fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Whether a part of a request has come, and its rest has not.
+    pub(crate) fn set_amid_request(&self, amid_request: bool) {
+        self.amid_request.store(amid_request, Ordering::Relaxed);
+    }
+
+    fn is_amid_request(&self) -> bool {
+        self.amid_request.load(Ordering::Relaxed)
     }
 
     /// Whether it is our turn, or the response is still on its way.
@@ -89,15 +102,24 @@ impl Body for Answer {
 
 /// How long a client may take for the head of a request, and between requests.
 pub(crate) struct Patience {
-    timeout: Duration,
+    timeout: Option<Duration>,
     activity: Arc<Activity>,
     /// Since when it is the client's turn.
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+/// What a client has done for so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing since its last request, for a moment: memory may be given back.
+    Idle,
+    /// Too little of a request, or nothing, for too long.
+    TooLate,
+}
+
 impl Patience {
-    pub(crate) fn new(timeout: Duration, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(timeout: Option<Duration>, activity: Arc<Activity>) -> Self {
         Self {
             timeout,
             activity,
@@ -106,25 +128,40 @@ impl Patience {
         }
     }
 
-    /// Ready when the client has taken too long. To be asked whenever the connection has done
+    /// How much of its time a client has left that has been [idle](Overdue::Idle).
+    pub(crate) fn left(timeout: Option<Duration>) -> Option<Duration> {
+        timeout.map(|timeout| timeout.saturating_sub(IDLE_AFTER))
+    }
+
+    /// Ready when the client has taken long. To be asked whenever the connection has done
     /// something.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
         if self.activity.is_busy() {
             self.since = None;
             return Poll::Pending;
         }
-        let due = *self.since.get_or_insert_with(Instant::now) + self.timeout;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let (due, overdue) = match (self.timeout, self.activity.is_amid_request()) {
+            (None, true) => return Poll::Pending,
+            (Some(timeout), true) => (timeout, Overdue::TooLate),
+            (Some(timeout), _) if timeout <= IDLE_AFTER => (timeout, Overdue::TooLate),
+            (_, false) => (IDLE_AFTER, Overdue::Idle),
+        };
+        let due = since + due;
         let sleep = match &mut self.sleep {
             // It has the waker of this task already, and comes in time.
             Some(sleep) if !sleep.is_elapsed() && sleep.deadline() <= due => return Poll::Pending,
             Some(sleep) => sleep,
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(due))),
         };
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
         loop {
             // Set for an earlier request, it comes too early; then it is set anew.
             ready!(sleep.as_mut().poll(cx));
             if due <= Instant::now() {
-                return Poll::Ready(());
+                return Poll::Ready(overdue);
             }
             sleep.as_mut().reset(due);
         }

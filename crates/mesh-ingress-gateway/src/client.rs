@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::activity::{Activity, Answer, Answering, Patience};
+use crate::activity::{Activity, Answer, Answering, Overdue, Patience};
 use crate::guard::{GuardedStream, SwitchAnswer};
 use crate::io::ClientIo;
 use crate::worker::Phase;
@@ -28,8 +28,9 @@ use crate::worker::Phase;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long requests may be on their way when the gateway begins to drain.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
-/// What may wait in memory of one connection, each way; a header section must fit in, too.
-const BUFFER: usize = 128 * 1024;
+/// What may wait in memory of one connection, each way, as long as its client does not take it: as
+/// much as is read at once from upstreams. A header section must fit in, too.
+const BUFFER: usize = 416 * 1024;
 const MAX_HEADERS: usize = 100;
 const MAX_HEADER_SIZE: usize = 64 * 1024;
 /// Streams one HTTP/2 client may have open.
@@ -119,29 +120,76 @@ impl Clients {
             let (stream, switch) = GuardedStream::guarded(begin, stream);
             let activity = Arc::new(Activity::default());
             let io = ClientIo::new(stream, Arc::clone(&activity));
-            let stop = Arc::new(Stop::new(phase.clone()));
-            let timeout = self.head_timeout;
-            let patience = timeout.map(|timeout| Patience::new(timeout, Arc::clone(&activity)));
             let service = Http1Service {
                 mesh,
                 switch,
                 activity,
-                stop,
+                stop: Arc::new(Stop::new(phase.clone())),
             };
-            let mut connection = self.http1.serve_connection(io, service).with_upgrades();
-            let shutdown = http1::UpgradeableConnection::graceful_shutdown;
-            let driven = Pin::new(&mut connection);
-            let served = drive(driven, Stop::new(phase), shutdown, patience).await;
-            if let Served::TooLate = served
-                && let Some(parts) = connection.into_parts()
-            {
-                parts.io.say_too_late().await;
-            }
-            served
+            self.serve_http1(io, service, phase).await
         };
         if let Served::Failed(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&error));
         }
+    }
+}
+
+/// How a connection of HTTP/1 came to rest.
+enum Rested {
+    Ended(Served),
+    /// The client asks for nothing at this moment.
+    Idle(Box<(ClientIo, Http1Service)>),
+}
+
+impl Clients {
+    async fn serve_http1(
+        &self,
+        mut io: ClientIo,
+        mut service: Http1Service,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Served {
+        loop {
+            // In a box of its own: of the many connections that have nothing to do most of the
+            // time, little more than the socket is to be kept then.
+            let active = Box::pin(self.serve_active(io, service, phase.clone()));
+            (io, service) = match active.await {
+                Rested::Ended(served) => return served,
+                Rested::Idle(idle) => *idle,
+            };
+            tokio::select! {
+                biased;
+                // What it is, hyper finds out.
+                _ = io.readable() => {}
+                () = elapsed(Patience::left(self.head_timeout)) => {
+                    io.say_too_late().await;
+                    return Served::TooLate;
+                }
+                () = drained(&mut phase) => return Served::Ended,
+            }
+        }
+    }
+
+    /// Serves a connection until it ends, or its client is idle.
+    async fn serve_active(
+        &self,
+        io: ClientIo,
+        service: Http1Service,
+        phase: watch::Receiver<Phase>,
+    ) -> Rested {
+        let patience = Patience::new(self.head_timeout, Arc::clone(&service.activity));
+        let mut connection = self.http1.serve_connection(io, service).with_upgrades();
+        let shutdown = http1::UpgradeableConnection::graceful_shutdown;
+        let driven = Pin::new(&mut connection);
+        let served = drive(driven, Stop::new(phase), shutdown, Some(patience)).await;
+        if matches!(served, Served::TooLate | Served::Idle)
+            && let Some(parts) = connection.into_parts()
+        {
+            if let Served::Idle = served {
+                return Rested::Idle(Box::new((parts.io, parts.service)));
+            }
+            parts.io.say_too_late().await;
+        }
+        Rested::Ended(served)
     }
 }
 
@@ -189,6 +237,8 @@ enum Served {
     Failed(hyper::Error),
     /// The client took too long for a head.
     TooLate,
+    /// The client asks for nothing at this moment.
+    Idle,
 }
 
 /// Runs a connection; told to drain, it finishes the requests under way.
@@ -206,7 +256,12 @@ where
             return Poll::Ready(served.map_or_else(Served::Failed, |()| Served::Ended));
         }
         let patience = patience.as_mut().map(|patience| patience.poll(cx));
-        patience.unwrap_or(Poll::Pending).map(|()| Served::TooLate)
+        patience
+            .unwrap_or(Poll::Pending)
+            .map(|overdue| match overdue {
+                Overdue::Idle => Served::Idle,
+                Overdue::TooLate => Served::TooLate,
+            })
     };
     let mut phase = stop.phase.clone();
     {
@@ -315,3 +370,7 @@ impl Future for Closing {
         Poll::Ready(Ok(response.map(|body| Answer::new(body, answering))))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

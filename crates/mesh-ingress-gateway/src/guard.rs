@@ -133,6 +133,14 @@ impl GuardedStream {
         http1.is_some_and(|http1| !http1.guard.is_between_requests())
     }
 
+    /// Resolves when there is something to read, or the client has gone.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self.input.waiting.is_empty() {
+            true => self.input.stream.readable().await,
+            false => Ok(()),
+        }
+    }
+
     /// The socket itself, without a guard.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.input.stream

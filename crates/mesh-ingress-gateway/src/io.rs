@@ -52,6 +52,11 @@ impl ClientIo {
         }
     }
 
+    /// Resolves when there is something to read, or the client has gone.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.stream.inner().readable().await
+    }
+
     /// Ends a connection on which no head of a request came in time; hyper just drops those. One
     /// that has not begun a request is owed no answer, and one that has not taken its last
     /// response would read another one into it.
@@ -136,7 +141,12 @@ impl Read for ClientIo {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         self.read = true;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            let amid_request = self.stream.inner().is_amid_request();
+            self.activity.set_amid_request(amid_request);
+        }
+        read
     }
 }
 
