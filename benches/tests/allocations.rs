@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mesh_ingress::{Downstream, Mesh, MeshIngress, Resolve, Route, ServiceRef, Upstream, Watch};
 use mesh_ingress_benches::{BoxError, recorded};
@@ -104,6 +104,7 @@ fn allocations(requests: usize) -> Result<u64, BoxError> {
         )
         .resolver(At(service))
         .mesh(Mesh::IstioSidecar)
+        .tell_verdict(false)
         .build()?;
     let downstream = Downstream::new(peer).listener_port(front.port());
     let mesh_connection = mesh.for_connection(&downstream);
@@ -113,9 +114,7 @@ fn allocations(requests: usize) -> Result<u64, BoxError> {
             let io = TokioIo::new(tokio::net::TcpStream::from_std(stream)?);
             // As the gateway sets it up.
             http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30))
-                .max_buf_size(128 * 1024)
+                .max_buf_size(416 * 1024)
                 .serve_connection(io, TowerToHyperService::new(mesh_connection))
                 .await
                 .map_err(BoxError::from)

@@ -171,6 +171,12 @@ impl Inventory {
         self.has(Fields::NAMES)
     }
 
+    /// Whether there is more than one line of `Host`.
+    #[must_use]
+    pub fn repeats_host(&self) -> bool {
+        self.has(Fields::HOST_REPEATED)
+    }
+
     /// Whether any of these was there.
     pub(crate) fn has(&self, fields: Fields) -> bool {
         self.seen & fields.0 != 0

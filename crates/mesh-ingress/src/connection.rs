@@ -1,14 +1,17 @@
 //! The gateway as seen by one client connection.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::HOST;
+use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_forward::ResponseBody;
-use mesh_ingress_headers::Client;
+use mesh_ingress_headers::{Client, InvalidRequest, Inventory, RequestHost};
 use tower_service::Service;
 
 use crate::{MeshIngress, ResponseFuture, request};
@@ -18,11 +21,45 @@ use crate::{MeshIngress, ResponseFuture, request};
 pub struct MeshConnection {
     mesh: MeshIngress,
     client: Client,
+    /// What the last request was meant for: as a rule the next one is, too.
+    host: Arc<LastHost>,
+}
+
+/// Remembers a host that has been read.
+#[derive(Debug, Default)]
+pub(crate) struct LastHost(ArcSwapOption<RequestHost>);
+
+impl LastHost {
+    /// Whom a request is meant for.
+    pub(crate) fn of<B>(
+        &self,
+        request: &Request<B>,
+        fields: &Inventory,
+    ) -> Result<RequestHost, InvalidRequest> {
+        let (uri, version) = (request.uri(), request.version());
+        let simple =
+            version == Version::HTTP_11 && uri.authority().is_none() && !fields.repeats_host();
+        if simple
+            && let Some(last) = &*self.0.load()
+            && request.headers().get(HOST) == Some(last.value())
+        {
+            return Ok(RequestHost::clone(last));
+        }
+        let host = RequestHost::of(uri, request.headers(), version)?;
+        if simple {
+            self.0.store(Some(Arc::new(host.clone())));
+        }
+        Ok(host)
+    }
 }
 
 impl MeshConnection {
     pub(crate) fn new(mesh: MeshIngress, client: Client) -> Self {
-        Self { mesh, client }
+        Self {
+            mesh,
+            client,
+            host: Arc::default(),
+        }
     }
 
     /// Serves one request of this connection.
@@ -31,7 +68,7 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        request::dispatch(self.mesh.inner(), &self.client, request)
+        request::dispatch(self.mesh.inner(), &self.client, Some(&self.host), request)
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -
     loop {
         let asked = backends.len();
         let mut last = true;
-        let decision = decide(inner, client, head(request), |prepared, route| {
+        let decision = decide(inner, client, None, head(request), |prepared, route| {
             let targets = prepared.targets();
             last = asked + 1 >= targets.len();
             targets.get(asked).or_else(|| prepared.pick(route))

@@ -103,7 +103,7 @@ impl MeshIngress {
     {
         let client = request.extensions().get::<Downstream>();
         let client = client.map_or_else(Client::unknown, Client::new);
-        request::dispatch(&self.inner, &client, request)
+        request::dispatch(&self.inner, &client, None, request)
     }
 
     /// Looks for what keeps requests out of the mesh: whether the proxy beside this gateway is

@@ -15,6 +15,7 @@ use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
 use mesh_ingress_vhost::{PublicIdentity, set_vhost};
 
 use crate::ResponseFuture;
+use crate::connection::LastHost;
 use crate::mesh::Inner;
 use crate::respond::{self, Dialect};
 use crate::response::Sent;
@@ -54,6 +55,7 @@ pub(crate) enum Decision<B> {
 pub(crate) fn dispatch<B>(
     inner: &Arc<Inner>,
     client: &Client,
+    last: Option<&LastHost>,
     request: Request<B>,
 ) -> ResponseFuture<B>
 where
@@ -66,7 +68,7 @@ where
     } else {
         Dialect::of(request.headers())
     };
-    let addressed = match decide(inner, client, request, Prepared::pick) {
+    let addressed = match decide(inner, client, last, request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
             // What answers here is no end of a tunnel.
@@ -93,6 +95,7 @@ where
 pub(crate) fn decide<B>(
     inner: &Inner,
     client: &Client,
+    last: Option<&LastHost>,
     request: Request<B>,
     pick: impl for<'t> FnOnce(&'t Prepared, &Route) -> Option<&'t Arc<Target>>,
 ) -> Result<Decision<B>, Error> {
@@ -104,7 +107,10 @@ pub(crate) fn decide<B>(
     let mut fields = Inventory::of(request.headers());
     let version = request.version();
     framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
-    let host = RequestHost::of(request.uri(), request.headers(), version)?;
+    let host = match last {
+        Some(last) => last.of(&request, &fields)?,
+        None => RequestHost::of(request.uri(), request.headers(), version)?,
+    };
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
     let trusted = settings.forwarded.is_trusted(client);

@@ -4,8 +4,8 @@
 mod support;
 
 use http::header::HOST;
-use http::{Method, Request, Response, StatusCode, Version};
-use mesh_ingress::{Body, MeshIngress, ResponseBody, Route};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use mesh_ingress::{Body, Downstream, MeshIngress, ResponseBody, Route};
 use mesh_ingress_testkit::{Fault, Origin};
 use support::{Cluster, body_of, get};
 
@@ -286,4 +286,40 @@ impl mesh_ingress::Resolve for Never {
     fn watch(&self, service: &mesh_ingress::ServiceRef) -> mesh_ingress::Watch {
         mesh_ingress::Watch::channel(service.clone()).1
     }
+}
+
+/// A connection remembers whom its last request was for, and takes nobody for somebody else.
+#[tokio::test]
+async fn each_request_of_a_connection_has_a_host_of_its_own() {
+    let cluster = Cluster::start().await;
+    let respond = |host: &str, status| Route::host(host).respond(status);
+    let mesh = cluster
+        .mesh()
+        .route(respond("a.example", StatusCode::NO_CONTENT))
+        .route(respond("b.example", StatusCode::RESET_CONTENT))
+        .build()
+        .unwrap();
+    let peer = "192.0.2.7:1".parse().unwrap();
+    let connection = mesh.for_connection(&Downstream::new(peer));
+    for (host, status) in [
+        ("a.example", 204),
+        ("a.example", 204),
+        ("b.example", 205),
+        ("A.example", 204),
+        ("a.example:8080", 204),
+        ("b.example", 205),
+        ("c.example", 404),
+        ("b.exampl", 404),
+        ("b.example", 205),
+    ] {
+        let response = connection.handle(get(host, "/")).await.unwrap();
+        assert_eq!(response.status(), status, "{host}");
+    }
+    // The target wins over what is remembered, and two are none.
+    let mut request = get("b.example", "http://a.example/");
+    assert_eq!(connection.handle(request).await.unwrap().status(), 204);
+    request = get("b.example", "/");
+    let b = HeaderValue::from_static("b.example");
+    request.headers_mut().append(HOST, b);
+    assert_eq!(connection.handle(request).await.unwrap().status(), 400);
 }
