@@ -98,8 +98,6 @@ impl Clients {
 
     /// Serves a connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, mut stream: TcpStream, mesh: MeshConnection) {
-        // Fails only for a connection that is gone already.
-        let _ = stream.set_nodelay(true);
         let mut phase = self.phase.clone();
         let sniffed = tokio::select! {
             biased;

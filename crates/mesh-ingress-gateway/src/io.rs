@@ -181,12 +181,19 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         // In a tunnel, what it is still sending is for the other side.
-        if !self.stream.inner().is_switched() {
-            ready!(self.poll_linger(cx));
+        if self.stream.inner().is_switched() {
+            return Pin::new(&mut self.stream).poll_shutdown(cx);
         }
-        Poll::Ready(Ok(()))
+        if self.lingering.is_none() {
+            let socket = self.stream.inner().socket();
+            if socket.poll_read_ready(cx).is_pending() {
+                // hyper drops the socket now, and that says the same.
+                return Poll::Ready(Ok(()));
+            }
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }
 

@@ -48,6 +48,8 @@ fn bound(addr: SocketAddr, share: bool) -> io::Result<Socket> {
     // A restart must not wait for the kernel to forget old connections.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
+    // What it accepts has it from here: one system call less for each connection.
+    socket.set_tcp_nodelay(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
@@ -27,7 +28,11 @@ pub struct MeshConnection {
 
 /// Remembers a host that has been read.
 #[derive(Debug, Default)]
-pub(crate) struct LastHost(ArcSwapOption<RequestHost>);
+pub(crate) struct LastHost {
+    last: ArcSwapOption<RequestHost>,
+    /// Many connections have one request only: theirs is not worth remembering.
+    used: AtomicBool,
+}
 
 impl LastHost {
     /// Whom a request is meant for.
@@ -40,14 +45,14 @@ impl LastHost {
         let simple =
             version == Version::HTTP_11 && uri.authority().is_none() && !fields.repeats_host();
         if simple
-            && let Some(last) = &*self.0.load()
+            && let Some(last) = &*self.last.load()
             && request.headers().get(HOST) == Some(last.value())
         {
             return Ok(RequestHost::clone(last));
         }
         let host = RequestHost::of(uri, request.headers(), version)?;
-        if simple {
-            self.0.store(Some(Arc::new(host.clone())));
+        if simple && self.used.swap(true, Ordering::Relaxed) {
+            self.last.store(Some(Arc::new(host.clone())));
         }
         Ok(host)
     }

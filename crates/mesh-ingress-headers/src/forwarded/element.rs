@@ -9,7 +9,7 @@ use crate::{RequestHost, list};
 
 /// An element about the client of one request.
 pub(super) fn write(known: Option<&Known>, host: &RequestHost) -> Option<HeaderValue> {
-    let begin = known.map_or("for=unknown;host=", |known| &known.element);
+    let begin = known.map_or("for=unknown;host=", |known| known.element());
     let host = host.as_str();
     let mut element = Vec::with_capacity(begin.len() + host.len() + 2);
     element.extend_from_slice(begin.as_bytes());
