@@ -15,9 +15,12 @@ use mesh_ingress_testkit::{Gate, RawOrigin, Step};
 use support::{get, send, to};
 use tokio::time::Instant;
 
-/// A port that nothing listens on.
+/// A port that nothing listens on, of an address that no other test has: a port that is free now
+/// may be somebody else's in a moment.
 fn closed_port() -> SocketAddr {
-    let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 81, high, low);
+    let socket = std::net::TcpListener::bind((own, 0)).unwrap();
     socket.local_addr().unwrap()
 }
 

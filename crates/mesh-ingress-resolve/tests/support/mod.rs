@@ -90,9 +90,12 @@ pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// An address where nothing listens.
+/// A port where nothing listens, of an address that no other test has: a port that is free now may
+/// be somebody else's in a moment.
 pub(crate) fn closed_port() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let own = std::net::Ipv4Addr::new(127, 82, high, low);
+    let socket = UdpSocket::bind((own, 0)).unwrap();
     socket.local_addr().unwrap()
 }
 
