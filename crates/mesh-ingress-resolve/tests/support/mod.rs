@@ -94,7 +94,7 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 /// be somebody else's in a moment.
 pub(crate) fn closed_port() -> SocketAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    let own = std::net::Ipv4Addr::new(127, 82, high, low);
+    let own = Ipv4Addr::new(127, 82, high, low);
     let socket = UdpSocket::bind((own, 0)).unwrap();
     socket.local_addr().unwrap()
 }
