@@ -22,14 +22,18 @@ const IDLE_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     answering: AtomicBool,
+    /// A request has come since that was last asked for.
+    answered: AtomicBool,
     stalled: AtomicBool,
     amid_request: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl Activity {
     /// A request has come; it is under way as long as what is returned lives.
     pub(crate) fn answer(self: &Arc<Self>) -> Answering {
         self.answering.store(true, Ordering::Relaxed);
+        self.answered.store(true, Ordering::Relaxed);
         Answering(Arc::clone(self))
     }
 
@@ -41,6 +45,25 @@ impl Activity {
     /// Whether a part of a request has come, and its rest has not.
     pub(crate) fn set_amid_request(&self, amid_request: bool) {
         self.amid_request.store(amid_request, Ordering::Relaxed);
+    }
+
+    /// Nothing that comes from now on is a request (RFC 9112 §9.6): the client has been told that
+    /// the connection ends.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests have come since this was last asked, be they answered already.
+    fn take_answered(&self) -> bool {
+        let answered = self.answered.load(Ordering::Relaxed);
+        if answered {
+            self.answered.store(false, Ordering::Relaxed);
+        }
+        answered
     }
 
     fn is_amid_request(&self) -> bool {
@@ -136,7 +159,10 @@ impl Patience {
     /// Ready when the client has taken long. To be asked whenever the connection has done
     /// something.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
-        if self.activity.is_busy() {
+        if self.activity.take_answered() {
+            self.since = None;
+        }
+        if self.activity.is_busy() || self.activity.is_closing() {
             self.since = None;
             return Poll::Pending;
         }

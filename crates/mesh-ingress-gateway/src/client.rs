@@ -182,7 +182,10 @@ impl Clients {
         if matches!(served, Served::TooLate | Served::Idle)
             && let Some(parts) = connection.into_parts()
         {
-            if let Served::Idle = served {
+            // What is being closed stays closed.
+            if let Served::Idle = served
+                && !parts.service.activity.is_closing()
+            {
                 return Rested::Idle(Box::new((parts.io, parts.service)));
             }
             parts.io.say_too_late().await;

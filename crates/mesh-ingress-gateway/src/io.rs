@@ -142,10 +142,8 @@ impl Read for ClientIo {
     ) -> Poll<io::Result<()>> {
         self.read = true;
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if read.is_ready() {
-            let amid_request = self.stream.inner().is_amid_request();
-            self.activity.set_amid_request(amid_request);
-        }
+        let amid_request = self.stream.inner().is_amid_request();
+        self.activity.set_amid_request(amid_request);
         read
     }
 }
@@ -181,6 +179,7 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.close();
         // In a tunnel, what it is still sending is for the other side.
         if self.stream.inner().is_switched() {
             return Pin::new(&mut self.stream).poll_shutdown(cx);

@@ -192,7 +192,6 @@ pub(crate) fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderN
     }
 }
 
-/// Whether a name has the `_` that CGI-like programs cannot tell from `-`.
 /// Whether a name has a `_` in it, eight octets at a time.
 pub(crate) fn has_underscore(name: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;

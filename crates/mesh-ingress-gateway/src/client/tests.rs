@@ -79,3 +79,51 @@ async fn a_request_that_has_begun_is_not_put_aside() {
     assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
     assert!(matches!(rested, Rested::Idle(_)));
 }
+
+/// RFC 9112 §9.6: what follows the last request is never served, however long it keeps coming.
+#[tokio::test(start_paused = true)]
+async fn rfc9112_9_6_what_is_closed_is_not_taken_up_again() {
+    let (clients, mut client, io, service) = connection().await;
+    let mut octets = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
+    // As much as is read at once, to its last octet: what is read ends between two requests, and
+    // what follows is still with the kernel when the connection is closed.
+    let filler = "GET /filler HTTP/1.1\r\nhost: h\r\nx: \r\n\r\n";
+    let padding = "p".repeat(8192 - octets.len() - filler.len());
+    octets.extend(filler.replace("x: ", &format!("x: {padding}")).bytes());
+    assert_eq!(octets.len(), 8192);
+    let evil = "GET /evil HTTP/1.1\r\nhost: h\r\n\r\n";
+    octets.extend(evil.repeat(100).bytes());
+    client.write_all(&octets).await.unwrap();
+
+    let phase = clients.phase.clone();
+    let active = clients.serve_active(io, service, phase);
+    let talk = async {
+        let head = answer(&mut client).await;
+        assert!(head.contains("connection: close"), "{head}");
+        // It goes on for as long as it is read from.
+        for _ in 0..50 {
+            if client.write_all(evil.as_bytes()).await.is_err() {
+                break;
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+    };
+    let (rested, ()) = tokio::join!(active, talk);
+    assert!(matches!(rested, Rested::Ended(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_not_idle_however_quick_the_answer() {
+    let activity = Arc::new(Activity::default());
+    let mut patience = Patience::new(Some(Duration::from_millis(100)), Arc::clone(&activity));
+    let poll =
+        |patience: &mut Patience| patience.poll(&mut Context::from_waker(std::task::Waker::noop()));
+    assert!(poll(&mut patience).is_pending());
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_millis(60)).await;
+        drop(activity.answer());
+        assert!(poll(&mut patience).is_pending());
+    }
+    tokio::time::advance(Duration::from_millis(101)).await;
+    assert_eq!(poll(&mut patience), Poll::Ready(Overdue::TooLate));
+}
