@@ -8,8 +8,8 @@ mod support;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -191,14 +191,26 @@ async fn within<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     .await
 }
 
+/// What a client is doing: to be told when nothing moves.
+type Doing = Arc<Mutex<String>>;
+
 /// One request that may come to any end but a limit.
-async fn request(forwarder: &Forwarder, (addr, protocol): (SocketAddr, Protocol), rng: &mut Rng) {
+async fn request(
+    forwarder: &Forwarder,
+    (addr, protocol): (SocketAddr, Protocol),
+    rng: &mut Rng,
+    doing: &Doing,
+) {
+    let say = |what: String| *doing.lock().unwrap() = what;
     let uri = "http://web.default.svc.cluster.local/";
     let request = match rng.u32(0..3) {
         0 => Request::post(uri).body(body(rng)),
         _ => Request::get(uri).body(Body::empty()),
     };
-    let request = to(addr, protocol, request.unwrap());
+    let request = request.unwrap();
+    let method = request.method().clone();
+    let request = to(addr, protocol, request);
+    say(format!("{method} over {protocol:?} to {addr}: no head yet"));
     // A third give up sooner or later.
     let polls = match rng.u32(0..6) {
         0 => 1,
@@ -219,7 +231,10 @@ async fn request(forwarder: &Forwarder, (addr, protocol): (SocketAddr, Protocol)
         0 => rng.usize(0..3),
         _ => usize::MAX,
     };
-    for _ in 0..frames {
+    for frame in 0..frames {
+        say(format!(
+            "{method} over {protocol:?} to {addr}: frame {frame} of {body:?}"
+        ));
         match body.frame().await {
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return,
@@ -280,18 +295,21 @@ async fn nothing_is_lost_under_churn() {
         .collect();
 
     let done = Arc::new(AtomicUsize::new(0));
+    let doing: Vec<Doing> = (0..CLIENTS).map(|_| Doing::default()).collect();
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let done = Arc::clone(&done);
         let forwarder = forwarder.clone();
         let targets = Arc::clone(&targets);
+        let doing = Arc::clone(&doing[client]);
         let mut rng = Rng::with_seed(seed.wrapping_add(client as u64));
         clients.spawn(async move {
             for _ in 0..REQUESTS / CLIENTS {
                 let target = targets[rng.usize(..targets.len())];
-                request(&forwarder, target, &mut rng).await;
+                request(&forwarder, target, &mut rng, &doing).await;
                 done.fetch_add(1, Ordering::SeqCst);
             }
+            doing.lock().unwrap().clear();
         });
     }
     // Whoever waits in vain stops the others, sooner or later: there is no time-out.
@@ -302,7 +320,15 @@ async fn nothing_is_lost_under_churn() {
             Ok(None) => break,
             Err(_) => {
                 let now = done.load(Ordering::SeqCst);
-                assert!(now > before, "nothing moves after {now}: {pools:?}");
+                let waiting: Vec<_> = doing
+                    .iter()
+                    .map(|doing| doing.lock().unwrap().clone())
+                    .collect();
+                let waiting: Vec<_> = waiting.iter().filter(|doing| !doing.is_empty()).collect();
+                assert!(
+                    now > before,
+                    "nothing moves after {now}: {waiting:#?} {pools:?}"
+                );
                 before = now;
             }
         }
