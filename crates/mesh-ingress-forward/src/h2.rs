@@ -171,6 +171,15 @@ impl Connections {
         self.open().clear();
     }
 
+    /// A connection has ended.
+    fn forget(&self, ended: &Arc<Load>) {
+        let mut open = self.open();
+        let at = open.iter().position(|one| Arc::ptr_eq(&one.load, ended));
+        let gone = at.map(|at| open.swap_remove(at));
+        drop(open);
+        drop(gone);
+    }
+
     /// Has one idle connection close; whether there was one.
     pub(crate) fn close_one_idle(&self) -> bool {
         let mut open = self.open();
@@ -273,6 +282,10 @@ pub(crate) async fn open(
                 tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
             }
             drop(driver);
+            // See `Stream::exchange`.
+            if let Some(pool) = load.pool.upgrade() {
+                pool.http2.forget(&load);
+            }
         }
     });
     let now = Instant::now();
@@ -312,7 +325,7 @@ impl Stream {
 
     /// Sends a request and waits for the head of the response.
     pub(crate) async fn exchange(
-        mut self,
+        self,
         addr: SocketAddr,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseStream>, Unanswered> {
@@ -321,11 +334,20 @@ impl Stream {
         let mut replay = Replay::default();
         replay.remember(&request);
         let is_safe = request.method().is_safe();
-        let mut failed = match self.sender.try_send_request(request).await {
+        let Self {
+            mut sender,
+            slot,
+            reused,
+        } = self;
+        let sent = sender.try_send_request(request);
+        // A request that is queued just when the driver ends stays in the queue for as long as
+        // anybody could send, and comes back when nobody can: whoever waits for it must not be one.
+        drop(sender);
+        let mut failed = match sent.await {
             Ok(response) => {
                 return Ok(response.map(|incoming| ResponseStream {
                     incoming,
-                    _slot: self.slot,
+                    _slot: slot,
                 }));
             }
             Err(failed) => failed,
@@ -336,9 +358,9 @@ impl Stream {
         let untouched = handed_back.is_some() || is_refused(&error);
         // As with HTTP/1.1, one that is safe may be sent again where a connection that had served
         // others died under it (RFC 9110 §9.2.2).
-        let again = untouched || self.reused && is_safe && is_gone(&error);
+        let again = untouched || reused && is_safe && is_gone(&error);
         let unsent = handed_back.or_else(|| again.then(|| replay.take()).flatten());
-        let error = self.slot.0.session.explain(error::exchange(addr, error));
+        let error = slot.0.session.explain(error::exchange(addr, error));
         Err(Unanswered {
             error: if untouched { error.retryable() } else { error },
             unsent,
