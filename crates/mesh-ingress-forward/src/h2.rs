@@ -255,43 +255,10 @@ pub(crate) async fn open(
         session,
         pool: Arc::downgrade(pool),
     });
-    // Its streams are used by many tasks: it needs one of its own.
-    tokio::spawn({
-        let load = Arc::clone(&load);
-        async move {
-            let driven = poll_fn(|cx| {
-                // Where streams are short, all that it says is looked at: it may allow for more.
-                if load.is_full() {
-                    written.register(cx.waker());
-                }
-                let driven = Pin::new(&mut driver).poll(cx);
-                if driven.is_pending() {
-                    let now = driver.current_max_send_streams();
-                    let before = load.max_streams.swap(now, Ordering::Relaxed);
-                    // Room that came without a stream ending.
-                    if before < now
-                        && let Some(pool) = load.pool.upgrade()
-                        && pool.is_wanting()
-                    {
-                        pool.serve();
-                    }
-                }
-                driven
-            });
-            if let Err(error) = driven.await {
-                tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
-            }
-            drop(driver);
-            // See `Stream::exchange`.
-            if let Some(pool) = load.pool.upgrade() {
-                pool.http2.forget(&load);
-            }
-        }
-    });
     let now = Instant::now();
     let mut connection = Connection {
         sender,
-        load,
+        load: Arc::clone(&load),
         retire_at: settings.max_lifetime.map(|life| now + h1::jittered(life)),
         requests_left: settings.max_requests.map(h1::jittered_count),
         used_at: now,
@@ -304,9 +271,40 @@ pub(crate) async fn open(
     if let Some(left) = &mut connection.requests_left {
         *left -= 1;
     }
+    // Before it is driven: one that ends at once is forgotten, and must be there for that.
     if era == pool.era() {
         pool.http2.open().push(connection);
     }
+    // Its streams are used by many tasks: it needs one of its own.
+    tokio::spawn(async move {
+        let driven = poll_fn(|cx| {
+            // Where streams are short, all that it says is looked at: it may allow for more.
+            if load.is_full() {
+                written.register(cx.waker());
+            }
+            let driven = Pin::new(&mut driver).poll(cx);
+            if driven.is_pending() {
+                let now = driver.current_max_send_streams();
+                let before = load.max_streams.swap(now, Ordering::Relaxed);
+                // Room that came without a stream ending.
+                if before < now
+                    && let Some(pool) = load.pool.upgrade()
+                    && pool.is_wanting()
+                {
+                    pool.serve();
+                }
+            }
+            driven
+        });
+        if let Err(error) = driven.await {
+            tracing::debug!(%addr, %error, "HTTP/2 connection to the upstream ended");
+        }
+        drop(driver);
+        // See `Stream::exchange`.
+        if let Some(pool) = load.pool.upgrade() {
+            pool.http2.forget(&load);
+        }
+    });
     Ok(first)
 }
 
