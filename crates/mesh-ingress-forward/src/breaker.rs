@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin, InvalidSetting};
 use tokio::time::Instant;
 
-use crate::retry::{InvalidSetting, ServerErrors};
+use crate::retry::ServerErrors;
 
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,7 @@ pub use self::body::{RequestBody, ResponseBody};
 pub use self::breaker::{FailureAccrual, FailureAccrualBuilder};
 pub use self::forwarder::{Forwarder, UpstreamPool};
 pub use self::future::ResponseFuture;
-pub use self::retry::{InvalidSetting, RetryPolicy, RetryPolicyBuilder};
+pub use self::retry::{RetryPolicy, RetryPolicyBuilder};
 pub use self::settings::{ForwarderBuilder, Reuse};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
@@ -121,4 +121,4 @@ pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
 pub use self::upgrade::is_extended_connect;
 
 #[doc(no_inline)]
-pub use mesh_ingress_core::{Protocol, Tls, Upstream};
+pub use mesh_ingress_core::{InvalidSetting, Protocol, Tls, Upstream};

@@ -4,7 +4,6 @@
 //! [replay](Replay) remembers the body, and [`drive`] brings them together.
 
 mod budget;
-mod invalid;
 mod policy;
 mod replay;
 mod statuses;
@@ -22,7 +21,6 @@ use tokio::time::Instant;
 use crate::body::{RequestBody, ResponseBody};
 
 pub(crate) use self::budget::Budget;
-pub use self::invalid::InvalidSetting;
 pub use self::policy::{RetryPolicy, RetryPolicyBuilder};
 use self::replay::Replay;
 pub(crate) use self::statuses::ServerErrors;

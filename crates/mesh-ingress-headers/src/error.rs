@@ -1,7 +1,5 @@
 //! Messages that are refused, and the rule each of them breaks.
 
-use std::fmt;
-
 use http::StatusCode;
 use mesh_ingress_core::{Error, ErrorKind};
 
@@ -268,28 +266,5 @@ impl LoopDetected {
 impl From<LoopDetected> for Error {
     fn from(error: LoopDetected) -> Self {
         Self::new(ErrorKind::ProxyLoopDetected, error).with_status(error.status())
-    }
-}
-
-/// A setting that makes no sense, found when the settings are built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {setting}: {reason}")]
-pub struct InvalidSetting {
-    setting: &'static str,
-    reason: String,
-}
-
-impl InvalidSetting {
-    pub(crate) fn new(setting: &'static str, reason: impl fmt::Display) -> Self {
-        Self {
-            setting,
-            reason: reason.to_string(),
-        }
-    }
-
-    /// The name of the setting.
-    #[must_use]
-    pub fn setting(&self) -> &'static str {
-        self.setting
     }
 }

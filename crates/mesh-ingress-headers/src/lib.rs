@@ -76,7 +76,7 @@ pub mod via;
 
 pub use self::client::Client;
 pub use self::edge::{EdgeHygiene, EdgeHygieneBuilder, Peers, RequestIdPolicy, UnderscorePolicy};
-pub use self::error::{InvalidRequest, InvalidResponse, InvalidSetting, LoopDetected, RequestRule};
+pub use self::error::{InvalidRequest, InvalidResponse, LoopDetected, RequestRule};
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
 pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
@@ -85,3 +85,6 @@ pub use self::names::FieldGroup;
 pub use self::trusted::TrustedPeers;
 pub use self::verdict::{Evidence, VerdictRules, VerdictRulesBuilder};
 pub use self::via::Via;
+
+#[doc(no_inline)]
+pub use mesh_ingress_core::InvalidSetting;

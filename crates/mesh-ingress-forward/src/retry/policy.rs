@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, Response, StatusCode};
-use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin, InvalidSetting};
 
-use super::InvalidSetting;
 use super::statuses::ServerErrors;
 
 /// Beyond this many tries a request is not unlucky.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::InvalidSetting;
+use mesh_ingress_core::InvalidSetting;
 
 /// The first of the server errors, and bit 0 of the set.
 const FIRST: u16 = 500;
