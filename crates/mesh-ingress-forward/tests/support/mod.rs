@@ -8,10 +8,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use mesh_ingress_core::{Body, Error, Protocol, Upstream};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
+use mesh_ingress_testkit::{Behaviour, Gate, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -40,6 +42,16 @@ pub(crate) async fn send(forwarder: &Forwarder, request: Request<Body>) -> Reply
     forwarder.clone().oneshot(request).await
 }
 
+/// An origin that answers when the gate opens.
+pub(crate) async fn gated(gate: &Gate) -> Origin {
+    let behaviour = Behaviour::Gated(gate.clone());
+    Origin::builder()
+        .behaviour(behaviour)
+        .start()
+        .await
+        .unwrap()
+}
+
 /// The body and trailers of a response that must be complete.
 pub(crate) async fn read(reply: Reply) -> (Bytes, Option<HeaderMap>) {
     let collected = reply.unwrap().into_body().collect().await.unwrap();
@@ -65,6 +77,14 @@ pub(crate) async fn begin(forwarder: &Forwarder, request: Request<Body>) -> Wait
     let polled = poll_once(&mut waiting).await;
     assert!(polled.is_pending(), "{polled:?}");
     waiting
+}
+
+/// Reads the responses to all of these, which come at the same time.
+pub(crate) async fn read_all(waiting: Vec<Waiting>) {
+    join_all(waiting.into_iter().map(|waiting| async {
+        read(waiting.await).await;
+    }))
+    .await;
 }
 
 /// Polls once, for what must come of it at once.
