@@ -84,7 +84,7 @@ pub(crate) async fn open(pool: &Arc<Pool>, permit: Permit) -> Result<Lease, Erro
         match protocol {
             Protocol::Http2 => h2::open(pool, stream, permit).await.map(Lease::Http2),
             // Protocols to come are spoken as what every origin understands.
-            _ => h1::open(pool, stream, permit).await.map(Lease::Http1),
+            _ => Ok(Lease::Http1(h1::open(pool, stream, permit))),
         }
     };
     connect::within(

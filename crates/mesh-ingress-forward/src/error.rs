@@ -186,8 +186,8 @@ fn connect_kind(error: &io::Error) -> ErrorKind {
     }
 }
 
-/// What hyper reports of an exchange that was begun.
-pub(crate) fn exchange(addr: SocketAddr, error: hyper::Error) -> Error {
+/// What hyper reports of an exchange that was begun on HTTP/2.
+pub(crate) fn http2(addr: SocketAddr, error: hyper::Error) -> Error {
     // A request body that fails is the client's doing (it went away), not the upstream's.
     let by_client = error.is_user() && !error.is_shutdown();
     let kind = if by_client {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
@@ -251,37 +250,27 @@ impl Exchange {
     /// What comes of a reply: the outcome, or the request to send once more.
     fn replied(
         &mut self,
-        mut connection: Box<h1::Connection>,
+        connection: Box<h1::Connection>,
         reply: h1::Reply,
     ) -> Result<Reply, Box<Request<RequestBody>>> {
-        let mut error = match reply {
+        let h1::Unanswered { fault, unsent } = match reply {
             Ok(response) => return Ok(self.http1_head(connection, response)),
-            Err(error) => error,
+            Err(unanswered) => unanswered,
         };
-        let unsent = error.take_message();
-        let error = error.into_error();
         // A connection that was reused may have been closed by the upstream just when the request
         // went out. Asked again, nobody notices; what fails on a new connection is a real failure.
-        if connection.is_reused() && self.tries < TRIES {
-            let gone = error.is_incomplete_message()
-                || error.is_canceled()
-                || error.is_closed()
-                || is_io(&error);
-            let replay = || gone.then(|| connection.take_replay()).flatten();
-            if let Some(request) = unsent.or_else(replay) {
-                tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
-                return Err(Box::new(request));
-            }
+        if connection.is_reused()
+            && self.tries < TRIES
+            && let Some(request) = unsent
+        {
+            tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
+            return Err(Box::new(request));
         }
-        let error = h1::failed(&self.pool, error);
+        let error = fault.into_error(self.pool.upstream.addr());
         Ok(Err(connection.session().explain(error)))
     }
 
-    fn http1_head(
-        &mut self,
-        connection: Box<h1::Connection>,
-        mut response: Response<Incoming>,
-    ) -> Reply {
+    fn http1_head(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(connection, response);
         }
@@ -301,19 +290,15 @@ impl Exchange {
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
-        Ok(response.map(|incoming| {
-            let stream = h1::ResponseStream::new(incoming, connection, Arc::clone(pool));
+        Ok(response.map(|()| {
+            let stream = h1::ResponseStream::new(connection, Arc::clone(pool));
             ResponseBody::http1(stream)
                 .watched(pool, self.clock.deadline)
                 .with_fields(fields)
         }))
     }
 
-    fn switch(
-        &mut self,
-        connection: Box<h1::Connection>,
-        mut response: Response<Incoming>,
-    ) -> Reply {
+    fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
         let addr = self.pool.upstream.addr();
         let Some(upgrade) = self.upgrade.take() else {
             return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
@@ -325,7 +310,7 @@ impl Exchange {
         self.shared
             .tunnels
             .open(upgrade.client, stream, read, permit);
-        Ok(response.map(|_| ResponseBody::empty()))
+        Ok(response.map(|()| ResponseBody::empty()))
     }
 
     /// The same on a stream of HTTP/2.
@@ -395,8 +380,4 @@ fn http1(shared: &Shared, pool: Arc<Pool>) -> Arc<Pool> {
         Protocol::Http1 => pool,
         _ => shared.pool(&pool.upstream.clone().protocol(Protocol::Http1)),
     }
-}
-
-fn is_io(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }

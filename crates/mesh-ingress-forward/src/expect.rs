@@ -70,13 +70,6 @@ pub(crate) fn hold(request: &mut Request<RequestBody>) -> Option<Expectation> {
     let expected = HeaderValue::from_static("100-continue");
     request.headers_mut().insert(EXPECT, expected);
     let expected = Expectation::default();
-    let told = expected.clone();
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            told.0.wanted.store(true, Ordering::Release);
-            told.0.waiting.wake();
-        }
-    });
     request.body_mut().hold(Gate {
         expected: expected.clone(),
         patience: None,
@@ -85,6 +78,12 @@ pub(crate) fn hold(request: &mut Request<RequestBody>) -> Option<Expectation> {
 }
 
 impl Gate {
+    /// The upstream says `100`.
+    pub(crate) fn open(&self) {
+        self.expected.0.wanted.store(true, Ordering::Release);
+        self.expected.0.waiting.wake();
+    }
+
     /// Ready when the body is to be sent.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = &*self.expected.0;

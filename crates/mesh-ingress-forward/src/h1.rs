@@ -1,52 +1,78 @@
 //! One HTTP/1.1 connection to an upstream, driven by whoever uses it.
 //!
-//! hyper gives a connection as two halves: a handle to send requests, and a future that does the
-//! I/O. The usual way is to spawn the future; then each request costs two wake-ups across tasks.
-//! Here both halves stay together, and the task of the request drives the I/O: while it waits for
-//! the response's head, and while its body is read. An idle connection is driven by nobody; it is
-//! looked at when it is about to be used, and now and then by the maintenance task.
+//! There is no task of the connection's own, and no channel to one: the task of the request writes
+//! the request, reads the response's head, and reads its body while whoever wants the response asks
+//! for it. So a request costs no wake-up across tasks, and what waits for a slow client waits in
+//! the upstream's socket. An idle connection is driven by nobody; it is looked at when it is about
+//! to be used, and now and then by the maintenance task.
+//!
+//! hyper's client does the same work behind a handle and a future of its own. Written for this one
+//! use it takes half of the instructions; the request stays whole until the response begins, so
+//! that it can be sent once more; and what is read of the upstream is read strictly.
+
+mod decode;
+mod fault;
+mod head;
+mod inbox;
+mod outbox;
+mod request;
+mod response;
+mod sending;
 
 use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
-use mesh_ingress_core::{BoxError, Error};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Frame;
 use tokio::time::Instant;
-use tokio_util::sync::ReusableBoxFuture;
+
+use decode::Decoder;
+pub(crate) use fault::Fault;
+use head::Limits;
+use inbox::Inbox;
+pub(crate) use response::ResponseStream;
+use sending::Sending;
 
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
-use crate::budget::{Budgeted, HeadBudget};
-use crate::error;
 use crate::permit::Permit;
 use crate::pool::Pool;
 use crate::shard;
 use crate::stream::Stream;
 use crate::tls::Session;
 
-type Driver = http1::Connection<TokioIo<Budgeted>, RequestBody>;
-pub(crate) type Reply = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+/// The head of a response, or why there is none.
+pub(crate) type Reply = Result<Response<()>, Unanswered>;
+
+/// A request that was not answered.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) fault: Fault,
+    /// The request itself, if it may be sent again: nothing of it was sent, or it went out on a
+    /// reused connection that the upstream may have been closing, is safe, and had no body
+    /// (RFC 9110 §9.2.2).
+    pub(crate) unsent: Option<Request<RequestBody>>,
+}
 
 /// A connection, idle or in use.
 pub(crate) struct Connection {
-    sender: http1::SendRequest<RequestBody>,
-    /// `None` once it has ended without anything left to say.
-    driver: Option<Driver>,
-    /// The driver has ended.
-    closed: bool,
-    /// hyper's future of the response. Its type has no name; its box is kept with the connection.
-    reply: ReusableBoxFuture<'static, Reply>,
-    heads: HeadBudget,
-    /// How many bytes may come before the head of a response is complete.
-    head_budget: usize,
+    stream: Stream,
+    sending: Sending,
+    inbox: Inbox,
+    limits: Limits,
+    /// Whole until the response begins; then for the rest of its body.
+    request: Option<Request<RequestBody>>,
+    method: Method,
+    /// What of the response's body is to come.
+    body: Decoder,
+    /// The response does not end the connection.
+    keeps_alive: bool,
+    /// Something came since the request was begun.
+    heard: bool,
+    /// Octets of interim responses there may still be.
+    interim: usize,
     alarm: Alarm,
     retire_at: Option<Instant>,
     requests_left: Option<u64>,
@@ -61,30 +87,25 @@ pub(crate) struct Connection {
     permit: Permit,
 }
 
-/// Speaks HTTP/1.1 on a new transport.
-pub(crate) async fn open(
-    pool: &Pool,
-    stream: Stream,
-    permit: Permit,
-) -> Result<Box<Connection>, Error> {
+/// A connection on a new transport. HTTP/1.1 has no handshake.
+pub(crate) fn open(pool: &Pool, stream: Stream, permit: Permit) -> Box<Connection> {
     let settings = &pool.settings;
-    let session = stream.session();
-    let heads = HeadBudget::default();
-    let (sender, driver) = http1::Builder::new()
-        .max_buf_size(settings.max_buffer())
-        .max_header_size(settings.max_header_size)
-        .max_headers(settings.max_headers)
-        .handshake(TokioIo::new(Budgeted::new(stream, heads.clone())))
-        .await
-        .map_err(|error| error::exchange(pool.upstream.addr(), error))?;
     let now = Instant::now();
-    Ok(Box::new(Connection {
-        sender,
-        driver: Some(driver),
-        closed: false,
-        reply: ReusableBoxFuture::new(std::future::pending()),
-        heads,
-        head_budget: settings.max_header_size + settings.max_buffer(),
+    Box::new(Connection {
+        session: stream.session(),
+        stream,
+        sending: Sending::default(),
+        inbox: Inbox::new(settings.max_buffer()),
+        limits: Limits {
+            octets: settings.max_header_size,
+            fields: settings.max_headers,
+        },
+        request: None,
+        method: Method::GET,
+        body: Decoder::Complete,
+        keeps_alive: true,
+        heard: false,
+        interim: 0,
         alarm: Alarm::default(),
         retire_at: settings.max_lifetime.map(|life| now + jittered(life)),
         requests_left: settings.max_requests.map(jittered_count),
@@ -93,9 +114,8 @@ pub(crate) async fn open(
         idle_since: now,
         home: shard::of_this_thread(),
         era: pool.era(),
-        session,
         permit,
-    }))
+    })
 }
 
 /// Up to a tenth less, so that connections opened together do not all end together.
@@ -108,75 +128,183 @@ pub(crate) fn jittered_count(count: u64) -> u64 {
 }
 
 impl Connection {
-    /// Queues a request; [`poll_reply`](Self::poll_reply) sends it.
+    /// Takes a request; [`poll_reply`](Self::poll_reply) sends it.
     pub(crate) fn send(&mut self, request: Request<RequestBody>) {
-        // A new connection does not die of having been idle: what fails there failed for a reason.
-        let repeatable = request.method().is_safe() && request.body().is_end_stream();
-        self.heads
-            .begin(self.head_budget, self.reused && repeatable);
+        self.method = request.method().clone();
+        self.sending.expect(&request);
+        self.request = Some(request);
+        self.heard = false;
+        self.interim = self.limits.octets;
         self.sent_at = Instant::now();
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(1);
         }
-        // Without a budget, because it is polled with a waker that does nothing: see below.
-        let reply = tokio::task::unconstrained(self.sender.try_send_request(request));
-        self.reply.set(reply);
     }
 
-    /// Drives the connection until the head of the response is there.
+    /// Sends what can be sent, until the head of the response is there.
     pub(crate) fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
-        self.drive(cx);
-        // All progress of the reply is made by the driver, which has just been driven with the
-        // task's own waker. Registering that waker here, too, would wake the task by itself.
-        let noop = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(reply) = self.reply.poll(noop) {
-            if reply.is_ok() {
-                self.heads.lift();
+        let fault = match ready!(self.poll_head(cx)) {
+            Ok(response) => return Poll::Ready(Ok(response)),
+            Err(fault) => fault,
+        };
+        let again = match fault {
+            Fault::Unsent => true,
+            // A new connection does not die of having been idle: what fails there failed for a
+            // reason.
+            _ => fault.is_gone() && self.reused && !self.heard && self.is_repeatable(),
+        };
+        let unsent = if again { self.request.take() } else { None };
+        self.keeps_alive = false;
+        Poll::Ready(Err(Unanswered { fault, unsent }))
+    }
+
+    fn is_repeatable(&self) -> bool {
+        let request = self.request.as_ref();
+        request.is_some_and(|request| request.method().is_safe() && self.sending.is_bodiless())
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Fault>> {
+        // It may have ended since it was last looked at, and then nothing is lost yet.
+        if self.sending.is_unbegun() && !self.stream.is_quiet() {
+            return Poll::Ready(Err(Fault::Unsent));
+        }
+        loop {
+            if let Poll::Ready(Err(fault)) = self.poll_send(cx) {
+                return Poll::Ready(Err(fault));
             }
-            return Poll::Ready(reply);
+            let known = self.inbox.octets.len();
+            if ready!(self.inbox.poll_fill(&mut self.stream, cx))? == 0 {
+                return Poll::Ready(Err(self.sending.fault().unwrap_or(Fault::Incomplete)));
+            }
+            self.heard = true;
+            // Without another line end it is not complete, and need not be looked at again.
+            let octets = &self.inbox.octets;
+            if !octets[known..].contains(&b'\n') && octets.len() < self.limits.octets {
+                continue;
+            }
+            while let Some(response) = self.take_head()? {
+                match response.status() {
+                    StatusCode::CONTINUE => self.asked_for_body(),
+                    status if !is_interim(status) => return Poll::Ready(Ok(response)),
+                    _ => {}
+                }
+            }
         }
-        if self.closed && self.driver.take().is_some() {
-            // It ended without looking at the request, and gives it back when it is dropped.
-            return self.reply.poll(noop);
-        }
-        Poll::Pending
     }
 
-    /// Does what I/O can be done.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if self.closed {
-            return;
+    /// Takes the head of a response off what has come, if it is all there.
+    fn take_head(&mut self) -> Result<Option<Response<()>>, Fault> {
+        if self.inbox.octets.is_empty() {
+            return Ok(None);
         }
-        if let Some(driver) = &mut self.driver {
-            // What it ends with is also said to the reply or the body that waits for it.
-            self.closed = driver.poll_without_shutdown(cx).is_ready();
+        let before = self.inbox.octets.len();
+        // Nobody asks for the request's own any more: their room serves the response's.
+        let mut headers = HeaderMap::new();
+        if let Some(request) = &mut self.request {
+            headers = std::mem::take(request.headers_mut());
+            headers.clear();
+        }
+        let head = head::take(
+            &mut self.inbox.octets,
+            &self.method,
+            self.limits,
+            &mut headers,
+        )?;
+        let Some(head) = head else {
+            if let Some(request) = &mut self.request {
+                *request.headers_mut() = headers;
+            }
+            return Ok(None);
+        };
+        if is_interim(head.response.status()) {
+            let octets = before - self.inbox.octets.len();
+            let left = self.interim.checked_sub(octets);
+            self.interim = left.ok_or(Fault::EndlessInterim)?;
+            return Ok(Some(head.response));
+        }
+        self.body = head.body;
+        self.keeps_alive = head.keeps_alive;
+        if self.sending.is_done() {
+            self.request = None;
+        }
+        Ok(Some(head.response))
+    }
+
+    fn asked_for_body(&mut self) {
+        if let Some(request) = &mut self.request {
+            request.body_mut().asked_for();
         }
     }
 
-    /// Does what I/O can be done at this moment, and waits for none. A task that has used up its
-    /// budget must not be told that there is nothing to read.
-    fn drive_at_once(&mut self) {
-        let driven = std::future::poll_fn(|cx| {
-            self.drive(cx);
-            Poll::Ready(())
-        });
-        let driven = std::pin::pin!(tokio::task::unconstrained(driven));
-        let _ = driven.poll(&mut Context::from_waker(Waker::noop()));
+    /// Sends what can be sent of the request.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.sending
+            .poll(&mut self.stream, self.request.as_mut(), cx)
     }
 
-    /// Whether it could carry another request now. Reads what the upstream may have sent
-    /// meanwhile: its end, or bytes that belong to nothing.
+    /// The next piece of the response's body.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            if let Poll::Ready(Err(fault)) = self.poll_send(cx) {
+                return Poll::Ready(Some(Err(fault)));
+            }
+            let next = self.body.next(&mut self.inbox.octets, self.limits);
+            if let Some(next) = next.transpose() {
+                return Poll::Ready(Some(next));
+            }
+            if self.body.is_complete() {
+                return Poll::Ready(None);
+            }
+            match ready!(self.inbox.poll_fill(&mut self.stream, cx)) {
+                Ok(0) if self.body == Decoder::UntilClose => {
+                    self.body = Decoder::Complete;
+                    self.keeps_alive = false;
+                }
+                Ok(0) => {
+                    let fault = self.sending.fault().unwrap_or(Fault::Incomplete);
+                    return Poll::Ready(Some(Err(fault)));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    /// The response is complete: what can be sent of the request without waiting is sent, and then
+    /// it is over.
+    fn finish(&mut self) {
+        if !self.sending.is_done() {
+            let noop = &mut Context::from_waker(std::task::Waker::noop());
+            let sent = std::future::poll_fn(|cx| self.poll_send(cx));
+            let sent = std::pin::pin!(tokio::task::unconstrained(sent));
+            let _ = sent.poll(noop);
+        }
+        self.request = None;
+    }
+
+    /// Whether it could carry another request now. Looks for what the upstream may have sent
+    /// meanwhile: its end, or octets that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        self.drive_at_once();
-        self.sender.is_ready() && self.is_worth_keeping(now)
+        self.is_worth_keeping(now) && self.stream.is_quiet()
     }
 
     /// Whether it is worth a look later, as far as can be told without one now.
     pub(crate) fn is_worth_keeping(&self, now: Instant) -> bool {
-        !self.closed
+        self.keeps_alive
+            && self.sending.is_done()
+            && self.body.is_complete()
+            && self.inbox.octets.is_empty()
             && self.session.is_current()
             && self.requests_left != Some(0)
             && self.retire_at.is_none_or(|at| now < at)
+    }
+
+    /// Gives memory back that is not needed while nothing is sent.
+    pub(crate) fn rest(&mut self) {
+        self.inbox.rest();
     }
 
     /// Whether it has served a request before.
@@ -220,137 +348,27 @@ impl Connection {
         self.idle_since = now;
     }
 
-    /// The request that was sent last, if it may be sent again: it was sent on a reused connection
-    /// that the upstream may have been closing, is safe, and had no body (RFC 9110 §9.2.2).
-    pub(crate) fn take_replay(&mut self) -> Option<Request<RequestBody>> {
-        if !self.heads.is_recorded() {
-            return None;
-        }
-        let parts = self.driver.take()?.into_parts();
-        self.closed = true;
-        parts.io.into_inner().into_record().into_request()
-    }
-
     /// The transport of a connection that has been switched to another protocol, what was read of
     /// that already, and the right to have it open.
-    pub(crate) fn into_upgraded(mut self: Box<Self>) -> Option<(Stream, Bytes, Permit)> {
-        // The end of the HTTP part may not have been seen yet.
-        self.drive_at_once();
-        if !self.closed {
-            return None;
-        }
+    pub(crate) fn into_upgraded(self: Box<Self>) -> Option<(Stream, Bytes, Permit)> {
         let this = *self;
-        let parts = this.driver?.into_parts();
-        Some((
-            parts.io.into_inner().into_inner(),
-            parts.read_buf,
-            this.permit,
-        ))
+        this.sending
+            .is_done()
+            .then(|| (this.stream, this.inbox.octets.freeze(), this.permit))
     }
+}
+
+/// Whether another response follows, the final one or one more like it.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("reused", &self.reused)
-            .field("closed", &self.closed)
+            .field("sending", &self.sending)
+            .field("body", &self.body)
             .finish_non_exhaustive()
     }
-}
-
-/// A response body, and the connection that it drives to get it.
-pub(crate) struct ResponseStream {
-    incoming: Incoming,
-    /// `None` when the body is complete, or has failed.
-    connection: Option<Box<Connection>>,
-    pool: Arc<Pool>,
-}
-
-impl ResponseStream {
-    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, pool: Arc<Pool>) -> Self {
-        let mut stream = Self {
-            incoming,
-            connection: Some(connection),
-            pool,
-        };
-        if stream.incoming.is_end_stream() {
-            stream.finish();
-        }
-        stream
-    }
-
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        // As with the reply: the driver makes all progress and holds the task's waker. What came
-        // along with the head is there already.
-        let noop = &mut Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(noop);
-        if polled.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(noop);
-        }
-        if polled.is_pending() && self.connection.as_ref().is_none_or(|c| c.closed) {
-            // The driver ended and said nothing to the body; dropped, it does.
-            self.connection = None;
-            polled = Pin::new(&mut self.incoming).poll_frame(noop);
-        }
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                // Nothing comes after trailers, and nobody asks for it.
-                if frame.is_trailers() || self.incoming.is_end_stream() {
-                    self.finish();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let addr = self.pool.upstream.addr();
-                let error = error::exchange(addr, error);
-                let error = match self.connection.take() {
-                    Some(connection) => connection.session.explain(error),
-                    None => error,
-                };
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Ready(None) => {
-                self.finish();
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-
-    /// The timer of the connection, as long as there is one.
-    pub(crate) fn alarm(&mut self) -> Option<&mut Alarm> {
-        self.connection
-            .as_mut()
-            .map(|connection| connection.alarm())
-    }
-
-    /// The body is complete: the connection may be used again if the request is complete, too.
-    fn finish(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.release(connection);
-        }
-    }
-}
-
-/// The error of a reply that will not come.
-pub(crate) fn failed(pool: &Pool, error: hyper::Error) -> Error {
-    let addr = pool.upstream.addr();
-    // hyper calls it canceled when not a byte of the request was sent.
-    let unsent = error.is_canceled();
-    let error = error::exchange(addr, error);
-    if unsent { error.retryable() } else { error }
 }

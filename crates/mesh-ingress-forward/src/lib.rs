@@ -77,7 +77,6 @@ mod attempt;
 mod body;
 #[allow(dead_code)]
 mod breaker;
-mod budget;
 mod connect;
 mod dial;
 mod error;
@@ -96,7 +95,6 @@ mod overdue;
 mod permit;
 mod pool;
 mod prepare;
-mod record;
 mod replay;
 #[allow(dead_code)]
 mod retry;

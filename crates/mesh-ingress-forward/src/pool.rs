@@ -334,8 +334,11 @@ impl Pool {
 
     /// Closes connections that are too old, idle for too long, or closed by the upstream.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.idle
-            .sweep(|idle| self.is_good(idle, now), || self.era());
+        let is_good = |idle: &mut h1::Connection| {
+            idle.rest();
+            self.is_good(idle, now)
+        };
+        self.idle.sweep(is_good, || self.era());
         self.http2.sweep(now, self.settings.idle_timeout);
         // While they were looked at, somebody may have found nothing.
         if !self.queue.is_empty() {

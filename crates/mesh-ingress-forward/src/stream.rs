@@ -42,6 +42,29 @@ impl Stream {
         }
     }
 
+    /// Whether nothing has come, not even its end. What did come is lost: it belongs to nothing.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match self {
+            // Asks the kernel only where it has said that there is something.
+            Self::Plain(stream) => {
+                let read = stream.try_read(&mut [0]);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // What came may be for TLS itself, and say nothing.
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => {
+                let mut octet = [0];
+                let mut octet = ReadBuf::new(&mut octet);
+                let read =
+                    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut octet));
+                // A task that has used up its budget must not be told that there is nothing.
+                let read = std::pin::pin!(tokio::task::unconstrained(read));
+                read.poll(&mut Context::from_waker(std::task::Waker::noop()))
+                    .is_pending()
+            }
+        }
+    }
+
     /// Has it look cut off when it is dropped: what was spoken on it ends with the connection, and
     /// has not ended. What is not sent yet is lost.
     pub(crate) fn cut_off(&mut self) {

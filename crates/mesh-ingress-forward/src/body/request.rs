@@ -67,6 +67,20 @@ impl RequestBody {
         self.gate = Some(Box::new(gate));
     }
 
+    /// The upstream asks for it.
+    pub(crate) fn asked_for(&self) {
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
+    }
+
+    /// All of it has been read that is needed.
+    pub(crate) fn finish(&self) {
+        if let Some(progress) = &self.progress {
+            progress.note(Moved::Finished);
+        }
+    }
+
     /// How far the body has come; `None` for a request without one.
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()

@@ -124,7 +124,7 @@ impl Stream {
         // others died under it (RFC 9110 §9.2.2).
         let again = untouched || reused && is_safe && is_gone(&error);
         let unsent = handed_back.or_else(|| again.then(|| replay.take()).flatten());
-        let error = slot.0.session.explain(error::exchange(addr, error));
+        let error = slot.0.session.explain(error::http2(addr, error));
         Err(Unanswered {
             error: if untouched { error.retryable() } else { error },
             unsent,

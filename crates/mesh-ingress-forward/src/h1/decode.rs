@@ -1,0 +1,212 @@
+//! How the body of a response is read.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use httparse::Status;
+
+use super::fault::Fault;
+use super::head::Limits;
+
+/// Octets that all chunk extensions of one body may take together, line ends included. Nobody
+/// uses them but to be a burden.
+const EXTENSIONS: usize = 16 * 1024;
+
+/// What ends nearly every body: the line end of the last chunk, the one without octets, and no
+/// trailers.
+const END: &[u8] = b"\r\n0\r\n\r\n";
+
+/// What of the body is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoder {
+    /// Nothing.
+    Complete,
+    /// So many octets, not none.
+    Length(u64),
+    Chunked {
+        state: Chunk,
+        /// Octets of chunk extensions there may still be.
+        extensions: usize,
+    },
+    UntilClose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    /// The line that says its size.
+    Size,
+    /// So many octets, not none.
+    Data(u64),
+    /// The line end behind its octets.
+    End,
+    Trailers,
+}
+
+impl Decoder {
+    pub(crate) fn length(length: u64) -> Self {
+        match length {
+            0 => Self::Complete,
+            _ => Self::Length(length),
+        }
+    }
+
+    pub(crate) fn chunked() -> Self {
+        Self::Chunked {
+            state: Chunk::Size,
+            extensions: EXTENSIONS,
+        }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        *self == Self::Complete
+    }
+
+    /// The next piece of the body, as far as `buf` has it. Never a piece without octets.
+    pub(crate) fn next(
+        &mut self,
+        buf: &mut BytesMut,
+        limits: Limits,
+    ) -> Result<Option<Frame<Bytes>>, Fault> {
+        loop {
+            match self {
+                Self::Complete => return Ok(None),
+                Self::Length(left) => {
+                    let piece = take(buf, left);
+                    if *left == 0 {
+                        *self = Self::Complete;
+                    }
+                    return Ok(piece.map(Frame::data));
+                }
+                Self::UntilClose => {
+                    let piece = (!buf.is_empty()).then(|| buf.split().freeze());
+                    return Ok(piece.map(Frame::data));
+                }
+                Self::Chunked { state, extensions } => match state {
+                    Chunk::Size => match size_line(buf, extensions)? {
+                        None => return Ok(None),
+                        Some(0) => *state = Chunk::Trailers,
+                        Some(size) => *state = Chunk::Data(size),
+                    },
+                    Chunk::Data(left) => {
+                        let piece = take(buf, left);
+                        if *left == 0 {
+                            *state = Chunk::End;
+                            // With its last piece, so that nobody has to ask once more.
+                            if buf.starts_with(END) {
+                                buf.advance(END.len());
+                                *self = Self::Complete;
+                            }
+                        }
+                        return Ok(piece.map(Frame::data));
+                    }
+                    Chunk::End => match &buf[..buf.len().min(2)] {
+                        b"\r\n" => {
+                            buf.advance(2);
+                            *state = Chunk::Size;
+                        }
+                        b"" | b"\r" => return Ok(None),
+                        _ => return Err(Fault::Chunk("no line end behind a chunk")),
+                    },
+                    Chunk::Trailers => {
+                        let Some(trailers) = trailers(buf, limits)? else {
+                            return Ok(None);
+                        };
+                        *self = Self::Complete;
+                        return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// What there is of the octets that are still to come.
+fn take(buf: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
+    let octets = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+    *left -= octets as u64;
+    (octets > 0).then(|| buf.split_to(octets).freeze())
+}
+
+/// Takes the line that says the size of a chunk (RFC 9112 §7.1) off `buf`, if it is all there.
+fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Fault> {
+    let mut size = 0_u64;
+    let mut digits = 0;
+    while let Some(digit) = buf.get(digits).and_then(|&octet| hex(octet)) {
+        // Zeros in front would make it endless.
+        if digits == 16 {
+            return Err(Fault::Chunk("a size of more than 16 digits"));
+        }
+        size = size << 4 | digit;
+        digits += 1;
+    }
+    let rest = &buf[digits..];
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    if digits == 0 {
+        return Err(Fault::Chunk("no size"));
+    }
+    // Whitespace and extensions say nothing that matters, and are dropped.
+    if !matches!(rest[0], b'\r' | b';' | b' ' | b'\t') {
+        return Err(Fault::Chunk("a size with something behind it"));
+    }
+    let Some(end) = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else {
+        if rest.len() > *extensions {
+            return Err(Fault::Chunk("extensions without end"));
+        }
+        return Ok(None);
+    };
+    let extension = rest[..end].trim_ascii_start();
+    if !extension.is_empty() && extension[0] != b';' {
+        return Err(Fault::Chunk("a size with something behind it"));
+    }
+    *extensions = extensions
+        .checked_sub(end)
+        .ok_or(Fault::Chunk("too many extensions"))?;
+    match &rest[end..rest.len().min(end + 2)] {
+        b"\r\n" => {}
+        b"\r" => {
+            // Looked at again when more has come: not counted twice.
+            *extensions += end;
+            return Ok(None);
+        }
+        // A line end that some take for one, and some do not.
+        _ => return Err(Fault::Chunk("a line that does not end with CR LF")),
+    }
+    buf.advance(digits + end + 2);
+    Ok(Some(size))
+}
+
+fn hex(octet: u8) -> Option<u64> {
+    (octet as char).to_digit(16).map(u64::from)
+}
+
+/// Takes the trailer section off `buf`, if it is all there.
+fn trailers(buf: &mut BytesMut, limits: Limits) -> Result<Option<HeaderMap>, Fault> {
+    let too_large = || Fault::Trailers("the section is too large".into());
+    match &buf[..buf.len().min(2)] {
+        b"\r\n" => {
+            buf.advance(2);
+            return Ok(Some(HeaderMap::new()));
+        }
+        b"" | b"\r" => return Ok(None),
+        _ => {}
+    }
+    let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
+    let (length, fields) = match httparse::parse_headers(buf, &mut parsed) {
+        Ok(Status::Complete((length, fields))) if length <= limits.octets => (length, fields),
+        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
+        Err(error) => return Err(Fault::Trailers(error.into())),
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = name.map_err(|error| Fault::Trailers(error.into()))?;
+        let value = HeaderValue::from_bytes(field.value);
+        let value = value.map_err(|error| Fault::Trailers(error.into()))?;
+        trailers.append(name, value);
+    }
+    buf.advance(length);
+    Ok(Some(trailers))
+}

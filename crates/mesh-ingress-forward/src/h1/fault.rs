@@ -1,0 +1,69 @@
+//! What can go wrong on a connection of HTTP/1.1.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mesh_ingress_core::{BoxError, Error, ErrorKind, ErrorOrigin};
+
+use crate::error::Failure;
+
+/// Why an exchange did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// Not an octet of the request went out.
+    #[error("the connection was closed before the request was sent")]
+    Unsent,
+    #[error("the connection was closed before the response was complete")]
+    Incomplete,
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    #[error("interim responses without end, and no final one")]
+    EndlessInterim,
+    #[error("the header section of the response is too large")]
+    HeadTooLarge,
+    #[error("what came is no response of HTTP/1")]
+    Head(#[source] BoxError),
+    /// Where the response ends is in doubt.
+    #[error("the length of the response is in doubt: {0}")]
+    Framing(&'static str),
+    #[error("the chunks of the response are not well-formed: {0}")]
+    Chunk(&'static str),
+    #[error("the trailers of the response are not well-formed")]
+    Trailers(#[source] BoxError),
+    #[error("the body of the request failed")]
+    RequestBody(#[source] BoxError),
+    #[error("the body of the request is not as long as its Content-Length says")]
+    RequestLength,
+}
+
+impl Fault {
+    /// Whether the connection ended, in whatever way.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Unsent | Self::Incomplete | Self::Io(_))
+    }
+
+    /// What to say of an exchange with the upstream at `addr` that ended so.
+    pub(crate) fn into_error(self, addr: SocketAddr) -> Error {
+        // A request body that fails is the client's doing (it went away), not the upstream's.
+        let by_client = matches!(self, Self::RequestBody(_) | Self::RequestLength);
+        let unsent = matches!(self, Self::Unsent);
+        let kind = match &self {
+            Self::RequestBody(_) | Self::RequestLength => ErrorKind::HttpRequestError,
+            Self::HeadTooLarge => ErrorKind::HttpResponseHeaderSectionSize,
+            Self::Head(_) | Self::Framing(_) => ErrorKind::HttpProtocolError,
+            // No acknowledgement of TCP's came back.
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                ErrorKind::ConnectionReadTimeout
+            }
+            _ => ErrorKind::ConnectionTerminated,
+        };
+        let source = self.into();
+        let error = Error::new(kind, Failure::Exchange { addr, source });
+        let error = if unsent { error.retryable() } else { error };
+        if by_client {
+            error.with_origin(ErrorOrigin::Client)
+        } else {
+            error
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! How the head of a response is read.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use httparse::Status;
+use hyper::ext::ReasonPhrase;
+
+use super::decode::Decoder;
+use super::fault::Fault;
+
+/// Fields that are read without an allocation.
+const FIELDS: usize = 100;
+
+/// Bounds to a header section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) octets: usize,
+    pub(crate) fields: usize,
+}
+
+/// A head, and what it says of what follows.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) response: Response<()>,
+    pub(crate) body: Decoder,
+    /// The connection may be used again behind the body.
+    pub(crate) keeps_alive: bool,
+}
+
+/// Where a field is.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+/// What the first look at a head finds.
+struct Outline {
+    length: usize,
+    status: StatusCode,
+    reason: Option<(usize, usize)>,
+    version: Version,
+    fields: usize,
+}
+
+/// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
+pub(crate) fn take(
+    buf: &mut BytesMut,
+    method: &Method,
+    limits: Limits,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Fault> {
+    if limits.fields <= FIELDS {
+        let mut parsed = [const { MaybeUninit::uninit() }; FIELDS];
+        let mut spans = [Span::default(); FIELDS];
+        let outline = outline(buf, limits, &mut parsed[..limits.fields], &mut spans)?;
+        return outline
+            .map(|outline| build(buf, method, headers, &outline, &spans))
+            .transpose();
+    }
+    let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
+    let mut spans = vec![Span::default(); limits.fields];
+    let outline = outline(buf, limits, &mut parsed, &mut spans)?;
+    outline
+        .map(|outline| build(buf, method, headers, &outline, &spans))
+        .transpose()
+}
+
+fn outline<'b>(
+    buf: &'b [u8],
+    limits: Limits,
+    parsed: &mut [MaybeUninit<httparse::Header<'b>>],
+    spans: &mut [Span],
+) -> Result<Option<Outline>, Fault> {
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut response, buf, parsed) {
+        Ok(Status::Complete(length)) if length <= limits.octets => length,
+        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Fault::HeadTooLarge),
+        Err(error) => return Err(Fault::Head(error.into())),
+    };
+    // What is empty need not be within.
+    let within = |part: &[u8]| match part.len() {
+        0 => (0, 0),
+        length => {
+            let start = part.as_ptr().addr() - buf.as_ptr().addr();
+            (start, start + length)
+        }
+    };
+    for (field, span) in response.headers.iter().zip(spans) {
+        span.name = within(field.name.as_bytes());
+        span.value = within(field.value);
+    }
+    let status = StatusCode::from_u16(response.code.unwrap_or_default())
+        .map_err(|error| Fault::Head(error.into()))?;
+    // Only what says more than the number does.
+    let reason = response
+        .reason
+        .filter(|reason| Some(*reason) != status.canonical_reason());
+    Ok(Some(Outline {
+        length,
+        status,
+        reason: reason.map(|reason| within(reason.as_bytes())),
+        version: match response.version {
+            Some(1) => Version::HTTP_11,
+            _ => Version::HTTP_10,
+        },
+        fields: response.headers.len(),
+    }))
+}
+
+fn build(
+    buf: &mut BytesMut,
+    method: &Method,
+    headers: &mut HeaderMap,
+    outline: &Outline,
+    spans: &[Span],
+) -> Result<Head, Fault> {
+    let octets = buf.split_to(outline.length).freeze();
+    let mut keeps_alive = outline.version == Version::HTTP_11;
+    let mut closes = false;
+    let mut framed = Framed::default();
+    let mut headers = std::mem::take(headers);
+    headers.reserve(outline.fields);
+    for span in spans.iter().take(outline.fields) {
+        let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
+        let name = name.map_err(|error| Fault::Head(error.into()))?;
+        let value = HeaderValue::from_maybe_shared(octets.slice(span.value.0..span.value.1));
+        let value = value.map_err(|error| Fault::Head(error.into()))?;
+        if name == CONNECTION {
+            // Said once on any line, it holds.
+            closes |= has_token(&value, b"close");
+            keeps_alive |= has_token(&value, b"keep-alive");
+        } else if name == CONTENT_LENGTH {
+            framed.length(&value)?;
+        } else if name == TRANSFER_ENCODING {
+            framed.transfer_encoding(&value);
+        }
+        headers.append(name, value);
+    }
+    let body = framed.decoder(method, outline.status, outline.version)?;
+    let mut response = Response::new(());
+    *response.status_mut() = outline.status;
+    *response.version_mut() = outline.version;
+    *response.headers_mut() = headers;
+    if let Some((start, end)) = outline.reason
+        && let Ok(reason) = ReasonPhrase::try_from(Bytes::copy_from_slice(&octets[start..end]))
+    {
+        response.extensions_mut().insert(reason);
+    }
+    Ok(Head {
+        response,
+        body,
+        keeps_alive: keeps_alive && !closes,
+    })
+}
+
+fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
+    let mut tokens = value.as_bytes().split(|&octet| octet == b',');
+    tokens.any(|word| word.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// What the fields say of the body's length.
+#[derive(Default)]
+struct Framed {
+    length: Option<u64>,
+    transfer_encoding: bool,
+    chunked: bool,
+}
+
+impl Framed {
+    fn length(&mut self, value: &HeaderValue) -> Result<(), Fault> {
+        let digits = value.as_bytes();
+        let number = digits.iter().try_fold(0_u64, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+        let number = number.filter(|_| !digits.is_empty());
+        let number = number.ok_or(Fault::Framing("Content-Length is no number"))?;
+        if self
+            .length
+            .replace(number)
+            .is_some_and(|other| other != number)
+        {
+            return Err(Fault::Framing("two values of Content-Length"));
+        }
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &HeaderValue) {
+        let only = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        self.chunked = only && !self.transfer_encoding;
+        self.transfer_encoding = true;
+    }
+
+    /// RFC 9112 §6.3, without the cases that two parties could read in two ways.
+    fn decoder(
+        &self,
+        method: &Method,
+        status: StatusCode,
+        version: Version,
+    ) -> Result<Decoder, Fault> {
+        let bodiless = status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || method == Method::HEAD;
+        if bodiless {
+            return Ok(Decoder::Complete);
+        }
+        match (self.transfer_encoding, self.length) {
+            (false, Some(length)) => Ok(Decoder::length(length)),
+            (false, None) => Ok(Decoder::UntilClose),
+            (true, Some(_)) => Err(Fault::Framing("both Transfer-Encoding and Content-Length")),
+            (true, None) if version < Version::HTTP_11 => {
+                Err(Fault::Framing("Transfer-Encoding in HTTP/1.0"))
+            }
+            (true, None) if self.chunked => Ok(Decoder::chunked()),
+            (true, None) => Err(Fault::Framing("a Transfer-Encoding other than chunked")),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is to be written next.
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncWrite;
+
+use crate::stream::Stream;
+
+/// The piece of a body behind this is copied to it: one slice costs the kernel less than two, and
+/// so short a copy next to nothing.
+const COPIED: usize = 256;
+
+/// Octets on their way out: a head or the frame of a chunk, and a piece of a body that is not
+/// copied. All go out in one system call where the socket takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    framing: Vec<u8>,
+    /// How many of these are gone.
+    written: usize,
+    piece: Bytes,
+    /// Ends a chunk.
+    tail: &'static [u8],
+}
+
+impl Outbox {
+    /// Where to write a head or the frame of a chunk. What comes later goes out later.
+    pub(crate) fn framing(&mut self) -> &mut Vec<u8> {
+        &mut self.framing
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.framing.is_empty() && self.piece.is_empty() && self.tail.is_empty()
+    }
+
+    /// A piece of the body. Nothing may be added before it has gone out.
+    pub(crate) fn piece(&mut self, piece: Bytes) {
+        if piece.len() <= COPIED {
+            self.framing.extend_from_slice(&piece);
+        } else {
+            self.piece = piece;
+        }
+    }
+
+    /// A piece of the body as a chunk. Nothing may be added before it has gone out.
+    pub(crate) fn chunk(&mut self, piece: Bytes) {
+        // Writing to memory does not fail.
+        let _ = write!(self.framing, "{:x}\r\n", piece.len());
+        self.piece(piece);
+        if self.piece.is_empty() {
+            self.framing.extend_from_slice(b"\r\n");
+        } else {
+            self.tail = b"\r\n";
+        }
+    }
+
+    /// Writes until all is gone.
+    pub(crate) fn poll_write(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let framing = &self.framing[self.written..];
+            let only = match (framing.is_empty(), self.piece.is_empty(), self.tail) {
+                (false, true, []) => Some(framing),
+                (true, false, []) => Some(&*self.piece),
+                (true, true, tail) => Some(tail),
+                _ if stream.is_write_vectored() => None,
+                (false, ..) => Some(framing),
+                (true, false, _) => Some(&*self.piece),
+            };
+            let stream = Pin::new(&mut *stream);
+            let written = match only {
+                Some(only) => ready!(stream.poll_write(cx, only))?,
+                None => {
+                    let slices = [framing, &self.piece, self.tail].map(IoSlice::new);
+                    ready!(stream.poll_write_vectored(cx, &slices))?
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, octets: usize) {
+        let framing = octets.min(self.framing.len() - self.written);
+        self.written += framing;
+        if self.written == self.framing.len() {
+            self.framing.clear();
+            self.written = 0;
+        }
+        let octets = octets - framing;
+        let piece = octets.min(self.piece.len());
+        self.piece.advance(piece);
+        if self.piece.is_empty() {
+            // Whoever made it gets it back.
+            self.piece = Bytes::new();
+        }
+        self.tail = self.tail.get(octets - piece..).unwrap_or_default();
+    }
+
+    /// Gives room back that only a large head needed.
+    pub(crate) fn shrink(&mut self, room: usize) {
+        self.framing.shrink_to(room);
+    }
+}
