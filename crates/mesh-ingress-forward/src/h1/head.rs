@@ -11,8 +11,9 @@ use hyper::ext::ReasonPhrase;
 use super::decode::Decoder;
 use super::fault::Fault;
 
-/// Fields that are read without an allocation.
-const FIELDS: usize = 100;
+/// Fields that are read without an allocation. To clear room for as many as there may be would cost
+/// more than to read those there are.
+const FIELDS: usize = 32;
 
 /// Bounds to a header section.
 #[derive(Clone, Copy, Debug)]
@@ -53,20 +54,23 @@ pub(crate) fn take(
     limits: Limits,
     headers: &mut HeaderMap,
 ) -> Result<Option<Head>, Fault> {
-    if limits.fields <= FIELDS {
-        let mut parsed = [const { MaybeUninit::uninit() }; FIELDS];
-        let mut spans = [Span::default(); FIELDS];
-        let outline = outline(buf, limits, &mut parsed[..limits.fields], &mut spans)?;
-        return outline
-            .map(|outline| build(buf, method, headers, &outline, &spans))
-            .transpose();
+    let mut parsed = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut spans = [Span::default(); FIELDS];
+    let few = FIELDS.min(limits.fields);
+    match outline(buf, limits, &mut parsed[..few], &mut spans) {
+        Ok(None) => Ok(None),
+        Ok(Some(outline)) => build(buf, method, headers, &outline, &spans).map(Some),
+        // It may only be that there are more fields.
+        Err(Fault::HeadTooLarge) if limits.fields > few => {
+            let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
+            let mut spans = vec![Span::default(); limits.fields];
+            match outline(buf, limits, &mut parsed, &mut spans)? {
+                None => Ok(None),
+                Some(outline) => build(buf, method, headers, &outline, &spans).map(Some),
+            }
+        }
+        Err(fault) => Err(fault),
     }
-    let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
-    let mut spans = vec![Span::default(); limits.fields];
-    let outline = outline(buf, limits, &mut parsed, &mut spans)?;
-    outline
-        .map(|outline| build(buf, method, headers, &outline, &spans))
-        .transpose()
 }
 
 fn outline<'b>(
