@@ -91,6 +91,10 @@ where
     }
 }
 
+/// Fields that a request gets on its way: an id, those that say where it came from, `Via` and what a
+/// mesh is told.
+const ADDED: usize = 10;
+
 /// Checks the request, finds its backend and sets what the backend is told.
 pub(crate) fn decide<B>(
     inner: &Inner,
@@ -114,6 +118,8 @@ pub(crate) fn decide<B>(
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
     let trusted = settings.forwarded.is_trusted(client);
+    // At once: a map that is new would grow, and sort all its fields anew, three times.
+    request.headers_mut().reserve(ADDED);
     let hygiene = &settings.hygiene;
     hygiene.apply_with(request.headers_mut(), &fields, trusted)?;
 
