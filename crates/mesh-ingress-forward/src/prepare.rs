@@ -3,12 +3,9 @@
 //! Everything here is decided by the protocol towards the upstream (and, for responses, towards
 //! the client), not by the route: it is the only place that knows both.
 
-use http::header::{
-    CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use mesh_ingress_core::Error;
 use mesh_ingress_headers::cookies;
 
@@ -21,7 +18,6 @@ const GRPC_TRAILERS: HeaderValue =
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const CONNECTION_TE: HeaderValue = HeaderValue::from_static("te");
 const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Makes an HTTP/1.1 request of it: origin-form, with a `Host`.
 pub(crate) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
@@ -54,11 +50,6 @@ pub(crate) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
     if te_trailers {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, CONNECTION_TE);
-    }
-    let unframed = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-    if unframed && matches!(*request.method(), Method::GET | Method::HEAD) {
-        // hyper drops a body of unknown length of these methods unless told to frame it.
-        request.headers_mut().insert(TRANSFER_ENCODING, CHUNKED);
     }
 }
 

@@ -210,3 +210,6 @@ fn trailers(buf: &mut BytesMut, limits: Limits) -> Result<Option<HeaderMap>, Fau
     buf.advance(length);
     Ok(Some(trailers))
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,3 +226,6 @@ impl Framed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

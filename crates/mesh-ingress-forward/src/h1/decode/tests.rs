@@ -1,0 +1,200 @@
+use super::*;
+
+const LIMITS: Limits = Limits {
+    octets: 1024,
+    fields: 4,
+};
+
+/// What a body comes to: its octets and trailers, whether it is complete, and what is left behind it.
+#[derive(Debug, Default, PartialEq)]
+struct Read {
+    body: Vec<u8>,
+    trailers: Vec<(String, String)>,
+    complete: bool,
+    behind: Vec<u8>,
+}
+
+fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Fault> {
+    let mut buf = BytesMut::new();
+    let mut read = Read::default();
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        while let Some(frame) = decoder.next(&mut buf, LIMITS)? {
+            match frame.into_data() {
+                Ok(data) => {
+                    assert!(!data.is_empty(), "a piece without octets");
+                    read.body.extend_from_slice(&data);
+                }
+                Err(frame) => {
+                    let fields = frame.into_trailers().unwrap();
+                    let fields = fields.iter().map(|(name, value)| {
+                        (name.to_string(), value.to_str().unwrap().to_owned())
+                    });
+                    read.trailers.extend(fields);
+                }
+            }
+        }
+    }
+    read.complete = decoder.is_complete();
+    read.behind = buf.to_vec();
+    Ok(read)
+}
+
+/// The same however it is cut in two or three, and octet by octet.
+fn read_in_any_pieces(decoder: Decoder, octets: &str) -> Result<Read, String> {
+    let octets = octets.as_bytes();
+    let whole = read(decoder, &[octets]).map_err(|fault| fault.to_string());
+    let single: Vec<_> = octets.chunks(1).collect();
+    let mut ways = vec![single];
+    for first in 0..=octets.len() {
+        for second in first..=octets.len() {
+            ways.push(vec![
+                &octets[..first],
+                &octets[first..second],
+                &octets[second..],
+            ]);
+        }
+    }
+    for way in ways {
+        let cut = read(decoder, &way).map_err(|fault| fault.to_string());
+        assert_eq!(cut.is_ok(), whole.is_ok(), "{way:?}");
+        if whole.is_ok() {
+            assert_eq!(cut, whole, "{way:?}");
+        }
+    }
+    whole
+}
+
+fn complete(body: &str, behind: &str) -> Read {
+    Read {
+        body: body.into(),
+        complete: true,
+        behind: behind.into(),
+        ..Read::default()
+    }
+}
+
+#[test]
+fn rfc9112_6_2_a_length_is_kept_to_the_octet() {
+    let read = |octets| read_in_any_pieces(Decoder::length(5), octets).unwrap();
+    assert_eq!(read("hello"), complete("hello", ""));
+    assert_eq!(read("helloHTTP/1.1"), complete("hello", "HTTP/1.1"));
+    assert!(!read("hell").complete);
+    assert!(Decoder::length(0).is_complete());
+}
+
+#[test]
+fn rfc9112_6_3_without_a_length_all_that_comes_belongs_to_it() {
+    let read = read_in_any_pieces(Decoder::UntilClose, "0\r\n\r\nmore").unwrap();
+    assert_eq!(read.body, b"0\r\n\r\nmore");
+    assert!(!read.complete);
+}
+
+#[test]
+fn rfc9112_7_1_chunks_are_read() {
+    for (octets, body, behind) in [
+        ("0\r\n\r\n", "", ""),
+        ("5\r\nhello\r\n0\r\n\r\n", "hello", ""),
+        (
+            "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nX",
+            "hello world",
+            "X",
+        ),
+        ("00005\r\nhello\r\n000\r\n\r\n", "hello", ""),
+        (
+            "a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            "01234567890123456789",
+            "",
+        ),
+        ("5;name=value\r\nhello\r\n0;last\r\n\r\n", "hello", ""),
+        ("5 ;a=\"b\"\r\nhello\r\n0 \r\n\r\n", "hello", ""),
+        // What looks like an end is none within a chunk.
+        ("7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", "\r\n0\r\n\r\n", ""),
+    ] {
+        let read = read_in_any_pieces(Decoder::chunked(), octets);
+        assert_eq!(read, Ok(complete(body, behind)), "{octets:?}");
+    }
+    for cut in [
+        "",
+        "5",
+        "5\r",
+        "5\r\nhell",
+        "5\r\nhello",
+        "5\r\nhello\r\n0\r\n\r",
+    ] {
+        let read = read_in_any_pieces(Decoder::chunked(), cut).unwrap();
+        assert!(!read.complete, "{cut:?}");
+    }
+}
+
+#[test]
+fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
+    for octets in [
+        "\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\rhello\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello!\r\n0\r\n\r\n",
+        "5\r\nhellohello",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "-1\r\nhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "5,5\r\nhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "g\r\n",
+        "00000000000000001\r\n",
+        "10000000000000000\r\n",
+        "0\r\nno colon\r\n\r\n",
+        "0\r\nname : value\r\n\r\n",
+        "0\r\na: b\r\n c\r\n\r\n",
+    ] {
+        let read = read_in_any_pieces(Decoder::chunked(), octets);
+        assert!(read.is_err(), "{octets:?}: {read:?}");
+    }
+    // As large as can be said, and not there.
+    let read = read_in_any_pieces(Decoder::chunked(), "ffffffffffffffff\r\nx").unwrap();
+    assert_eq!((read.body.as_slice(), read.complete), (&b"x"[..], false));
+}
+
+#[test]
+fn rfc9112_7_1_2_trailers_are_read() {
+    let octets = "1\r\nx\r\n0\r\ngrpc-status: 0\r\nx-a:b \r\n\r\nX";
+    let read = read_in_any_pieces(Decoder::chunked(), octets).unwrap();
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        read.trailers,
+        [field("grpc-status", "0"), field("x-a", "b")]
+    );
+    assert_eq!((read.complete, &*read.behind), (true, &b"X"[..]));
+}
+
+#[test]
+fn trailers_and_extensions_are_bounded() {
+    let many = "a: b\r\n".repeat(5);
+    let large = format!("a: {}\r\n", "b".repeat(1100));
+    let endless = format!("a: {}", "b".repeat(1100));
+    for section in [many, large, endless] {
+        let octets = format!("0\r\n{section}\r\n");
+        let fault = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap_err();
+        assert!(matches!(fault, Fault::Trailers(_)), "{fault}");
+    }
+    let one = format!("1;{}\r\nx\r\n", "e".repeat(EXTENSIONS / 2));
+    let three = one.repeat(3);
+    let fault = read(Decoder::chunked(), &[three.as_bytes()]).unwrap_err();
+    assert!(matches!(fault, Fault::Chunk(_)), "{fault}");
+    let endless = format!("1;{}", "e".repeat(EXTENSIONS + 1));
+    let fault = read(Decoder::chunked(), &[endless.as_bytes()]).unwrap_err();
+    assert!(matches!(fault, Fault::Chunk(_)), "{fault}");
+}
+
+#[test]
+fn the_last_piece_says_that_it_is_the_last() {
+    let mut buf = BytesMut::from("2\r\nok\r\n0\r\n\r\n");
+    let mut decoder = Decoder::chunked();
+    assert!(decoder.next(&mut buf, LIMITS).unwrap().is_some());
+    assert!(decoder.is_complete());
+    assert!(buf.is_empty());
+}

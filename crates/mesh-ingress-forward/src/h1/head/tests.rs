@@ -1,0 +1,167 @@
+use super::*;
+
+const LIMITS: Limits = Limits {
+    octets: 2000,
+    fields: 100,
+};
+
+fn head(method: &Method, octets: &str) -> Result<Option<Head>, Fault> {
+    let mut buf = BytesMut::from(octets);
+    take(&mut buf, method, LIMITS, &mut HeaderMap::new())
+}
+
+/// What a response to a GET says of its body and connection.
+fn says(octets: &str) -> (Decoder, bool) {
+    let head = head(&Method::GET, octets).unwrap().unwrap();
+    (head.body, head.keeps_alive)
+}
+
+#[test]
+fn a_head_is_taken_and_what_is_behind_it_stays() {
+    let octets = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\nx-a:  c \r\nx-empty:\r\n\r\nok";
+    let mut buf = BytesMut::from(octets);
+    let mut room = HeaderMap::with_capacity(10);
+    let head = take(&mut buf, &Method::GET, LIMITS, &mut room);
+    let head = head.unwrap().unwrap();
+    assert_eq!(&buf[..], b"ok");
+    assert_eq!(head.body, Decoder::Length(2));
+    assert!(head.keeps_alive);
+    let response = head.response;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.version(), Version::HTTP_11);
+    let values: Vec<_> = response.headers().get_all("x-a").iter().collect();
+    assert_eq!(values, ["b", "c"]);
+    assert_eq!(response.headers()["x-empty"], "");
+    assert!(response.extensions().get::<ReasonPhrase>().is_none());
+    // Until it is all there, nothing is taken.
+    for end in 0..octets.len() - 2 {
+        let mut buf = BytesMut::from(&octets[..end]);
+        let none = take(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
+        assert!(none.unwrap().is_none(), "{end}");
+        assert_eq!(buf.len(), end);
+    }
+}
+
+#[test]
+fn rfc9112_4_a_reason_of_its_own_is_kept() {
+    for (line, reason) in [
+        ("HTTP/1.1 200 Fine", Some("Fine")),
+        ("HTTP/1.1 299 What", Some("What")),
+        ("HTTP/1.1 200 ", Some("")),
+        ("HTTP/1.1 200", Some("")),
+        ("HTTP/1.1 200 OK", None),
+        // Opaque, and not worth keeping.
+        ("HTTP/1.1 200 \u{e4}", Some("")),
+    ] {
+        let head = head(&Method::GET, &format!("{line}\r\n\r\n"));
+        let response = head.unwrap().unwrap().response;
+        let kept = response.extensions().get::<ReasonPhrase>();
+        let kept = kept.map(ReasonPhrase::as_bytes);
+        assert_eq!(kept, reason.map(str::as_bytes), "{line}");
+    }
+}
+
+#[test]
+fn rfc9112_6_3_where_a_response_ends() {
+    for (fields, body) in [
+        ("", Decoder::UntilClose),
+        ("Content-Length: 0\r\n", Decoder::Complete),
+        ("Content-Length: 5\r\n", Decoder::Length(5)),
+        (
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            Decoder::Length(5),
+        ),
+        ("Transfer-Encoding: Chunked\r\n", Decoder::chunked()),
+    ] {
+        assert_eq!(says(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).0, body);
+        for bodiless in ["101 X", "204 No Content", "304 Not Modified"] {
+            let said = says(&format!("HTTP/1.1 {bodiless}\r\n{fields}\r\n"));
+            assert_eq!(said.0, Decoder::Complete, "{bodiless}");
+        }
+        let octets = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let head = head(&Method::HEAD, &octets).unwrap().unwrap();
+        assert_eq!(head.body, Decoder::Complete);
+    }
+}
+
+#[test]
+fn rfc9112_6_3_a_response_whose_end_is_in_doubt_is_refused() {
+    for (version, fields) in [
+        ("1.1", "Content-Length: 5\r\nContent-Length: 6\r\n"),
+        ("1.1", "Content-Length: 5, 5\r\n"),
+        ("1.1", "Content-Length: \r\n"),
+        ("1.1", "Content-Length: +5\r\n"),
+        ("1.1", "Content-Length: 5a\r\n"),
+        ("1.1", "Content-Length: 18446744073709551616\r\n"),
+        ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        ("1.1", "Transfer-Encoding: gzip, chunked\r\n"),
+        (
+            "1.1",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ),
+        ("1.1", "Transfer-Encoding: chunked, chunked\r\n"),
+        ("1.1", "Transfer-Encoding: identity\r\n"),
+        ("1.1", "Transfer-Encoding: \r\n"),
+        ("1.0", "Transfer-Encoding: chunked\r\n"),
+    ] {
+        let octets = format!("HTTP/{version} 200 OK\r\n{fields}\r\n");
+        let fault = head(&Method::GET, &octets).unwrap_err();
+        assert!(matches!(fault, Fault::Framing(_)), "{fields}: {fault}");
+    }
+}
+
+#[test]
+fn rfc9112_9_3_whether_the_connection_goes_on() {
+    for (version, fields, keeps_alive) in [
+        ("1.1", "", true),
+        ("1.0", "", false),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: x, Close\r\n", false),
+        ("1.1", "Connection: closed\r\n", true),
+        ("1.0", "Connection: keep-alive\r\n", true),
+        (
+            "1.1",
+            "Connection: close\r\nConnection: keep-alive\r\n",
+            false,
+        ),
+        ("1.0", "Connection: keep-alive, close\r\n", false),
+    ] {
+        let said = says(&format!(
+            "HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{fields}\r\n"
+        ));
+        assert_eq!(said.1, keeps_alive, "{version} {fields}");
+    }
+}
+
+#[test]
+fn what_is_no_response_is_refused() {
+    for octets in [
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/2.0 200 OK\r\n\r\n",
+        "HTTP/1.1 99 Low\r\n\r\n",
+        "HTTP/1.1 099 Low\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nname : value\r\n\r\n",
+        "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+    ] {
+        let fault = head(&Method::GET, octets).unwrap_err();
+        assert!(matches!(fault, Fault::Head(_)), "{octets:?}: {fault}");
+    }
+}
+
+#[test]
+fn a_head_is_bounded() {
+    let of = |fields: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(fields));
+    for fields in [31, 32, 33, 99, 100] {
+        let head = head(&Method::GET, &of(fields)).unwrap().unwrap();
+        assert_eq!(head.response.headers().len(), fields);
+    }
+    let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(2000));
+    for octets in [of(101), format!("{endless}\r\n\r\n"), endless] {
+        let fault = head(&Method::GET, &octets).unwrap_err();
+        assert!(matches!(fault, Fault::HeadTooLarge), "{fault}");
+    }
+}
