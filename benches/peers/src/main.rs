@@ -3,6 +3,7 @@
 //! Options: `workers=N`, `h2` (clients speak HTTP/2), `h2-origin` (the origin does).
 
 mod axum_reverse_proxy;
+mod embedded;
 mod floor_bytes;
 mod floor_hyper;
 mod legacy_client;
@@ -55,6 +56,7 @@ fn main() -> Result<(), BoxError> {
         "floor-hyper" => on_each_worker(settings, floor_hyper::run),
         "legacy-client" => on_each_worker(settings, legacy_client::run),
         "axum-reverse-proxy" => on_each_worker(settings, axum_reverse_proxy::run),
+        "embedded" => embedded::run(settings),
         "pingora" => pingora::run(settings),
         _ => Err(format!("unknown kind {kind}").into()),
     }

@@ -26,8 +26,8 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 }
 
 use Kind::{
-    AxumReverseProxy, Direct, Envoy, FloorBytes, FloorHyper, Haproxy, LegacyClient, Nginx, Ours,
-    Pingora,
+    AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, LegacyClient,
+    Nginx, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed};
@@ -148,6 +148,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             &[
                 Subject::of(Ours),
                 Subject::of(Ours).workers(2),
+                Subject::of(Embedded),
+                Subject::of(Embedded).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
                 Subject::of(Haproxy),

@@ -17,6 +17,8 @@ use super::process::{self, Running};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Ours,
+    /// The library in a program of its own, on a runtime that all workers share.
+    Embedded,
     Nginx,
     Haproxy,
     Envoy,
@@ -30,8 +32,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ours,
+        Self::Embedded,
         Self::Nginx,
         Self::Haproxy,
         Self::Envoy,
@@ -46,6 +49,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Embedded => "embedded",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -155,6 +159,7 @@ impl Programs {
         use Kind as K;
         let has = |kind| kinds.contains(&kind);
         let from_peers = [
+            K::Embedded,
             K::Pingora,
             K::AxumReverseProxy,
             K::LegacyClient,
