@@ -31,9 +31,9 @@
 //!
 //! # What it promises
 //!
-//! * An HTTP/1.1 connection is driven inside the task of the request it serves, not in a task of
-//!   its own: a request costs no cross-task wake-up. It goes back to the pool when request *and*
-//!   response are complete and clean; any doubt closes it.
+//! * HTTP/1.1 is written and read by the task of the request itself, not in a task of the
+//!   connection: a request costs no cross-task wake-up. A connection goes back to the pool when
+//!   request *and* response are complete and clean; any doubt closes it.
 //! * Bodies stream with back-pressure both ways, trailers included.
 //! * Hop-by-hop fields never cross (RFC 9110 §7.6.1), upgrades only after a validated `101`.
 //! * A request is sent again only if no upstream can have acted on it, or if it is safe
