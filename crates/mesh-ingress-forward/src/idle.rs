@@ -22,22 +22,29 @@ type Shard = VecDeque<Box<h1::Connection>>;
 /// gives a right back that others wait for.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Apart<Mutex<Shard>>]>,
     /// How many there are in all shards, those included that are looked at just now.
-    len: AtomicUsize,
+    len: Apart<AtomicUsize>,
 }
+
+/// Something that shares no cache line with anything else: each thread writes to its own shard for
+/// every request, and another core would have to wait for what it only reads beside it. Two lines,
+/// because processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 impl Idle {
     pub(crate) fn new(shards: NonZeroUsize) -> Self {
-        let shards = (0..shards.get()).map(|_| Mutex::default());
+        let shards = (0..shards.get()).map(|_| Apart::default());
         Self {
             shards: shards.collect(),
-            len: AtomicUsize::new(0),
+            len: Apart::default(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::SeqCst)
+        self.len.0.load(Ordering::SeqCst)
     }
 
     /// One that `is_good`: of this thread, or else of another, so that few requests share few
@@ -70,7 +77,7 @@ impl Idle {
                     Reuse::RoundRobin => idle.pop_front(),
                 }?
             };
-            self.len.fetch_sub(1, Ordering::Relaxed);
+            self.len.0.fetch_sub(1, Ordering::Relaxed);
             if is_good(&mut connection) {
                 return Some(connection);
             }
@@ -86,8 +93,8 @@ impl Idle {
         era: impl FnOnce() -> u64,
     ) -> bool {
         // Counted first: two that come at once must not both be the last one allowed.
-        if self.len.fetch_add(1, Ordering::SeqCst) >= max {
-            self.len.fetch_sub(1, Ordering::SeqCst);
+        if self.len.0.fetch_add(1, Ordering::SeqCst) >= max {
+            self.len.0.fetch_sub(1, Ordering::SeqCst);
             return false;
         }
         let mut shard = self.shard(connection.home());
@@ -98,7 +105,7 @@ impl Idle {
             return true;
         }
         drop(shard);
-        self.len.fetch_sub(1, Ordering::SeqCst);
+        self.len.0.fetch_sub(1, Ordering::SeqCst);
         false
     }
 
@@ -106,7 +113,7 @@ impl Idle {
     pub(crate) fn clear(&self) {
         for shard in 0..self.shards.len() {
             let closed = std::mem::take(&mut *self.shard(shard));
-            self.len.fetch_sub(closed.len(), Ordering::SeqCst);
+            self.len.0.fetch_sub(closed.len(), Ordering::SeqCst);
         }
     }
 
@@ -121,7 +128,7 @@ impl Idle {
         while let Some((_, shard)) = (0..self.shards.len()).filter_map(unused_for).max() {
             let oldest = self.shard(shard).pop_front();
             if oldest.is_some() {
-                self.len.fetch_sub(1, Ordering::SeqCst);
+                self.len.0.fetch_sub(1, Ordering::SeqCst);
                 return true;
             }
         }
@@ -146,7 +153,7 @@ impl Idle {
             } else {
                 Shard::new()
             };
-            self.len.fetch_sub(before - swept.len(), Ordering::SeqCst);
+            self.len.0.fetch_sub(before - swept.len(), Ordering::SeqCst);
             // Those given back meanwhile are younger: they stay at the back.
             swept.append(&mut idle);
             *idle = swept;
@@ -156,7 +163,7 @@ impl Idle {
     }
 
     fn shard(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[shard % self.shards.len()];
+        let Apart(shard) = &self.shards[shard % self.shards.len()];
         // The list is consistent at every point where a panic could strike.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,8 +51,7 @@ impl Target {
     /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
     /// whoever has that address next.
     pub(crate) fn reach(&self, forwarder: &Forwarder, resolved: Upstream) -> Arc<Reach> {
-        let before = self.reach.load_full();
-        if let Some(reach) = &before
+        if let Some(reach) = &*self.reach.load()
             && reach.resolved == resolved
         {
             return Arc::clone(reach);
@@ -60,8 +59,11 @@ impl Target {
         let upstream = self.upstream(resolved.clone());
         let pool = forwarder.pool(&upstream);
         let reach = Arc::new(Reach { resolved, pool });
-        self.reach.store(Some(Arc::clone(&reach)));
-        if let Some(before) = before {
+        // Two may find out at the same time: what the first has just begun is not drained by the
+        // second.
+        if let Some(before) = self.reach.swap(Some(Arc::clone(&reach)))
+            && before.resolved != reach.resolved
+        {
             before.pool.drain();
         }
         reach
