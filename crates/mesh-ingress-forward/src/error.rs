@@ -37,7 +37,9 @@ pub(crate) enum Failure {
         asked: String,
         got: String,
     },
-    #[error("{addr} answered 101 and closed the connection")]
+    #[error(
+        "{addr} answered 101 and closed the connection, or did so before it had the whole request"
+    )]
     UpgradeLost { addr: SocketAddr },
     #[error(
         "the request carries no Upstream extension: is a ServiceUpstreamLayer above the Forwarder?"

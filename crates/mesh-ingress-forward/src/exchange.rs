@@ -12,7 +12,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::Inventory;
-use mesh_ingress_headers::framing::check_response_with;
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
 use crate::alarm::Alarm;
@@ -281,7 +280,8 @@ impl Exchange {
         // In doubt about where the response ends, the connection goes with it.
         let mut fields = Inventory::of(response.headers());
         let version = response.version();
-        check_response_with(response.status(), version, response.headers(), &fields)?;
+        let rules = &self.pool.settings.response_rules;
+        rules.check_with(response.status(), version, response.headers(), &fields)?;
         if response.status() == StatusCode::NO_CONTENT {
             // A zero is harmless and still not allowed (RFC 9110 §8.6).
             response.headers_mut().remove(CONTENT_LENGTH);
@@ -355,7 +355,8 @@ impl Exchange {
     fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
         let mut fields = Inventory::of(response.headers());
         let version = response.version();
-        check_response_with(response.status(), version, response.headers(), &fields)?;
+        let rules = &self.pool.settings.response_rules;
+        rules.check_with(response.status(), version, response.headers(), &fields)?;
         if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
             && let Some(upgrade) = self.upgrade.take()
         {

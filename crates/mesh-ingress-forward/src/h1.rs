@@ -33,7 +33,7 @@ pub(crate) use fault::Fault;
 use head::Limits;
 use inbox::Inbox;
 pub(crate) use response::ResponseStream;
-use sending::Sending;
+use sending::{Sending, Sent};
 
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
@@ -62,7 +62,7 @@ pub(crate) struct Connection {
     sending: Sending,
     inbox: Inbox,
     limits: Limits,
-    /// Whole until the response begins; then for the rest of its body.
+    /// Whole until something comes back; then for the rest of its body.
     request: Option<Request<RequestBody>>,
     method: Method,
     /// What of the response's body is to come.
@@ -148,7 +148,7 @@ impl Connection {
             Err(fault) => fault,
         };
         let again = match fault {
-            Fault::Unsent => true,
+            Fault::Unsent => self.sending.is_whole(),
             // A new connection does not die of having been idle: what fails there failed for a
             // reason.
             _ => fault.is_gone() && self.reused && !self.heard && self.is_repeatable(),
@@ -164,21 +164,44 @@ impl Connection {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Fault>> {
-        // It may have ended since it was last looked at, and then nothing is lost yet.
-        if self.sending.is_unbegun() && !self.stream.is_quiet() {
-            return Poll::Ready(Err(Fault::Unsent));
-        }
-        loop {
-            if let Poll::Ready(Err(fault)) = self.poll_send(cx) {
-                return Poll::Ready(Err(fault));
+        let mut sent = Sent::More;
+        if self.sending.is_unbegun() {
+            // It may have ended since it was last looked at, and then nothing is lost yet.
+            if !self.stream.is_quiet() {
+                return Poll::Ready(Err(Fault::Unsent));
             }
+            sent = self.poll_send(cx)?;
+        }
+        // An answer may come before the request is complete, and there may be no end to that.
+        loop {
+            if let Poll::Ready(head) = self.poll_receive(cx) {
+                return Poll::Ready(head);
+            }
+            if sent != Sent::More {
+                return Poll::Pending;
+            }
+            sent = self.poll_send(cx)?;
+            if sent != Sent::More {
+                // Nothing had come when it was last asked, and that wakes the task, too.
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads until the head is there.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Fault>> {
+        loop {
             let known = self.inbox.octets.len();
             if ready!(self.inbox.poll_fill(&mut self.stream, cx))? == 0 {
                 return Poll::Ready(Err(self.sending.fault().unwrap_or(Fault::Incomplete)));
             }
             self.heard = true;
-            // Without another line end it is not complete, and need not be looked at again.
             let octets = &self.inbox.octets;
+            if !head::may_begin(octets) {
+                let what = "it does not begin with HTTP/1";
+                return Poll::Ready(Err(Fault::Head(what.into())));
+            }
+            // Without another line end it is not complete, and need not be looked at again.
             if !octets[known..].contains(&b'\n') && octets.len() < self.limits.octets {
                 continue;
             }
@@ -237,7 +260,7 @@ impl Connection {
     }
 
     /// Sends what can be sent of the request.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Sent, Fault> {
         self.sending
             .poll(&mut self.stream, self.request.as_mut(), cx)
     }
@@ -247,10 +270,11 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let mut sent = match self.poll_send(cx) {
+            Ok(sent) => sent,
+            Err(fault) => return Poll::Ready(Some(Err(fault))),
+        };
         loop {
-            if let Poll::Ready(Err(fault)) = self.poll_send(cx) {
-                return Poll::Ready(Some(Err(fault)));
-            }
             let next = self.body.next(&mut self.inbox.octets, self.limits);
             if let Some(next) = next.transpose() {
                 return Poll::Ready(Some(next));
@@ -258,17 +282,22 @@ impl Connection {
             if self.body.is_complete() {
                 return Poll::Ready(None);
             }
-            match ready!(self.inbox.poll_fill(&mut self.stream, cx)) {
-                Ok(0) if self.body == Decoder::UntilClose => {
+            match self.inbox.poll_fill(&mut self.stream, cx) {
+                Poll::Ready(Ok(0)) if self.body == Decoder::UntilClose => {
                     self.body = Decoder::Complete;
                     self.keeps_alive = false;
                 }
-                Ok(0) => {
+                Poll::Ready(Ok(0)) => {
                     let fault = self.sending.fault().unwrap_or(Fault::Incomplete);
                     return Poll::Ready(Some(Err(fault)));
                 }
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Pending if sent != Sent::More => return Poll::Pending,
+                Poll::Pending => match self.poll_send(cx) {
+                    Ok(more) => sent = more,
+                    Err(fault) => return Poll::Ready(Some(Err(fault))),
+                },
             }
         }
     }
@@ -277,10 +306,13 @@ impl Connection {
     /// it is over.
     fn finish(&mut self) {
         if !self.sending.is_done() {
-            let noop = &mut Context::from_waker(std::task::Waker::noop());
-            let sent = std::future::poll_fn(|cx| self.poll_send(cx));
+            // A few pieces at most. Where that is not all, the connection is not used again.
+            let sent = std::future::poll_fn(|cx| {
+                let _ = self.poll_send(cx);
+                Poll::Ready(())
+            });
             let sent = std::pin::pin!(tokio::task::unconstrained(sent));
-            let _ = sent.poll(noop);
+            let _ = sent.poll(&mut Context::from_waker(std::task::Waker::noop()));
         }
         self.request = None;
     }

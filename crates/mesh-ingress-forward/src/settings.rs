@@ -7,6 +7,8 @@ use std::time::Duration;
 
 #[cfg(feature = "tls")]
 use crate::TlsClient;
+use mesh_ingress_headers::framing::ResponseRules;
+
 use crate::tunnel::Limits;
 use crate::{FailureAccrual, Forwarder, RetryPolicy};
 
@@ -46,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) max_requests: Option<u64>,
     pub(crate) max_header_size: usize,
     pub(crate) max_headers: usize,
+    /// Made of the two above when the forwarder is built.
+    pub(crate) response_rules: ResponseRules,
     pub(crate) shards: NonZeroUsize,
     #[cfg(feature = "tls")]
     pub(crate) tls: HashMap<String, TlsClient>,
@@ -88,6 +92,7 @@ impl Default for Settings {
             max_requests: None,
             max_header_size: 64 * 1024,
             max_headers: 100,
+            response_rules: ResponseRules::default(),
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             #[cfg(feature = "tls")]
             tls: HashMap::new(),
@@ -294,9 +299,10 @@ impl ForwarderBuilder {
         self
     }
 
-    /// The largest number of fields in a response's header section. Default: 100.
+    /// The largest number of fields in a response's header section. Default: 100; at most 10,000.
+    /// Beyond it: `http_response_header_section_size`.
     pub fn max_headers(mut self, fields: usize) -> Self {
-        self.settings.max_headers = fields.max(1);
+        self.settings.max_headers = fields.clamp(1, 10_000);
         self
     }
 
@@ -319,7 +325,13 @@ impl ForwarderBuilder {
     }
 
     /// The forwarder. Connections are opened when requests come.
-    pub fn build(self) -> Forwarder {
+    pub fn build(mut self) -> Forwarder {
+        let settings = &mut self.settings;
+        let rules = ResponseRules::builder()
+            .max_fields(settings.max_headers)
+            .max_section(settings.max_header_size);
+        // Fails where nothing could pass, and both have a floor.
+        settings.response_rules = rules.build().unwrap_or_default();
         Forwarder::new(self.settings)
     }
 }

@@ -298,7 +298,7 @@ async fn rfc9110_15_2_interim_responses_without_end_come_to_one() {
     let origin = origin(vec![Step::ReadHead, Step::send(all), Step::send(OK)]).await;
     let forwarder = Forwarder::default();
     let error = send(&forwarder, get(origin.addr())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionTerminated);
+    assert_eq!(error.kind(), ErrorKind::HttpProtocolError);
     assert!(
         error.report().to_string().contains("without end"),
         "{}",

@@ -8,9 +8,12 @@ use httparse::Status;
 use super::fault::Fault;
 use super::head::Limits;
 
-/// Octets that all chunk extensions of one body may take together, line ends included. Nobody
-/// uses them but to be a burden.
+/// Octets that all chunk extensions of one body may take together. Nobody uses them but to be a
+/// burden.
 const EXTENSIONS: usize = 16 * 1024;
+
+/// Whitespace behind the size of a chunk: some servers fill up to a fixed width.
+const PADDING: usize = 64;
 
 /// What ends nearly every body: the line end of the last chunk, the one without octets, and no
 /// trailers.
@@ -39,7 +42,8 @@ pub(crate) enum Chunk {
     Data(u64),
     /// The line end behind its octets.
     End,
-    Trailers,
+    /// So many octets have been seen to be no end of the section.
+    Trailers(usize),
 }
 
 impl Decoder {
@@ -84,7 +88,7 @@ impl Decoder {
                 Self::Chunked { state, extensions } => match state {
                     Chunk::Size => match size_line(buf, extensions)? {
                         None => return Ok(None),
-                        Some(0) => *state = Chunk::Trailers,
+                        Some(0) => *state = Chunk::Trailers(0),
                         Some(size) => *state = Chunk::Data(size),
                     },
                     Chunk::Data(left) => {
@@ -107,10 +111,12 @@ impl Decoder {
                         b"" | b"\r" => return Ok(None),
                         _ => return Err(Fault::Chunk("no line end behind a chunk")),
                     },
-                    Chunk::Trailers => {
-                        let Some(trailers) = trailers(buf, limits)? else {
+                    Chunk::Trailers(seen) => {
+                        let Some(end) = trailers_end(buf, *seen, limits)? else {
+                            *seen = buf.len();
                             return Ok(None);
                         };
+                        let trailers = trailers(&buf.split_to(end), limits)?;
                         *self = Self::Complete;
                         return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
                     }
@@ -146,30 +152,27 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
     if digits == 0 {
         return Err(Fault::Chunk("no size"));
     }
-    // Whitespace and extensions say nothing that matters, and are dropped.
     if !matches!(rest[0], b'\r' | b';' | b' ' | b'\t') {
         return Err(Fault::Chunk("a size with something behind it"));
     }
-    let Some(end) = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else {
-        if rest.len() > *extensions {
-            return Err(Fault::Chunk("extensions without end"));
-        }
-        return Ok(None);
-    };
-    let extension = rest[..end].trim_ascii_start();
+    // Whitespace and extensions say nothing that matters, and are dropped.
+    let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+    let line = &rest[..end.unwrap_or(rest.len())];
+    let extension = line.trim_ascii_start();
+    if line.len() - extension.len() > PADDING {
+        return Err(Fault::Chunk("too much whitespace behind a size"));
+    }
     if !extension.is_empty() && extension[0] != b';' {
         return Err(Fault::Chunk("a size with something behind it"));
     }
-    *extensions = extensions
-        .checked_sub(end)
-        .ok_or(Fault::Chunk("too many extensions"))?;
+    let left = extensions.checked_sub(extension.len());
+    let left = left.ok_or(Fault::Chunk("too many extensions"))?;
+    let Some(end) = end else {
+        return Ok(None);
+    };
     match &rest[end..rest.len().min(end + 2)] {
-        b"\r\n" => {}
-        b"\r" => {
-            // Looked at again when more has come: not counted twice.
-            *extensions += end;
-            return Ok(None);
-        }
+        b"\r\n" => *extensions = left,
+        b"\r" => return Ok(None),
         // A line end that some take for one, and some do not.
         _ => return Err(Fault::Chunk("a line that does not end with CR LF")),
     }
@@ -181,34 +184,50 @@ fn hex(octet: u8) -> Option<u64> {
     (octet as char).to_digit(16).map(u64::from)
 }
 
-/// Takes the trailer section off `buf`, if it is all there.
-fn trailers(buf: &mut BytesMut, limits: Limits) -> Result<Option<HeaderMap>, Fault> {
-    let too_large = || Fault::Trailers("the section is too large".into());
-    match &buf[..buf.len().min(2)] {
-        b"\r\n" => {
-            buf.advance(2);
-            return Ok(Some(HeaderMap::new()));
+/// Where the trailer section ends, if it is all there. The first `seen` octets need not be looked at
+/// again.
+fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>, Fault> {
+    for (at, _) in buf
+        .iter()
+        .enumerate()
+        .skip(seen)
+        .filter(|(_, o)| **o == b'\n')
+    {
+        let Some(line) = buf[..at].strip_suffix(b"\r") else {
+            return Err(Fault::Trailers(
+                "a line that does not end with CR LF".into(),
+            ));
+        };
+        if line.is_empty() || line.ends_with(b"\n") {
+            return Ok(Some(at + 1));
         }
-        b"" | b"\r" => return Ok(None),
-        _ => {}
+    }
+    if buf.len() > limits.octets {
+        return Err(Fault::TrailersTooLarge);
+    }
+    Ok(None)
+}
+
+fn trailers(section: &[u8], limits: Limits) -> Result<HeaderMap, Fault> {
+    let mut trailers = HeaderMap::new();
+    if section == b"\r\n" {
+        return Ok(trailers);
     }
     let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
-    let (length, fields) = match httparse::parse_headers(buf, &mut parsed) {
-        Ok(Status::Complete((length, fields))) if length <= limits.octets => (length, fields),
-        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
+    let fields = match httparse::parse_headers(section, &mut parsed) {
+        Ok(Status::Complete((length, fields))) if length <= limits.octets => fields,
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Fault::TrailersTooLarge),
         Err(error) => return Err(Fault::Trailers(error.into())),
     };
-    let mut trailers = HeaderMap::with_capacity(fields.len());
+    let too_large = |_| Fault::TrailersTooLarge;
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|error| Fault::Trailers(error.into()))?;
         let value = HeaderValue::from_bytes(field.value);
         let value = value.map_err(|error| Fault::Trailers(error.into()))?;
-        trailers.append(name, value);
+        trailers.try_append(name, value).map_err(too_large)?;
     }
-    buf.advance(length);
-    Ok(Some(trailers))
+    Ok(trailers)
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use crate::error::Failure;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     /// Not an octet of the request went out.
-    #[error("the connection was closed before the request was sent")]
+    #[error(
+        "the connection had ended, or was in use by nobody knows whom, before the request was sent"
+    )]
     Unsent,
     #[error("the connection was closed before the response was complete")]
     Incomplete,
@@ -23,11 +25,10 @@ pub(crate) enum Fault {
     HeadTooLarge,
     #[error("what came is no response of HTTP/1")]
     Head(#[source] BoxError),
-    /// Where the response ends is in doubt.
-    #[error("the length of the response is in doubt: {0}")]
-    Framing(&'static str),
     #[error("the chunks of the response are not well-formed: {0}")]
     Chunk(&'static str),
+    #[error("the trailer section of the response is too large")]
+    TrailersTooLarge,
     #[error("the trailers of the response are not well-formed")]
     Trailers(#[source] BoxError),
     #[error("the body of the request failed")]
@@ -50,7 +51,11 @@ impl Fault {
         let kind = match &self {
             Self::RequestBody(_) | Self::RequestLength => ErrorKind::HttpRequestError,
             Self::HeadTooLarge => ErrorKind::HttpResponseHeaderSectionSize,
-            Self::Head(_) | Self::Framing(_) => ErrorKind::HttpProtocolError,
+            Self::Chunk(_) => ErrorKind::HttpResponseTransferCoding,
+            Self::TrailersTooLarge => ErrorKind::HttpResponseTrailerSectionSize,
+            Self::Head(_) | Self::Trailers(_) | Self::EndlessInterim => {
+                ErrorKind::HttpProtocolError
+            }
             // No acknowledgement of TCP's came back.
             Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
                 ErrorKind::ConnectionReadTimeout

@@ -129,7 +129,8 @@ fn build(
     let mut closes = false;
     let mut framed = Framed::default();
     let mut headers = std::mem::take(headers);
-    headers.reserve(outline.fields);
+    let too_large = |_| Fault::HeadTooLarge;
+    headers.try_reserve(outline.fields).map_err(too_large)?;
     for span in spans.iter().take(outline.fields) {
         let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
         let name = name.map_err(|error| Fault::Head(error.into()))?;
@@ -140,13 +141,13 @@ fn build(
             closes |= has_token(&value, b"close");
             keeps_alive |= has_token(&value, b"keep-alive");
         } else if name == CONTENT_LENGTH {
-            framed.length(&value)?;
+            framed.length(&value);
         } else if name == TRANSFER_ENCODING {
             framed.transfer_encoding(&value);
         }
-        headers.append(name, value);
+        headers.try_append(name, value).map_err(too_large)?;
     }
-    let body = framed.decoder(method, outline.status, outline.version)?;
+    let body = framed.decoder(method, outline.status, outline.version);
     let mut response = Response::new(());
     *response.status_mut() = outline.status;
     *response.version_mut() = outline.version;
@@ -174,25 +175,20 @@ struct Framed {
     length: Option<u64>,
     transfer_encoding: bool,
     chunked: bool,
+    /// They can be read in two ways.
+    doubtful: bool,
 }
 
 impl Framed {
-    fn length(&mut self, value: &HeaderValue) -> Result<(), Fault> {
+    fn length(&mut self, value: &HeaderValue) {
         let digits = value.as_bytes();
         let number = digits.iter().try_fold(0_u64, |number, digit| {
             let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
             number.checked_mul(10)?.checked_add(digit)
         });
         let number = number.filter(|_| !digits.is_empty());
-        let number = number.ok_or(Fault::Framing("Content-Length is no number"))?;
-        if self
-            .length
-            .replace(number)
-            .is_some_and(|other| other != number)
-        {
-            return Err(Fault::Framing("two values of Content-Length"));
-        }
-        Ok(())
+        self.doubtful |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
+        self.length = number;
     }
 
     fn transfer_encoding(&mut self, value: &HeaderValue) {
@@ -201,30 +197,30 @@ impl Framed {
         self.transfer_encoding = true;
     }
 
-    /// RFC 9112 §6.3, without the cases that two parties could read in two ways.
-    fn decoder(
-        &self,
-        method: &Method,
-        status: StatusCode,
-        version: Version,
-    ) -> Result<Decoder, Fault> {
+    /// RFC 9112 §6.3. What is in doubt is refused by whoever relays the response
+    /// (`check_response`, which also says why); until then it is read in the one way that harms
+    /// nobody: all that comes belongs to it, and the connection ends with it.
+    fn decoder(&self, method: &Method, status: StatusCode, version: Version) -> Decoder {
         let bodiless = status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || method == Method::HEAD;
-        if bodiless {
-            return Ok(Decoder::Complete);
-        }
         match (self.transfer_encoding, self.length) {
-            (false, Some(length)) => Ok(Decoder::length(length)),
-            (false, None) => Ok(Decoder::UntilClose),
-            (true, Some(_)) => Err(Fault::Framing("both Transfer-Encoding and Content-Length")),
-            (true, None) if version < Version::HTTP_11 => {
-                Err(Fault::Framing("Transfer-Encoding in HTTP/1.0"))
+            _ if bodiless => Decoder::Complete,
+            (false, Some(length)) if !self.doubtful => Decoder::length(length),
+            (true, None) if self.chunked && !self.doubtful && version == Version::HTTP_11 => {
+                Decoder::chunked()
             }
-            (true, None) if self.chunked => Ok(Decoder::chunked()),
-            (true, None) => Err(Fault::Framing("a Transfer-Encoding other than chunked")),
+            _ => Decoder::UntilClose,
         }
     }
+}
+
+/// Whether these may be the begin of a response: without a line end it could take a while to find
+/// out that somebody speaks something else.
+pub(crate) fn may_begin(octets: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"HTTP/1.";
+    let length = octets.len().min(BEGIN.len());
+    octets[..length] == BEGIN[..length]
 }
 
 #[cfg(test)]

@@ -23,12 +23,25 @@ pub(crate) struct Outbox {
     piece: Bytes,
     /// Ends a chunk.
     tail: &'static [u8],
+    /// Octets that have gone out since the request was begun.
+    gone: usize,
 }
 
 impl Outbox {
     /// Where to write a head or the frame of a chunk. What comes later goes out later.
     pub(crate) fn framing(&mut self) -> &mut Vec<u8> {
         &mut self.framing
+    }
+
+    /// Another request begins: where to write its head.
+    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
+        self.gone = 0;
+        &mut self.framing
+    }
+
+    /// Whether nothing has gone out since.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.gone == 0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,6 +102,7 @@ impl Outbox {
     }
 
     fn advance(&mut self, octets: usize) {
+        self.gone = self.gone.saturating_add(octets);
         let framing = octets.min(self.framing.len() - self.written);
         self.written += framing;
         if self.written == self.framing.len() {

@@ -15,8 +15,6 @@ use crate::body::RequestBody;
 /// How the upstream knows where the body of a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// There is none.
-    Empty,
     /// So many octets are still to come.
     Length(u64),
     Chunked,
@@ -24,16 +22,17 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// What is said of the body, by itself first: its own length is a fact, a field is a claim.
-    fn of(request: &Request<RequestBody>) -> Self {
+    /// `None` where there is none.
+    fn of(request: &Request<RequestBody>) -> Option<Self> {
         let body = request.body();
         if body.is_end_stream() {
-            return Self::Empty;
+            return None;
         }
         let claimed = || content_length(request.headers()).ok().flatten();
-        match body.size_hint().exact().or_else(claimed) {
+        Some(match body.size_hint().exact().or_else(claimed) {
             Some(length) => Self::Length(length),
             None => Self::Chunked,
-        }
+        })
     }
 
     /// Adds a piece of the body to what is to be sent; whether it was the last.
@@ -46,8 +45,6 @@ impl Framing {
             }
         };
         match self {
-            Self::Empty if data.is_empty() => Ok(true),
-            Self::Empty => Err(Fault::RequestLength),
             Self::Length(left) => {
                 let more = left.checked_sub(data.len() as u64);
                 *left = more.ok_or(Fault::RequestLength)?;
@@ -81,7 +78,7 @@ impl Framing {
 
 /// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with the one framing field that
 /// tells the truth.
-pub(crate) fn write_head(request: &Request<RequestBody>, out: &mut Vec<u8>) -> Framing {
+pub(crate) fn write_head(request: &Request<RequestBody>, out: &mut Vec<u8>) -> Option<Framing> {
     let framing = Framing::of(request);
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
@@ -97,17 +94,17 @@ pub(crate) fn write_head(request: &Request<RequestBody>, out: &mut Vec<u8>) -> F
     for (name, value) in request.headers() {
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             // `Content-Length: 0` says something: that a `POST` means to have no body.
-            said |= framing == Framing::Empty && *name == CONTENT_LENGTH && value == "0";
+            said |= framing.is_none() && *name == CONTENT_LENGTH && value == "0";
             continue;
         }
         write_field(out, name.as_str(), value.as_bytes());
     }
     // Writing to memory does not fail.
     let _ = match framing {
-        Framing::Empty if said => out.write_all(b"content-length: 0\r\n"),
-        Framing::Empty => Ok(()),
-        Framing::Length(length) => write!(out, "content-length: {length}\r\n"),
-        Framing::Chunked => out.write_all(b"transfer-encoding: chunked\r\n"),
+        None if said => out.write_all(b"content-length: 0\r\n"),
+        None => Ok(()),
+        Some(Framing::Length(length)) => write!(out, "content-length: {length}\r\n"),
+        Some(Framing::Chunked) => out.write_all(b"transfer-encoding: chunked\r\n"),
     };
     out.extend_from_slice(b"\r\n");
     framing

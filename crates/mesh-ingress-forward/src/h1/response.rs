@@ -16,6 +16,8 @@ use crate::pool::Pool;
 pub(crate) struct ResponseStream {
     /// `None` when the body is complete, or has failed.
     connection: Option<Box<Connection>>,
+    /// It broke off: what has come is not all.
+    failed: bool,
     pool: Arc<Pool>,
 }
 
@@ -24,6 +26,7 @@ impl ResponseStream {
     pub(crate) fn new(connection: Box<Connection>, pool: Arc<Pool>) -> Self {
         let mut stream = Self {
             connection: Some(connection),
+            failed: false,
             pool,
         };
         stream.finish_if_complete();
@@ -42,6 +45,7 @@ impl ResponseStream {
                 let error = fault.into_error(self.pool.upstream.addr());
                 let error = connection.session().explain(error);
                 self.connection = None;
+                self.failed = true;
                 Some(Err(error.into()))
             }
             Some(Ok(frame)) => Some(Ok(frame)),
@@ -58,11 +62,12 @@ impl ResponseStream {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.connection.is_none()
+        self.connection.is_none() && !self.failed
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self.body() {
+            _ if self.failed => SizeHint::new(),
             Decoder::Complete => SizeHint::with_exact(0),
             Decoder::Length(left) => SizeHint::with_exact(left),
             Decoder::Chunked { .. } | Decoder::UntilClose => SizeHint::new(),

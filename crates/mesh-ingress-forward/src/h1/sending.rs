@@ -1,7 +1,8 @@
 //! How a request goes out.
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request};
 use http_body::Body as _;
@@ -15,13 +16,30 @@ use crate::stream::Stream;
 /// Room for a head that is kept for the next request; longer ones are rare.
 const HEAD_ROOM: usize = 4 * 1024;
 
+/// Pieces of a body that are sent before the upstream is listened to again: it may have said
+/// something that matters.
+const PIECES: usize = 16;
+
 /// A request on its way out: its head, and its body piece by piece. The next piece is not asked for
 /// before the last one is gone, so that a client is not faster than its upstream.
 #[derive(Debug, Default)]
 pub(crate) struct Sending {
     state: State,
     bodiless: bool,
+    /// A piece of the body has been taken: the request is not whole any more.
+    begun: bool,
     outbox: Outbox,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All is sent, or the upstream takes no more.
+    All,
+    /// The task is woken when it goes on.
+    Waits,
+    /// It could go on at once.
+    More,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +63,7 @@ impl Sending {
     pub(crate) fn expect(&mut self, request: &Request<RequestBody>) {
         self.state = State::Unbegun;
         self.bodiless = request.body().is_end_stream();
+        self.begun = false;
     }
 
     pub(crate) fn is_unbegun(&self) -> bool {
@@ -54,6 +73,11 @@ impl Sending {
     /// Whether the request had no body.
     pub(crate) fn is_bodiless(&self) -> bool {
         self.bodiless
+    }
+
+    /// Whether the request is as it was.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.begun
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -68,38 +92,41 @@ impl Sending {
         }
     }
 
-    /// Sends what can be sent. Fails where the body of the request does; that the upstream takes no
-    /// more of it is a matter for when it has nothing more to say, either: see
-    /// [`fault`](Self::fault).
+    /// Sends what can be sent. Fails where the body of the request does, and where not an octet went
+    /// out; that the upstream takes no more of it is a matter for when it has nothing more to say,
+    /// either: see [`fault`](Self::fault).
     pub(crate) fn poll(
         &mut self,
         stream: &mut Stream,
         request: Option<&mut Request<RequestBody>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>> {
-        if matches!(self.state, State::Done | State::Broken(_)) {
-            return Poll::Ready(Ok(()));
-        }
+    ) -> Result<Sent, Fault> {
         let Some(request) = request else {
-            return Poll::Pending;
+            return Ok(Sent::All);
         };
+        let mut pieces = 0;
         loop {
             self.state = match &mut self.state {
-                State::Done | State::Broken(_) => return Poll::Ready(Ok(())),
-                State::Unbegun => match request::write_head(request, self.outbox.framing()) {
-                    Framing::Empty => State::Rest,
-                    framing => State::Body(framing),
+                State::Done | State::Broken(_) => return Ok(Sent::All),
+                State::Unbegun => match request::write_head(request, self.outbox.begin()) {
+                    None => State::Rest,
+                    Some(framing) => State::Body(framing),
                 },
+                State::Body(_) if pieces == PIECES => return Ok(Sent::More),
                 State::Body(framing) => {
                     let mut framing = *framing;
                     let Poll::Ready(frame) = Pin::new(request.body_mut()).poll_frame(cx) else {
                         // The head does not wait for the body.
-                        if let Err(error) = ready!(self.outbox.poll_write(stream, cx)) {
-                            self.state = State::Broken(Some(error.into()));
-                            continue;
+                        match self.outbox.poll_write(stream, cx) {
+                            Poll::Ready(Err(error)) => {
+                                self.state = self.broken(stream, error)?;
+                                continue;
+                            }
+                            _ => return Ok(Sent::Waits),
                         }
-                        return Poll::Pending;
                     };
+                    self.begun = true;
+                    pieces += 1;
                     let ended = match frame.transpose().map_err(Fault::RequestBody)? {
                         Some(frame) => framing.add(frame, &mut self.outbox)?,
                         None => {
@@ -116,19 +143,30 @@ impl Sending {
                 }
                 State::Piece(framing) => {
                     let framing = *framing;
-                    match ready!(self.outbox.poll_write(stream, cx)) {
-                        Ok(()) => State::Body(framing),
-                        Err(error) => State::Broken(Some(error.into())),
+                    match self.outbox.poll_write(stream, cx) {
+                        Poll::Ready(Ok(())) => State::Body(framing),
+                        Poll::Ready(Err(error)) => self.broken(stream, error)?,
+                        Poll::Pending => return Ok(Sent::Waits),
                     }
                 }
-                State::Rest => match ready!(self.outbox.poll_write(stream, cx)) {
-                    Ok(()) => {
+                State::Rest => match self.outbox.poll_write(stream, cx) {
+                    Poll::Ready(Ok(())) => {
                         self.outbox.shrink(HEAD_ROOM);
                         State::Done
                     }
-                    Err(error) => State::Broken(Some(error.into())),
+                    Poll::Ready(Err(error)) => self.broken(stream, error)?,
+                    Poll::Pending => return Ok(Sent::Waits),
                 },
             };
         }
+    }
+
+    /// What becomes of it when writing fails.
+    fn broken(&self, stream: &Stream, error: io::Error) -> Result<State, Fault> {
+        // TLS may have taken octets without our knowing what became of them.
+        if self.outbox.is_untouched() && stream.negotiated().is_none() {
+            return Err(Fault::Unsent);
+        }
+        Ok(State::Broken(Some(error.into())))
     }
 }

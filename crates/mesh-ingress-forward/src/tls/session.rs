@@ -1,4 +1,4 @@
-//! What remains known of a connection's TLS while hyper has its stream.
+//! What remains known of a connection's TLS while somebody else has its stream.
 
 #[cfg(feature = "tls")]
 use std::sync::Arc;

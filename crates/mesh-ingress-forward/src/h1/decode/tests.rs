@@ -150,6 +150,10 @@ fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
         "0\r\nno colon\r\n\r\n",
         "0\r\nname : value\r\n\r\n",
         "0\r\na: b\r\n c\r\n\r\n",
+        "0\r\n\n",
+        "0\r\na: b\n\n",
+        "0\r\na: b\n\r\n",
+        "0\r\na: b\r\n\n",
     ] {
         let read = read_in_any_pieces(Decoder::chunked(), octets);
         assert!(read.is_err(), "{octets:?}: {read:?}");
@@ -179,7 +183,7 @@ fn trailers_and_extensions_are_bounded() {
     for section in [many, large, endless] {
         let octets = format!("0\r\n{section}\r\n");
         let fault = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap_err();
-        assert!(matches!(fault, Fault::Trailers(_)), "{fault}");
+        assert!(matches!(fault, Fault::TrailersTooLarge), "{fault}");
     }
     let one = format!("1;{}\r\nx\r\n", "e".repeat(EXTENSIONS / 2));
     let three = one.repeat(3);
@@ -188,6 +192,16 @@ fn trailers_and_extensions_are_bounded() {
     let endless = format!("1;{}", "e".repeat(EXTENSIONS + 1));
     let fault = read(Decoder::chunked(), &[endless.as_bytes()]).unwrap_err();
     assert!(matches!(fault, Fault::Chunk(_)), "{fault}");
+}
+
+#[test]
+fn sizes_that_are_filled_up_with_whitespace_are_no_extensions() {
+    let chunks = "1         \r\nx\r\n".repeat(3000);
+    let octets = format!("{chunks}0         \r\n\r\n");
+    let read = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap();
+    assert_eq!((read.body.len(), read.complete), (3000, true));
+    let endless = format!("1{}", " ".repeat(PADDING + 1));
+    assert!(self::read(Decoder::chunked(), &[endless.as_bytes()]).is_err());
 }
 
 #[test]
