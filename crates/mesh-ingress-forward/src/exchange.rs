@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
@@ -100,7 +101,8 @@ impl Exchange {
             hints: Hints {
                 te_trailers: options.te_trailers,
                 announce: options.te_trailers && client < Version::HTTP_2,
-                expects: expect::is_expected(&request, client),
+                // Without a body there is nothing to wait for, and nobody pays for the look.
+                expects: !request.body().is_end_stream() && expect::is_expected(&request, client),
             },
             expected: None,
             clock: Clock {
