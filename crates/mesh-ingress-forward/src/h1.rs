@@ -24,7 +24,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::time::Instant;
 
@@ -64,7 +64,6 @@ pub(crate) struct Connection {
     limits: Limits,
     /// Whole until something comes back; then for the rest of its body.
     request: Option<Request<RequestBody>>,
-    method: Method,
     /// What of the response's body is to come.
     body: Decoder,
     /// The response does not end the connection.
@@ -101,7 +100,6 @@ pub(crate) fn open(pool: &Pool, stream: Stream, permit: Permit) -> Box<Connectio
             fields: settings.max_headers,
         },
         request: None,
-        method: Method::GET,
         body: Decoder::Complete,
         keeps_alive: true,
         heard: false,
@@ -130,7 +128,6 @@ pub(crate) fn jittered_count(count: u64) -> u64 {
 impl Connection {
     /// Takes a request; [`poll_reply`](Self::poll_reply) sends it.
     pub(crate) fn send(&mut self, request: Request<RequestBody>) {
-        self.method = request.method().clone();
         self.sending.expect(&request);
         self.request = Some(request);
         self.heard = false;
@@ -221,22 +218,16 @@ impl Connection {
             return Ok(None);
         }
         let before = self.inbox.octets.len();
+        let Some(request) = &mut self.request else {
+            return Ok(None);
+        };
         // Nobody asks for the request's own any more: their room serves the response's.
-        let mut headers = HeaderMap::new();
-        if let Some(request) = &mut self.request {
-            headers = std::mem::take(request.headers_mut());
-            headers.clear();
-        }
-        let head = head::take(
-            &mut self.inbox.octets,
-            &self.method,
-            self.limits,
-            &mut headers,
-        )?;
+        let mut headers = std::mem::take(request.headers_mut());
+        headers.clear();
+        let octets = &mut self.inbox.octets;
+        let head = head::take(octets, request.method(), self.limits, &mut headers)?;
         let Some(head) = head else {
-            if let Some(request) = &mut self.request {
-                *request.headers_mut() = headers;
-            }
+            *request.headers_mut() = headers;
             return Ok(None);
         };
         if is_interim(head.response.status()) {

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use crate::TlsClient;
 use mesh_ingress_headers::framing::ResponseRules;
 
+#[cfg(feature = "tls")]
+use crate::TlsClient;
 use crate::tunnel::Limits;
 use crate::{FailureAccrual, Forwarder, RetryPolicy};
 

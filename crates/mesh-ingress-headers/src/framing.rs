@@ -106,10 +106,19 @@ enum TooMuch {
     Octets,
 }
 
-/// `1*DIGIT` in the one spelling a number has: `0`, or digits that do not begin with `0`.
+/// The octets that a value of `Content-Length` announces: `1*DIGIT` (RFC 9110 §8.6) in the one
+/// spelling a number has, `0` or digits that do not begin with `0`. `None` for anything else.
 ///
-/// RFC 9110 §8.6 allows leading zeros, nobody sends them, and some would read them as octal.
-pub(crate) fn number(value: &[u8]) -> Option<u64> {
+/// The RFC allows leading zeros, nobody sends them, and some would read them as octal.
+///
+/// ```
+/// use mesh_ingress_headers::framing::number;
+///
+/// assert_eq!(number(b"1024"), Some(1024));
+/// assert_eq!(number(b"0x400"), None);
+/// ```
+#[must_use]
+pub fn number(value: &[u8]) -> Option<u64> {
     match value {
         [b'0'] => Some(0),
         [b'1'..=b'9', ..] => value.iter().try_fold(0_u64, |number, &digit| {

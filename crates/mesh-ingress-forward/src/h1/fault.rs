@@ -12,7 +12,7 @@ use crate::error::Failure;
 pub(crate) enum Fault {
     /// Not an octet of the request went out.
     #[error(
-        "the connection had ended, or was in use by nobody knows whom, before the request was sent"
+        "the connection had ended, or carried what belongs to nothing, before the request was sent"
     )]
     Unsent,
     #[error("the connection was closed before the response was complete")]
@@ -38,9 +38,9 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Whether the connection ended, in whatever way.
+    /// Whether the connection ended under the request.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Unsent | Self::Incomplete | Self::Io(_))
+        matches!(self, Self::Incomplete | Self::Io(_))
     }
 
     /// What to say of an exchange with the upstream at `addr` that ended so.

@@ -7,6 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
+use mesh_ingress_headers::framing;
 
 use super::decode::Decoder;
 use super::fault::Fault;
@@ -181,12 +182,7 @@ struct Framed {
 
 impl Framed {
     fn length(&mut self, value: &HeaderValue) {
-        let digits = value.as_bytes();
-        let number = digits.iter().try_fold(0_u64, |number, digit| {
-            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-            number.checked_mul(10)?.checked_add(digit)
-        });
-        let number = number.filter(|_| !digits.is_empty());
+        let number = framing::number(value.as_bytes());
         self.doubtful |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
         self.length = number;
     }

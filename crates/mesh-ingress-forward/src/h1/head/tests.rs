@@ -91,6 +91,7 @@ fn rfc9112_6_3_a_response_whose_end_is_in_doubt_takes_its_connection_with_it() {
         ("1.1", "Content-Length: 5, 5\r\n"),
         ("1.1", "Content-Length: \r\n"),
         ("1.1", "Content-Length: +5\r\n"),
+        ("1.1", "Content-Length: 05\r\n"),
         ("1.1", "Content-Length: 5a\r\n"),
         ("1.1", "Content-Length: 18446744073709551616\r\n"),
         ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
