@@ -10,12 +10,7 @@
 //! use it takes half of the instructions; the request stays whole until the response begins, so
 //! that it can be sent once more; and what is read of the upstream is read strictly.
 
-mod decode;
 mod fault;
-mod head;
-mod inbox;
-mod outbox;
-mod request;
 mod response;
 mod sending;
 
@@ -26,12 +21,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
+use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, response as head};
 use tokio::time::Instant;
 
-use decode::Decoder;
 pub(crate) use fault::Fault;
-use head::Limits;
-use inbox::Inbox;
 pub(crate) use response::ResponseStream;
 use sending::{Sending, Sent};
 
@@ -196,7 +189,7 @@ impl Connection {
             let octets = &self.inbox.octets;
             if !head::may_begin(octets) {
                 let what = "it does not begin with HTTP/1";
-                return Poll::Ready(Err(Fault::Head(what.into())));
+                return Poll::Ready(Err(Malformed::Head(what.into()).into()));
             }
             // Without another line end it is not complete, and need not be looked at again.
             if !octets[known..].contains(&b'\n') && octets.len() < self.limits.octets {
@@ -268,7 +261,7 @@ impl Connection {
         loop {
             let next = self.body.next(&mut self.inbox.octets, self.limits);
             if let Some(next) = next.transpose() {
-                return Poll::Ready(Some(next));
+                return Poll::Ready(Some(next.map_err(Fault::from)));
             }
             if self.body.is_complete() {
                 return Poll::Ready(None);

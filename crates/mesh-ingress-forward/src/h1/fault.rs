@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use mesh_ingress_core::{BoxError, Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_http1::Malformed;
 
 use crate::error::Failure;
 
@@ -21,16 +22,8 @@ pub(crate) enum Fault {
     Io(#[from] io::Error),
     #[error("interim responses without end, and no final one")]
     EndlessInterim,
-    #[error("the header section of the response is too large")]
-    HeadTooLarge,
-    #[error("what came is no response of HTTP/1")]
-    Head(#[source] BoxError),
-    #[error("the chunks of the response are not well-formed: {0}")]
-    Chunk(&'static str),
-    #[error("the trailer section of the response is too large")]
-    TrailersTooLarge,
-    #[error("the trailers of the response are not well-formed")]
-    Trailers(#[source] BoxError),
+    #[error("the response cannot be read")]
+    Response(#[source] Malformed),
     #[error("the body of the request failed")]
     RequestBody(#[source] BoxError),
     #[error("the body of the request is not as long as its Content-Length says")]
@@ -50,12 +43,12 @@ impl Fault {
         let unsent = matches!(self, Self::Unsent);
         let kind = match &self {
             Self::RequestBody(_) | Self::RequestLength => ErrorKind::HttpRequestError,
-            Self::HeadTooLarge => ErrorKind::HttpResponseHeaderSectionSize,
-            Self::Chunk(_) => ErrorKind::HttpResponseTransferCoding,
-            Self::TrailersTooLarge => ErrorKind::HttpResponseTrailerSectionSize,
-            Self::Head(_) | Self::Trailers(_) | Self::EndlessInterim => {
-                ErrorKind::HttpProtocolError
+            Self::Response(Malformed::HeadTooLarge) => ErrorKind::HttpResponseHeaderSectionSize,
+            Self::Response(Malformed::Chunk(_)) => ErrorKind::HttpResponseTransferCoding,
+            Self::Response(Malformed::TrailersTooLarge) => {
+                ErrorKind::HttpResponseTrailerSectionSize
             }
+            Self::Response(_) | Self::EndlessInterim => ErrorKind::HttpProtocolError,
             // No acknowledgement of TCP's came back.
             Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
                 ErrorKind::ConnectionReadTimeout
@@ -69,6 +62,16 @@ impl Fault {
             error.with_origin(ErrorOrigin::Client)
         } else {
             error
+        }
+    }
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            // It is the one thing that can be wrong with what we write.
+            Malformed::Length => Self::RequestLength,
+            malformed => Self::Response(malformed),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use mesh_ingress_core::BoxError;
+use mesh_ingress_http1::Decoder;
 
 use super::Connection;
-use super::decode::Decoder;
 use crate::alarm::Alarm;
 use crate::pool::Pool;
 

@@ -6,10 +6,9 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request};
 use http_body::Body as _;
+use mesh_ingress_http1::{Framing, Outbox, request};
 
 use super::fault::Fault;
-use super::outbox::Outbox;
-use super::request::{self, Framing};
 use crate::body::RequestBody;
 use crate::stream::Stream;
 
@@ -108,10 +107,11 @@ impl Sending {
         loop {
             self.state = match &mut self.state {
                 State::Done | State::Broken(_) => return Ok(Sent::All),
-                State::Unbegun => match request::write_head(request, self.outbox.begin()) {
-                    None => State::Rest,
-                    Some(framing) => State::Body(framing),
-                },
+                State::Unbegun => {
+                    let framing = Framing::of(request.body(), request.headers());
+                    request::write(request, framing, self.outbox.begin());
+                    framing.map_or(State::Rest, State::Body)
+                }
                 State::Body(_) if pieces == PIECES => return Ok(Sent::More),
                 State::Body(framing) => {
                     let mut framing = *framing;
@@ -127,13 +127,17 @@ impl Sending {
                     };
                     self.begun = true;
                     pieces += 1;
-                    let ended = match frame.transpose().map_err(Fault::RequestBody)? {
+                    let frame = frame.transpose().map_err(Fault::RequestBody)?;
+                    // With its last piece, so that nobody has to ask, and to write, once more.
+                    let over = frame.is_none() || request.body().is_end_stream();
+                    let mut ended = match frame {
                         Some(frame) => framing.add(frame, &mut self.outbox)?,
-                        None => {
-                            framing.end(&HeaderMap::new(), &mut self.outbox)?;
-                            true
-                        }
+                        None => false,
                     };
+                    if over && !ended {
+                        framing.end(&HeaderMap::new(), &mut self.outbox)?;
+                        ended = true;
+                    }
                     if ended {
                         request.body_mut().finish();
                         State::Rest

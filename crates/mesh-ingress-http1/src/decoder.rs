@@ -1,12 +1,11 @@
-//! How the body of a response is read.
+//! How a body is read.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 use httparse::Status;
 
-use super::fault::Fault;
-use super::head::Limits;
+use crate::{Limits, Malformed};
 
 /// Octets that all chunk extensions of one body may take together. Nobody uses them but to be a
 /// burden.
@@ -19,23 +18,27 @@ const PADDING: usize = 64;
 /// trailers.
 const END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// What of the body is still to come.
+/// What of a body is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decoder {
+pub enum Decoder {
     /// Nothing.
     Complete,
     /// So many octets, not none.
     Length(u64),
+    /// Chunks, the last of which is empty (RFC 9112 §7.1).
     Chunked {
+        /// Where in them the next octet is.
         state: Chunk,
         /// Octets of chunk extensions there may still be.
         extensions: usize,
     },
+    /// All that comes.
     UntilClose,
 }
 
+/// Where in a body of chunks the next octet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
+pub enum Chunk {
     /// The line that says its size.
     Size,
     /// So many octets, not none.
@@ -47,30 +50,39 @@ pub(crate) enum Chunk {
 }
 
 impl Decoder {
-    pub(crate) fn length(length: u64) -> Self {
+    /// A body of so many octets.
+    #[must_use]
+    pub fn length(length: u64) -> Self {
         match length {
             0 => Self::Complete,
             _ => Self::Length(length),
         }
     }
 
-    pub(crate) fn chunked() -> Self {
+    /// A body in chunks.
+    #[must_use]
+    pub fn chunked() -> Self {
         Self::Chunked {
             state: Chunk::Size,
             extensions: EXTENSIONS,
         }
     }
 
-    pub(crate) fn is_complete(&self) -> bool {
+    /// Whether nothing is to come.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
         *self == Self::Complete
     }
 
     /// The next piece of the body, as far as `buf` has it. Never a piece without octets.
-    pub(crate) fn next(
+    ///
+    /// # Errors
+    /// When what comes is no chunk, or no trailer.
+    pub fn next(
         &mut self,
         buf: &mut BytesMut,
         limits: Limits,
-    ) -> Result<Option<Frame<Bytes>>, Fault> {
+    ) -> Result<Option<Frame<Bytes>>, Malformed> {
         loop {
             match self {
                 Self::Complete => return Ok(None),
@@ -109,7 +121,7 @@ impl Decoder {
                             *state = Chunk::Size;
                         }
                         b"" | b"\r" => return Ok(None),
-                        _ => return Err(Fault::Chunk("no line end behind a chunk")),
+                        _ => return Err(Malformed::Chunk("no line end behind a chunk")),
                     },
                     Chunk::Trailers(seen) => {
                         let Some(end) = trailers_end(buf, *seen, limits)? else {
@@ -134,13 +146,13 @@ fn take(buf: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
 }
 
 /// Takes the line that says the size of a chunk (RFC 9112 §7.1) off `buf`, if it is all there.
-fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Fault> {
+fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Malformed> {
     let mut size = 0_u64;
     let mut digits = 0;
     while let Some(digit) = buf.get(digits).and_then(|&octet| hex(octet)) {
         // Zeros in front would make it endless.
         if digits == 16 {
-            return Err(Fault::Chunk("a size of more than 16 digits"));
+            return Err(Malformed::Chunk("a size of more than 16 digits"));
         }
         size = size << 4 | digit;
         digits += 1;
@@ -150,23 +162,23 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
         return Ok(None);
     }
     if digits == 0 {
-        return Err(Fault::Chunk("no size"));
+        return Err(Malformed::Chunk("no size"));
     }
     if !matches!(rest[0], b'\r' | b';' | b' ' | b'\t') {
-        return Err(Fault::Chunk("a size with something behind it"));
+        return Err(Malformed::Chunk("a size with something behind it"));
     }
     // Whitespace and extensions say nothing that matters, and are dropped.
     let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
     let line = &rest[..end.unwrap_or(rest.len())];
     let extension = line.trim_ascii_start();
     if line.len() - extension.len() > PADDING {
-        return Err(Fault::Chunk("too much whitespace behind a size"));
+        return Err(Malformed::Chunk("too much whitespace behind a size"));
     }
     if !extension.is_empty() && extension[0] != b';' {
-        return Err(Fault::Chunk("a size with something behind it"));
+        return Err(Malformed::Chunk("a size with something behind it"));
     }
     let left = extensions.checked_sub(extension.len());
-    let left = left.ok_or(Fault::Chunk("too many extensions"))?;
+    let left = left.ok_or(Malformed::Chunk("too many extensions"))?;
     let Some(end) = end else {
         return Ok(None);
     };
@@ -174,7 +186,7 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
         b"\r\n" => *extensions = left,
         b"\r" => return Ok(None),
         // A line end that some take for one, and some do not.
-        _ => return Err(Fault::Chunk("a line that does not end with CR LF")),
+        _ => return Err(Malformed::Chunk("a line that does not end with CR LF")),
     }
     buf.advance(digits + end + 2);
     Ok(Some(size))
@@ -186,7 +198,7 @@ fn hex(octet: u8) -> Option<u64> {
 
 /// Where the trailer section ends, if it is all there. The first `seen` octets need not be looked at
 /// again.
-fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>, Fault> {
+fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>, Malformed> {
     for (at, _) in buf
         .iter()
         .enumerate()
@@ -194,7 +206,7 @@ fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>
         .filter(|(_, o)| **o == b'\n')
     {
         let Some(line) = buf[..at].strip_suffix(b"\r") else {
-            return Err(Fault::Trailers(
+            return Err(Malformed::Trailers(
                 "a line that does not end with CR LF".into(),
             ));
         };
@@ -203,12 +215,12 @@ fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>
         }
     }
     if buf.len() > limits.octets {
-        return Err(Fault::TrailersTooLarge);
+        return Err(Malformed::TrailersTooLarge);
     }
     Ok(None)
 }
 
-fn trailers(section: &[u8], limits: Limits) -> Result<HeaderMap, Fault> {
+fn trailers(section: &[u8], limits: Limits) -> Result<HeaderMap, Malformed> {
     let mut trailers = HeaderMap::new();
     if section == b"\r\n" {
         return Ok(trailers);
@@ -216,15 +228,15 @@ fn trailers(section: &[u8], limits: Limits) -> Result<HeaderMap, Fault> {
     let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
     let fields = match httparse::parse_headers(section, &mut parsed) {
         Ok(Status::Complete((length, fields))) if length <= limits.octets => fields,
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Fault::TrailersTooLarge),
-        Err(error) => return Err(Fault::Trailers(error.into())),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TrailersTooLarge),
+        Err(error) => return Err(Malformed::Trailers(error.into())),
     };
-    let too_large = |_| Fault::TrailersTooLarge;
+    let too_large = |_| Malformed::TrailersTooLarge;
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|error| Fault::Trailers(error.into()))?;
+        let name = name.map_err(|error| Malformed::Trailers(error.into()))?;
         let value = HeaderValue::from_bytes(field.value);
-        let value = value.map_err(|error| Fault::Trailers(error.into()))?;
+        let value = value.map_err(|error| Malformed::Trailers(error.into()))?;
         trailers.try_append(name, value).map_err(too_large)?;
     }
     Ok(trailers)

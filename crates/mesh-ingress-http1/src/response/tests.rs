@@ -5,7 +5,7 @@ const LIMITS: Limits = Limits {
     fields: 100,
 };
 
-fn head(method: &Method, octets: &str) -> Result<Option<Head>, Fault> {
+fn head(method: &Method, octets: &str) -> Result<Option<Head>, Malformed> {
     let mut buf = BytesMut::from(octets);
     take(&mut buf, method, LIMITS, &mut HeaderMap::new())
 }
@@ -147,8 +147,11 @@ fn what_is_no_response_is_refused() {
         "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
     ] {
-        let fault = head(&Method::GET, octets).unwrap_err();
-        assert!(matches!(fault, Fault::Head(_)), "{octets:?}: {fault}");
+        let malformed = head(&Method::GET, octets).unwrap_err();
+        assert!(
+            matches!(malformed, Malformed::Head(_)),
+            "{octets:?}: {malformed}"
+        );
     }
 }
 
@@ -178,7 +181,7 @@ fn a_head_is_bounded() {
     }
     let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(2000));
     for octets in [of(101), format!("{endless}\r\n\r\n"), endless] {
-        let fault = head(&Method::GET, &octets).unwrap_err();
-        assert!(matches!(fault, Fault::HeadTooLarge), "{fault}");
+        let malformed = head(&Method::GET, &octets).unwrap_err();
+        assert!(matches!(malformed, Malformed::HeadTooLarge), "{malformed}");
     }
 }

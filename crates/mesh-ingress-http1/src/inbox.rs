@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
-
-use crate::stream::Stream;
 
 /// What is read at once to begin with, and kept of the room by a connection that rests.
 const LEAST: usize = 8 * 1024;
@@ -15,8 +14,9 @@ const LEAST: usize = 8 * 1024;
 /// A buffer whose size follows what comes: a large body is read in large pieces, and a small one
 /// does not take the memory of a large one.
 #[derive(Debug)]
-pub(crate) struct Inbox {
-    pub(crate) octets: BytesMut,
+pub struct Inbox {
+    /// What has come.
+    pub octets: BytesMut,
     /// Room for the next read.
     next: usize,
     most: usize,
@@ -26,7 +26,8 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Reads `most` octets at once at most.
-    pub(crate) fn new(most: usize) -> Self {
+    #[must_use]
+    pub fn new(most: usize) -> Self {
         Self {
             octets: BytesMut::new(),
             next: LEAST.min(most),
@@ -36,11 +37,13 @@ impl Inbox {
     }
 
     /// Reads what there is; `0` at the end of the stream.
-    pub(crate) fn poll_fill(
-        &mut self,
-        stream: &mut Stream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_fill<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>>
+    where
+        S: AsyncRead + Unpin,
+    {
         self.octets.reserve(self.next);
         let read = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.octets))?;
         if read >= self.next {
@@ -58,7 +61,7 @@ impl Inbox {
     }
 
     /// Gives room back that is not needed while nothing comes.
-    pub(crate) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         if self.octets.is_empty() && (self.next > LEAST || self.octets.capacity() > LEAST) {
             *self = Self::new(self.most);
         }

@@ -7,8 +7,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
-use crate::stream::Stream;
-
 /// The piece of a body behind this is copied to it: one slice costs the kernel less than two, and
 /// so short a copy next to nothing.
 const COPIED: usize = 256;
@@ -16,7 +14,7 @@ const COPIED: usize = 256;
 /// Octets on their way out: a head or the frame of a chunk, and a piece of a body that is not
 /// copied. All go out in one system call where the socket takes them.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     framing: Vec<u8>,
     /// How many of these are gone.
     written: usize,
@@ -29,27 +27,30 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Where to write a head or the frame of a chunk. What comes later goes out later.
-    pub(crate) fn framing(&mut self) -> &mut Vec<u8> {
+    pub fn framing(&mut self) -> &mut Vec<u8> {
         &mut self.framing
     }
 
     /// Another request begins: where to write its head.
-    pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
+    pub fn begin(&mut self) -> &mut Vec<u8> {
         self.gone = 0;
         &mut self.framing
     }
 
     /// Whether nothing has gone out since.
-    pub(crate) fn is_untouched(&self) -> bool {
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
         self.gone == 0
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing waits to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.framing.is_empty() && self.piece.is_empty() && self.tail.is_empty()
     }
 
     /// A piece of the body. Nothing may be added before it has gone out.
-    pub(crate) fn piece(&mut self, piece: Bytes) {
+    pub fn piece(&mut self, piece: Bytes) {
         if piece.len() <= COPIED {
             self.framing.extend_from_slice(&piece);
         } else {
@@ -58,7 +59,7 @@ impl Outbox {
     }
 
     /// A piece of the body as a chunk. Nothing may be added before it has gone out.
-    pub(crate) fn chunk(&mut self, piece: Bytes) {
+    pub fn chunk(&mut self, piece: Bytes) {
         // Writing to memory does not fail.
         let _ = write!(self.framing, "{:x}\r\n", piece.len());
         self.piece(piece);
@@ -69,12 +70,23 @@ impl Outbox {
         }
     }
 
+    /// The last chunk, the one without octets, behind what is there, and no trailers.
+    pub fn last_chunk(&mut self) {
+        if self.tail.is_empty() {
+            self.framing.extend_from_slice(b"0\r\n\r\n");
+        } else {
+            self.tail = b"\r\n0\r\n\r\n";
+        }
+    }
+
     /// Writes until all is gone.
-    pub(crate) fn poll_write(
-        &mut self,
-        stream: &mut Stream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_write<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncWrite + Unpin,
+    {
         while !self.is_empty() {
             let framing = &self.framing[self.written..];
             let only = match (framing.is_empty(), self.piece.is_empty(), self.tail) {
@@ -120,7 +132,7 @@ impl Outbox {
     }
 
     /// Gives room back that only a large head needed.
-    pub(crate) fn shrink(&mut self, room: usize) {
+    pub fn shrink(&mut self, room: usize) {
         self.framing.shrink_to(room);
     }
 }

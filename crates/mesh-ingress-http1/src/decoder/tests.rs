@@ -14,7 +14,7 @@ struct Read {
     behind: Vec<u8>,
 }
 
-fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Fault> {
+fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Malformed> {
     let mut buf = BytesMut::new();
     let mut read = Read::default();
     for piece in pieces {
@@ -43,7 +43,7 @@ fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Fault> {
 /// The same however it is cut in two or three, and octet by octet.
 fn read_in_any_pieces(decoder: Decoder, octets: &str) -> Result<Read, String> {
     let octets = octets.as_bytes();
-    let whole = read(decoder, &[octets]).map_err(|fault| fault.to_string());
+    let whole = read(decoder, &[octets]).map_err(|malformed| malformed.to_string());
     let single: Vec<_> = octets.chunks(1).collect();
     let mut ways = vec![single];
     for first in 0..=octets.len() {
@@ -56,7 +56,7 @@ fn read_in_any_pieces(decoder: Decoder, octets: &str) -> Result<Read, String> {
         }
     }
     for way in ways {
-        let cut = read(decoder, &way).map_err(|fault| fault.to_string());
+        let cut = read(decoder, &way).map_err(|malformed| malformed.to_string());
         assert_eq!(cut.is_ok(), whole.is_ok(), "{way:?}");
         if whole.is_ok() {
             assert_eq!(cut, whole, "{way:?}");
@@ -182,16 +182,19 @@ fn trailers_and_extensions_are_bounded() {
     let endless = format!("a: {}", "b".repeat(1100));
     for section in [many, large, endless] {
         let octets = format!("0\r\n{section}\r\n");
-        let fault = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap_err();
-        assert!(matches!(fault, Fault::TrailersTooLarge), "{fault}");
+        let malformed = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap_err();
+        assert!(
+            matches!(malformed, Malformed::TrailersTooLarge),
+            "{malformed}"
+        );
     }
     let one = format!("1;{}\r\nx\r\n", "e".repeat(EXTENSIONS / 2));
     let three = one.repeat(3);
-    let fault = read(Decoder::chunked(), &[three.as_bytes()]).unwrap_err();
-    assert!(matches!(fault, Fault::Chunk(_)), "{fault}");
+    let malformed = read(Decoder::chunked(), &[three.as_bytes()]).unwrap_err();
+    assert!(matches!(malformed, Malformed::Chunk(_)), "{malformed}");
     let endless = format!("1;{}", "e".repeat(EXTENSIONS + 1));
-    let fault = read(Decoder::chunked(), &[endless.as_bytes()]).unwrap_err();
-    assert!(matches!(fault, Fault::Chunk(_)), "{fault}");
+    let malformed = read(Decoder::chunked(), &[endless.as_bytes()]).unwrap_err();
+    assert!(matches!(malformed, Malformed::Chunk(_)), "{malformed}");
 }
 
 #[test]

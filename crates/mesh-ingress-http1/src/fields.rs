@@ -1,0 +1,86 @@
+//! Sections of fields: where they are in what has been read, and how they are written.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::Malformed;
+
+/// Fields that are read without an allocation. To clear room for as many as there may be would cost
+/// more than to read those there are.
+pub(crate) const FEW: usize = 32;
+
+/// Bounds to a section of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of it, with the line in front.
+    pub octets: usize,
+    /// How many there may be.
+    pub fields: usize,
+}
+
+/// Where a field is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Span {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+/// Where in `whole` a part of it is. What is empty need not be within.
+pub(crate) fn within(whole: &[u8], part: &[u8]) -> (usize, usize) {
+    match part.len() {
+        0 => (0, 0),
+        length => {
+            let start = part.as_ptr().addr() - whole.as_ptr().addr();
+            (start, start + length)
+        }
+    }
+}
+
+/// Notes where the fields are that were found in `whole`.
+pub(crate) fn note(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [Span]) {
+    for (field, span) in found.iter().zip(spans) {
+        span.name = within(whole, field.name.as_bytes());
+        span.value = within(whole, field.value);
+    }
+}
+
+/// Adds the fields to a map, sharing their octets, and shows each.
+pub(crate) fn collect(
+    octets: &Bytes,
+    spans: &[Span],
+    headers: &mut HeaderMap,
+    mut show: impl FnMut(&HeaderName, &HeaderValue),
+) -> Result<(), Malformed> {
+    let too_large = |_| Malformed::HeadTooLarge;
+    headers.try_reserve(spans.len()).map_err(too_large)?;
+    for span in spans {
+        let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
+        let name = name.map_err(|error| Malformed::Head(error.into()))?;
+        let value = HeaderValue::from_maybe_shared(octets.slice(span.value.0..span.value.1));
+        let value = value.map_err(|error| Malformed::Head(error.into()))?;
+        show(&name, &value);
+        headers.try_append(name, value).map_err(too_large)?;
+    }
+    Ok(())
+}
+
+/// Whether a list of words has this one in it, in any case.
+pub(crate) fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
+    let mut tokens = value.as_bytes().split(|&octet| octet == b',');
+    tokens.any(|word| word.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// Writes field lines.
+pub(crate) fn write(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+}
+
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

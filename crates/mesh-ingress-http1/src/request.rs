@@ -1,0 +1,198 @@
+//! The head of a request.
+
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Method, Request, Uri, Version};
+use httparse::Status;
+use mesh_ingress_headers::framing;
+
+use crate::fields::{self, FEW, Span, has_token, within};
+use crate::{Decoder, Framing, Limits, Malformed};
+
+/// A head, and what it says of what follows.
+#[derive(Debug)]
+pub struct Head {
+    /// The request without its body.
+    pub request: Request<()>,
+    /// How its body is to be read.
+    pub body: Decoder,
+    /// The client wants to use the connection again (RFC 9112 §9.3).
+    pub keeps_alive: bool,
+    /// It takes trailers (`TE: trailers`, RFC 9110 §6.5.1).
+    pub takes_trailers: bool,
+    /// It waits to be told to send the body (`Expect: 100-continue`, RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// It asks for another protocol behind the request (RFC 9110 §7.8, §9.3.6).
+    pub asks_to_switch: bool,
+}
+
+/// What the first look at a head finds.
+struct Outline {
+    length: usize,
+    method: Method,
+    target: (usize, usize),
+    version: Version,
+    fields: usize,
+}
+
+/// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
+///
+/// The octets are expected to have passed a
+/// [`RequestGuard`](mesh_ingress_headers::guard::RequestGuard), which refuses what is ambiguous
+/// about the end of a body.
+///
+/// # Errors
+/// When it is no request of HTTP/1, or beyond `limits`.
+pub fn take(
+    buf: &mut BytesMut,
+    limits: Limits,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Malformed> {
+    let mut parsed = [const { MaybeUninit::uninit() }; FEW];
+    let mut spans = [Span::default(); FEW];
+    let few = FEW.min(limits.fields);
+    match outline(buf, limits, &mut parsed[..few], &mut spans) {
+        Ok(None) => Ok(None),
+        Ok(Some(outline)) => build(buf, headers, outline, &spans).map(Some),
+        // It may only be that there are more fields.
+        Err(Malformed::HeadTooLarge) if limits.fields > few => {
+            let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
+            let mut spans = vec![Span::default(); limits.fields];
+            match outline(buf, limits, &mut parsed, &mut spans)? {
+                None => Ok(None),
+                Some(outline) => build(buf, headers, outline, &spans).map(Some),
+            }
+        }
+        Err(malformed) => Err(malformed),
+    }
+}
+
+fn outline<'b>(
+    buf: &'b [u8],
+    limits: Limits,
+    parsed: &mut [MaybeUninit<httparse::Header<'b>>],
+    spans: &mut [Span],
+) -> Result<Option<Outline>, Malformed> {
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(buf, parsed) {
+        Ok(Status::Complete(length)) if length <= limits.octets => length,
+        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
+        Err(error) => return Err(Malformed::Head(error.into())),
+    };
+    fields::note(buf, request.headers, spans);
+    let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes());
+    Ok(Some(Outline {
+        length,
+        method: method.map_err(|error| Malformed::Head(error.into()))?,
+        target: within(buf, request.path.unwrap_or_default().as_bytes()),
+        version: match request.version {
+            Some(1) => Version::HTTP_11,
+            _ => Version::HTTP_10,
+        },
+        fields: request.headers.len(),
+    }))
+}
+
+fn build(
+    buf: &mut BytesMut,
+    headers: &mut HeaderMap,
+    outline: Outline,
+    spans: &[Span],
+) -> Result<Head, Malformed> {
+    let octets = buf.split_to(outline.length).freeze();
+    let (start, end) = outline.target;
+    let target = Uri::from_maybe_shared(octets.slice(start..end));
+    let target = target.map_err(|error| Malformed::Head(error.into()))?;
+    let mut keeps_alive = outline.version == Version::HTTP_11;
+    let mut closes = false;
+    let (mut length, mut chunked) = (None, false);
+    let (mut takes_trailers, mut expects_continue, mut upgrade) = (false, false, false);
+    let mut headers = std::mem::take(headers);
+    fields::collect(
+        &octets,
+        &spans[..outline.fields],
+        &mut headers,
+        |name, value| {
+            if name == CONNECTION {
+                // Said once on any line, it holds.
+                closes |= has_token(value, b"close");
+                keeps_alive |= has_token(value, b"keep-alive");
+            } else if name == CONTENT_LENGTH {
+                length = framing::number(value.as_bytes());
+            } else if name == TRANSFER_ENCODING {
+                chunked = true;
+            } else if name == TE {
+                takes_trailers |= has_token(value, b"trailers");
+            } else if name == EXPECT {
+                expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+            } else if name == UPGRADE {
+                upgrade = true;
+            }
+        },
+    )?;
+    let http11 = outline.version == Version::HTTP_11;
+    let asks_to_switch = outline.method == Method::CONNECT || upgrade && http11;
+    let mut request = Request::new(());
+    *request.method_mut() = outline.method;
+    *request.uri_mut() = target;
+    *request.version_mut() = outline.version;
+    *request.headers_mut() = headers;
+    Ok(Head {
+        request,
+        body: match chunked {
+            true => Decoder::chunked(),
+            false => Decoder::length(length.unwrap_or_default()),
+        },
+        keeps_alive: keeps_alive && !closes,
+        takes_trailers,
+        expects_continue: expects_continue && http11,
+        asks_to_switch,
+    })
+}
+
+/// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with the one framing field that
+/// tells the truth.
+pub fn write<B>(request: &Request<B>, framing: Option<Framing>, out: &mut Vec<u8>) {
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = request.uri().path_and_query();
+    let target = target.map_or("", |target| target.as_str());
+    // An empty path is sent as a slash, also in front of a query.
+    if !target.starts_with(['/', '*']) {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut said = false;
+    for (name, value) in request.headers() {
+        if *name == CONTENT_LENGTH {
+            let truth = match framing {
+                // It says something: that a `POST` means to have no body.
+                None => Some(0),
+                Some(Framing::Length(length)) => Some(length),
+                Some(Framing::Chunked | Framing::UntilClose) => None,
+            };
+            if said || truth.is_none() || framing::number(value.as_bytes()) != truth {
+                continue;
+            }
+            said = true;
+        } else if *name == TRANSFER_ENCODING {
+            continue;
+        }
+        fields::write_field(out, name.as_str(), value.as_bytes());
+    }
+    // Writing to memory does not fail.
+    let _ = match framing {
+        Some(Framing::Length(length)) if !said => write!(out, "content-length: {length}\r\n"),
+        Some(Framing::Chunked) => out.write_all(b"transfer-encoding: chunked\r\n"),
+        _ => Ok(()),
+    };
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;

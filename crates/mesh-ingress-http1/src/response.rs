@@ -1,0 +1,301 @@
+//! The head of a response.
+
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http_body::Body;
+use httparse::Status;
+use hyper::ext::ReasonPhrase;
+use mesh_ingress_headers::framing;
+
+use crate::fields::{self, FEW, Span, has_token, within};
+use crate::{Decoder, Framing, Limits, Malformed};
+
+/// A head, and what it says of what follows.
+#[derive(Debug)]
+pub struct Head {
+    /// The response without its body.
+    pub response: Response<()>,
+    /// How its body is to be read.
+    pub body: Decoder,
+    /// The connection may be used again behind the body.
+    pub keeps_alive: bool,
+}
+
+/// What the first look at a head finds.
+struct Outline {
+    length: usize,
+    status: StatusCode,
+    reason: Option<(usize, usize)>,
+    version: Version,
+    fields: usize,
+}
+
+/// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
+///
+/// # Errors
+/// When it is no response of HTTP/1, or beyond `limits`.
+pub fn take(
+    buf: &mut BytesMut,
+    method: &Method,
+    limits: Limits,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Malformed> {
+    let mut parsed = [const { MaybeUninit::uninit() }; FEW];
+    let mut spans = [Span::default(); FEW];
+    let few = FEW.min(limits.fields);
+    match outline(buf, limits, &mut parsed[..few], &mut spans) {
+        Ok(None) => Ok(None),
+        Ok(Some(outline)) => build(buf, method, headers, &outline, &spans).map(Some),
+        // It may only be that there are more fields.
+        Err(Malformed::HeadTooLarge) if limits.fields > few => {
+            let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
+            let mut spans = vec![Span::default(); limits.fields];
+            match outline(buf, limits, &mut parsed, &mut spans)? {
+                None => Ok(None),
+                Some(outline) => build(buf, method, headers, &outline, &spans).map(Some),
+            }
+        }
+        Err(malformed) => Err(malformed),
+    }
+}
+
+fn outline<'b>(
+    buf: &'b [u8],
+    limits: Limits,
+    parsed: &mut [MaybeUninit<httparse::Header<'b>>],
+    spans: &mut [Span],
+) -> Result<Option<Outline>, Malformed> {
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut response, buf, parsed) {
+        Ok(Status::Complete(length)) if length <= limits.octets => length,
+        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
+        Err(error) => return Err(Malformed::Head(error.into())),
+    };
+    fields::note(buf, response.headers, spans);
+    let status = StatusCode::from_u16(response.code.unwrap_or_default())
+        .map_err(|error| Malformed::Head(error.into()))?;
+    // Only what says more than the number does.
+    let reason = response
+        .reason
+        .filter(|reason| Some(*reason) != status.canonical_reason());
+    Ok(Some(Outline {
+        length,
+        status,
+        reason: reason.map(|reason| within(buf, reason.as_bytes())),
+        version: match response.version {
+            Some(1) => Version::HTTP_11,
+            _ => Version::HTTP_10,
+        },
+        fields: response.headers.len(),
+    }))
+}
+
+fn build(
+    buf: &mut BytesMut,
+    method: &Method,
+    headers: &mut HeaderMap,
+    outline: &Outline,
+    spans: &[Span],
+) -> Result<Head, Malformed> {
+    let octets = buf.split_to(outline.length).freeze();
+    let mut keeps_alive = outline.version == Version::HTTP_11;
+    let mut closes = false;
+    let mut framed = Framed::default();
+    let mut headers = std::mem::take(headers);
+    fields::collect(
+        &octets,
+        &spans[..outline.fields],
+        &mut headers,
+        |name, value| {
+            if name == CONNECTION {
+                // Said once on any line, it holds.
+                closes |= has_token(value, b"close");
+                keeps_alive |= has_token(value, b"keep-alive");
+            } else if name == CONTENT_LENGTH {
+                framed.length(value);
+            } else if name == TRANSFER_ENCODING {
+                framed.transfer_encoding(value);
+            }
+        },
+    )?;
+    let body = framed.decoder(method, outline.status, outline.version);
+    let mut response = Response::new(());
+    *response.status_mut() = outline.status;
+    *response.version_mut() = outline.version;
+    *response.headers_mut() = headers;
+    if let Some((start, end)) = outline.reason
+        && let Ok(reason) = ReasonPhrase::try_from(Bytes::copy_from_slice(&octets[start..end]))
+    {
+        response.extensions_mut().insert(reason);
+    }
+    Ok(Head {
+        response,
+        body,
+        keeps_alive: keeps_alive && !closes,
+    })
+}
+
+/// What the fields say of the body's length.
+#[derive(Default)]
+struct Framed {
+    length: Option<u64>,
+    transfer_encoding: bool,
+    chunked: bool,
+    /// They can be read in two ways.
+    doubtful: bool,
+}
+
+impl Framed {
+    fn length(&mut self, value: &HeaderValue) {
+        let number = framing::number(value.as_bytes());
+        self.doubtful |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
+        self.length = number;
+    }
+
+    fn transfer_encoding(&mut self, value: &HeaderValue) {
+        let only = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        self.chunked = only && !self.transfer_encoding;
+        self.transfer_encoding = true;
+    }
+
+    /// RFC 9112 §6.3. What is in doubt is refused by whoever relays the response
+    /// (`check_response`, which also says why); until then it is read in the one way that harms
+    /// nobody: all that comes belongs to it, and the connection ends with it.
+    fn decoder(&self, method: &Method, status: StatusCode, version: Version) -> Decoder {
+        let bodiless = status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            || method == Method::HEAD;
+        match (self.transfer_encoding, self.length) {
+            _ if bodiless => Decoder::Complete,
+            (false, Some(length)) if !self.doubtful => Decoder::length(length),
+            (true, None) if self.chunked && !self.doubtful && version == Version::HTTP_11 => {
+                Decoder::chunked()
+            }
+            _ => Decoder::UntilClose,
+        }
+    }
+}
+
+/// Whether these may be the begin of a response: without a line end it could take a while to find
+/// out that somebody speaks something else.
+#[must_use]
+pub fn may_begin(octets: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"HTTP/1.";
+    let length = octets.len().min(BEGIN.len());
+    octets[..length] == BEGIN[..length]
+}
+
+/// What the form of a response depends on, apart from itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's: it is answered in a version that it knows.
+    pub version: Version,
+    /// The method was `HEAD`: there is no body, whatever the fields say.
+    pub head: bool,
+    /// The connection may be used again.
+    pub keeps_alive: bool,
+}
+
+/// Writes the head of a response, with the one framing field that tells the truth, `Connection` as
+/// is to be, and a `Date` (RFC 9110 §6.6.1). Tells how the body is to be written, if there is one,
+/// and whether the connection may be used again.
+///
+/// A length in the fields stays where there is no body: it is that of the body a `GET` would have
+/// had (RFC 9110 §8.6).
+pub fn write<B: Body>(
+    response: &Response<B>,
+    asked: Asked,
+    out: &mut Vec<u8>,
+) -> (Option<Framing>, bool) {
+    let status = response.status();
+    let headers = response.headers();
+    // Never a length (RFC 9110 §8.6), and never a body.
+    let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let bodiless = lengthless || status == StatusCode::NOT_MODIFIED || asked.head;
+    let framing = match bodiless {
+        true => None,
+        false => Framing::of(response.body(), headers),
+    };
+    let framing = match framing {
+        Some(Framing::Chunked) if asked.version == Version::HTTP_10 => Some(Framing::UntilClose),
+        framing => framing,
+    };
+    let mut keeps_alive = asked.keeps_alive && framing != Some(Framing::UntilClose);
+    write_status_line(response, asked.version, out);
+    let (mut sized, mut dated, mut connection) = (lengthless, false, false);
+    for (name, value) in headers {
+        if *name == CONTENT_LENGTH {
+            let length = match framing {
+                _ if sized => false,
+                Some(Framing::Length(length)) => framing::number(value.as_bytes()) == Some(length),
+                _ => bodiless,
+            };
+            if !length {
+                continue;
+            }
+            sized = true;
+        } else if *name == TRANSFER_ENCODING
+            || *name == TRAILER && framing != Some(Framing::Chunked)
+        {
+            continue;
+        } else if *name == CONNECTION {
+            keeps_alive &= !has_token(value, b"close");
+            connection = true;
+        } else if *name == DATE {
+            dated = true;
+        }
+        fields::write_field(out, name.as_str(), value.as_bytes());
+    }
+    if !(connection || status == StatusCode::SWITCHING_PROTOCOLS) {
+        match asked.version {
+            Version::HTTP_10 if keeps_alive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            _ if keeps_alive => {}
+            _ => out.extend_from_slice(b"connection: close\r\n"),
+        }
+    }
+    // Writing to memory does not fail.
+    let _ = match framing {
+        None if sized || bodiless => Ok(()),
+        None => out.write_all(b"content-length: 0\r\n"),
+        Some(Framing::Length(_)) if sized => Ok(()),
+        Some(Framing::Length(length)) => write!(out, "content-length: {length}\r\n"),
+        Some(Framing::Chunked) => out.write_all(b"transfer-encoding: chunked\r\n"),
+        Some(Framing::UntilClose) => Ok(()),
+    };
+    if !dated {
+        let _ = write!(
+            out,
+            "date: {}\r\n",
+            httpdate::HttpDate::from(SystemTime::now())
+        );
+    }
+    out.extend_from_slice(b"\r\n");
+    (framing, keeps_alive)
+}
+
+/// RFC 9112 §4.
+fn write_status_line<B>(response: &Response<B>, version: Version, out: &mut Vec<u8>) {
+    out.extend_from_slice(match version {
+        Version::HTTP_10 => b"HTTP/1.0 ",
+        _ => b"HTTP/1.1 ",
+    });
+    let status = response.status();
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = match response.extensions().get::<ReasonPhrase>() {
+        Some(reason) => reason.as_bytes(),
+        None => status.canonical_reason().unwrap_or_default().as_bytes(),
+    };
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;
