@@ -65,7 +65,8 @@
 //! * A tunnel that does not end on both sides (one is reset, nothing moves for
 //!   [`tunnel_idle_timeout`](ForwarderBuilder::tunnel_idle_timeout), it is
 //!   [closed](Forwarder::close_tunnels)) resets the upstream's connection, and drops the client's:
-//!   that is a reset, too, where the server's transport makes one of it when it is dropped. A
+//!   that is a reset, too, where it came by [`OnSwitch`] or the server's transport makes one of it
+//!   when it is dropped. A
 //!   stream of HTTP/2 is ended and then reset, because hyper can do no other; and a client's
 //!   `RST_STREAM` with `CANCEL` is taken for an end first, and found out within a second.
 //! * Tunnels count as [connections](Forwarder::connections), not as requests in flight, and are
@@ -116,7 +117,7 @@ pub use self::settings::{ForwarderBuilder, Reuse};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
-pub use self::upgrade::is_extended_connect;
+pub use self::upgrade::{OnSwitch, Switch, is_extended_connect};
 
 #[doc(no_inline)]
 pub use mesh_ingress_core::{InvalidSetting, Protocol, Tls, Upstream};

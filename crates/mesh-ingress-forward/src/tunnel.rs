@@ -10,15 +10,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::copy::End;
 pub(crate) use self::copy::Limits;
-use self::copy::{Copy, End, Ended};
+use self::copy::{Copy, Ended};
 use crate::stream::Stream;
+use crate::upgrade::{Client, ClientEnd};
 
 impl Limits {
     /// What ingress-nginx recommends for WebSockets; its default of 60 s cuts off those that do
@@ -43,8 +45,7 @@ impl End for Stream {
     }
 }
 
-/// The client, or a stream of HTTP/2. What it looks like when it is dropped is up to the server that
-/// has the socket, or to hyper, which ends a stream of HTTP/2 before it resets it.
+/// A stream of HTTP/2 of an upstream: hyper ends it before it resets it.
 impl End for TokioIo<Upgraded> {}
 
 /// Counts tunnels and ends them: a graceful shutdown of a server does not see them.
@@ -83,7 +84,7 @@ impl Tunnels {
     /// has been read already. `guard` is dropped when both are closed.
     pub(crate) fn open<U>(
         &self,
-        client: OnUpgrade,
+        client: Client,
         upstream: U,
         early: Bytes,
         guard: impl Send + 'static,
@@ -120,11 +121,11 @@ pin_project! {
 enum Stage<U: End> {
     /// The client is being told.
     Switching {
-        client: OnUpgrade,
+        client: Client,
         upstream: Option<U>,
         early: Bytes,
     },
-    Copying(Copy<TokioIo<Upgraded>, U>),
+    Copying(Copy<ClientEnd, U>),
     Done,
 }
 
@@ -137,12 +138,12 @@ impl<U: End> Stage<U> {
                     upstream,
                     early,
                 } => {
-                    let client = ready!(Pin::new(client).poll(cx)).map_err(io::Error::other)?;
+                    let (client, said) = ready!(client.poll(cx))?;
                     let Some(upstream) = upstream.take() else {
                         return Poll::Pending;
                     };
-                    let client = TokioIo::new(client);
-                    *self = Self::Copying(Copy::new(client, upstream, early, limits));
+                    let copy = Copy::new(client, upstream, early, limits);
+                    *self = Self::Copying(copy.behind(&said));
                 }
                 Self::Copying(copy) => return copy.poll(cx),
                 Self::Done => return Poll::Pending,

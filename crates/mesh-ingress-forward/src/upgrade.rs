@@ -4,6 +4,7 @@
 //! `CONNECT`, RFC 8441), an upstream may be asked in either. What the client is told is said in its
 //! own form, and only once the upstream's answer is found to be the right one.
 
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -13,10 +14,11 @@ use http::header::UPGRADE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
 use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
+pub(crate) use self::client::{Client, ClientEnd};
+pub use self::client::{OnSwitch, Switch};
 use crate::websocket::{self, Key};
 use crate::{error::Failure, prepare};
 
@@ -35,7 +37,7 @@ pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
 pub(crate) struct Upgrade {
     asked: Asked,
     /// Resolves when the client has been told that it is switched.
-    pub(crate) client: OnUpgrade,
+    pub(crate) client: Client,
 }
 
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Upgrade {
                 _ => return Ok(None),
             }
         };
-        let client = request.extensions_mut().remove::<OnUpgrade>();
+        let client = Client::take(request.extensions_mut());
         match (client, asked) {
             (Some(client), asked) => Ok(Some(Self { asked, client })),
             // It can only be a tunnel.

@@ -1,17 +1,19 @@
 //! `mesh-ingress`: a gateway at the edge of a service mesh. See `mesh-ingress help`.
 
-mod activity;
 mod args;
 mod build;
 mod check;
 mod client;
 mod connections;
 mod duration;
-mod guard;
-mod io;
+mod http1;
+mod http2;
+mod linger;
 mod listener;
 mod look;
+mod phase;
 mod serve;
+mod stall;
 mod worker;
 
 use std::process::ExitCode;

@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Serve;
-use crate::worker::{Phase, Worker};
+use crate::phase::Phase;
+use crate::worker::Worker;
 use crate::{Chain, Failure, build};
 
 /// Serves until a signal says to stop.

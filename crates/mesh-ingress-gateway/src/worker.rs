@@ -12,16 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::client;
-
-/// What all workers are to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// Take nothing new, finish what is under way.
-    Draining,
-    /// Drop what is under way.
-    Ended,
-}
+use crate::phase::Phase;
 
 pub(crate) struct Worker {
     pub(crate) mesh: MeshIngress,

@@ -37,10 +37,10 @@ impl Outbox {
         &mut self.framing
     }
 
-    /// Whether nothing has gone out since.
+    /// How many octets have gone out since.
     #[must_use]
-    pub fn is_untouched(&self) -> bool {
-        self.gone == 0
+    pub fn gone(&self) -> usize {
+        self.gone
     }
 
     /// Whether nothing waits to be written.

@@ -168,7 +168,7 @@ impl Sending {
     /// What becomes of it when writing fails.
     fn broken(&self, stream: &Stream, error: io::Error) -> Result<State, Fault> {
         // TLS may have taken octets without our knowing what became of them.
-        if self.outbox.is_untouched() && stream.negotiated().is_none() {
+        if self.outbox.gone() == 0 && stream.negotiated().is_none() {
             return Err(Fault::Unsent);
         }
         Ok(State::Broken(Some(error.into())))

@@ -101,6 +101,12 @@ impl<C: End, U: End> Copy<C, U> {
         }
     }
 
+    /// The same, of the client.
+    pub(crate) fn behind(mut self, early: &[u8]) -> Self {
+        self.up.left = early.to_vec();
+        self
+    }
+
     /// How many octets have gone to the upstream, and how many to the client.
     pub(crate) fn copied(&self) -> (u64, u64) {
         (self.up.written, self.down.written)

@@ -1,3 +1,5 @@
+use hyper::upgrade::OnUpgrade;
+
 use super::*;
 use http_body_util::Empty;
 

@@ -1,0 +1,399 @@
+//! One client's connection while it is in use, driven by one task: it reads the head of a request,
+//! polls the answer, writes it, and begins anew.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use mesh_ingress::forward::{OnSwitch, Switch};
+use mesh_ingress::{BoxError, MeshConnection, ResponseBody, ResponseFuture};
+use mesh_ingress_http1::Framing;
+use mesh_ingress_http1::request::Head;
+use mesh_ingress_http1::response::{self, Asked};
+use pin_project_lite::pin_project;
+
+use super::body::RequestBody;
+use super::patience::{Overdue, Patience};
+use super::wire::{GoAhead, NoHead, Shared, Upload};
+use crate::linger::Linger;
+use crate::phase::Stop;
+use crate::stall::Stall;
+
+/// How a connection came to rest.
+#[derive(Debug)]
+pub(crate) enum Rested {
+    /// There is nothing more to say, or nobody to say it to.
+    Ended,
+    Failed(BoxError),
+    /// The client asks for nothing at this moment.
+    Idle,
+    /// Another protocol is spoken now.
+    Switched(Switch),
+}
+
+pin_project! {
+    /// A connection in use.
+    pub(crate) struct Connection<'c> {
+        wire: &'c Shared,
+        mesh: &'c MeshConnection,
+        stop: &'c Stop,
+        #[pin]
+        state: State,
+        about: About,
+        // Room for the fields of the next request.
+        headers: HeaderMap,
+        patience: Patience,
+        stall: Stall,
+        // No further request is served.
+        closing: bool,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        // It is the client's turn.
+        Head,
+        // It is ours.
+        Answering {
+            #[pin]
+            response: ResponseFuture<RequestBody>,
+        },
+        Writing {
+            writing: Writing,
+        },
+        // The response is written, and the request is not complete.
+        Finishing,
+        Closing {
+            linger: Linger,
+        },
+    }
+}
+
+/// What its answer has to know of the request under way.
+#[derive(Debug)]
+struct About {
+    asked: Asked,
+    takes_trailers: bool,
+    asks_to_switch: bool,
+    /// Until it is answered with anything but another protocol.
+    switch: Option<Switch>,
+}
+
+/// A response on its way out; its head waits in the outbox.
+#[derive(Debug)]
+struct Writing {
+    body: ResponseBody,
+    framing: Option<Framing>,
+    takes_trailers: bool,
+}
+
+/// How far a response has come.
+enum Wrote {
+    All,
+    /// It cannot be completed.
+    Broken(BoxError),
+}
+
+impl<'c> Connection<'c> {
+    pub(crate) fn new(
+        wire: &'c Shared,
+        mesh: &'c MeshConnection,
+        stop: &'c Stop,
+        head_timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            wire,
+            mesh,
+            stop,
+            state: State::Head,
+            about: About::default(),
+            headers: HeaderMap::new(),
+            patience: Patience::new(head_timeout),
+            stall: Stall::default(),
+            closing: false,
+        }
+    }
+
+    /// Finishes the request under way, and takes no other.
+    pub(crate) fn graceful_shutdown(self: Pin<&mut Self>) {
+        *self.project().closing = true;
+    }
+}
+
+impl Future for Connection<'_> {
+    type Output = Rested;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rested> {
+        self.wire.lock().drive(cx);
+        loop {
+            let this = self.as_mut().project();
+            let next = match this.state.project() {
+                StateProj::Head if *this.closing => State::closing(),
+                StateProj::Head => match ready!(self.as_mut().poll_head(cx)) {
+                    None => continue,
+                    Some(rested) => return Poll::Ready(rested),
+                },
+                StateProj::Answering { response, .. } => match response.poll(cx) {
+                    Poll::Ready(Ok(response)) => {
+                        self.as_mut().begin_response(response);
+                        continue;
+                    }
+                    Poll::Pending => return this.wire.lock().poll_answering(cx),
+                },
+                StateProj::Writing { writing } => {
+                    match ready!(writing.poll(this.wire, this.stall, cx)) {
+                        Wrote::Broken(error) => return Poll::Ready(Rested::Failed(error)),
+                        Wrote::All => {}
+                    }
+                    if let Some(switch) = this.about.switch.take() {
+                        return Poll::Ready(Rested::Switched(switch));
+                    }
+                    match this.about.asked.keeps_alive && !*this.closing {
+                        true => State::Finishing,
+                        false => State::closing(),
+                    }
+                }
+                StateProj::Finishing => {
+                    let mut wire = this.wire.lock();
+                    let complete = match wire.upload {
+                        Upload::Complete => true,
+                        Upload::Left(left) => wire.drain(left, cx),
+                        Upload::Held => {
+                            wire.pause();
+                            ready!(this.patience.poll(true, cx));
+                            false
+                        }
+                    };
+                    this.patience.reset();
+                    match complete {
+                        true => State::Head,
+                        false => State::closing(),
+                    }
+                }
+                StateProj::Closing { linger } => {
+                    return this
+                        .wire
+                        .lock()
+                        .poll_close(linger, cx)
+                        .map(|()| Rested::Ended);
+                }
+            };
+            self.as_mut().project().state.set(next);
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Reads the next request, and begins to answer it.
+    fn poll_head(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Rested>> {
+        let mut this = self.as_mut().project();
+        let mut wire = this.wire.lock();
+        let status = match wire.poll_head(this.headers, cx) {
+            Poll::Ready(Ok(head)) => {
+                let held = !head.body.is_complete();
+                wire.upload = if held { Upload::Held } else { Upload::Complete };
+                wire.go_ahead = match held && head.expects_continue {
+                    true => GoAhead::Owed,
+                    false => GoAhead::NotNeeded,
+                };
+                drop(wire);
+                this.patience.reset();
+                *this.about = About::of(&head);
+                let mut request = head
+                    .request
+                    .map(|()| RequestBody::new(this.wire, head.body));
+                if head.asks_to_switch {
+                    let (switch, on_switch) = OnSwitch::pair();
+                    request.extensions_mut().insert(on_switch);
+                    this.about.switch = Some(switch);
+                }
+                let response = this.mesh.handle(request);
+                this.state.set(State::Answering { response });
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Err(NoHead::Gone)) => return Poll::Ready(Some(Rested::Ended)),
+            Poll::Ready(Err(NoHead::Io(error))) => {
+                return Poll::Ready(Some(Rested::Failed(error.into())));
+            }
+            Poll::Ready(Err(NoHead::Refused)) => StatusCode::BAD_REQUEST,
+            Poll::Ready(Err(NoHead::TooLarge)) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Poll::Pending => {
+                let amid_request = wire.is_amid_request();
+                wire.pause();
+                match ready!(this.patience.poll(amid_request, cx)) {
+                    Overdue::Idle => return Poll::Ready(Some(Rested::Idle)),
+                    // One that has not begun a request is owed no answer.
+                    Overdue::TooLate if !amid_request => return Poll::Ready(Some(Rested::Ended)),
+                    Overdue::TooLate => StatusCode::REQUEST_TIMEOUT,
+                }
+            }
+        };
+        drop(wire);
+        *this.about = About::default();
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = status;
+        self.begin_response(response);
+        Poll::Ready(None)
+    }
+
+    /// Writes the head of a response.
+    fn begin_response(self: Pin<&mut Self>, mut response: Response<ResponseBody>) {
+        let mut this = self.project();
+        let about = &mut *this.about;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            about.switch = None;
+        }
+        let mut wire = this.wire.lock();
+        if about.asks_to_switch && about.switch.is_none() {
+            wire.stayed();
+        }
+        wire.answered();
+        // Clients are told one by one that the gateway is going away (RFC 9112 §9.6).
+        about.asked.keeps_alive &= !*this.closing && !this.stop.has_begun();
+        let (framing, keeps_alive) = response::write(&response, about.asked, wire.outbox.begin());
+        drop(wire);
+        about.asked.keeps_alive = keeps_alive;
+        *this.headers = std::mem::take(response.headers_mut());
+        this.headers.clear();
+        this.state.set(State::Writing {
+            writing: Writing {
+                body: response.into_body(),
+                framing,
+                takes_trailers: about.takes_trailers,
+            },
+        });
+    }
+}
+
+impl About {
+    fn of(head: &Head) -> Self {
+        Self {
+            asked: Asked {
+                version: head.request.version(),
+                head: head.request.method() == Method::HEAD,
+                keeps_alive: head.keeps_alive,
+            },
+            takes_trailers: head.takes_trailers,
+            asks_to_switch: head.asks_to_switch,
+            switch: None,
+        }
+    }
+}
+
+impl Default for About {
+    /// Of what is no request, and the last of its connection.
+    fn default() -> Self {
+        Self {
+            asked: Asked {
+                version: Version::HTTP_11,
+                head: false,
+                keeps_alive: false,
+            },
+            takes_trailers: false,
+            asks_to_switch: false,
+            switch: None,
+        }
+    }
+}
+
+impl State {
+    fn closing() -> Self {
+        Self::Closing {
+            linger: Linger::default(),
+        }
+    }
+}
+
+impl Writing {
+    fn poll(&mut self, wire: &Shared, stall: &mut Stall, cx: &mut Context<'_>) -> Poll<Wrote> {
+        loop {
+            // Not with the wire locked: it may be read from to send the rest of the request.
+            let frame = match self.framing {
+                Some(_) => Pin::new(&mut self.body).poll_frame(cx),
+                None => Poll::Ready(None),
+            };
+            let mut wire = wire.lock();
+            let waits = match frame {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Err(error) = self.add(frame, &mut wire.outbox) {
+                        return Poll::Ready(Wrote::Broken(error));
+                    }
+                    false
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    // What did come goes out before it breaks off.
+                    let _ = wire.poll_write(cx);
+                    if self.framing == Some(Framing::UntilClose) {
+                        // Only a reset tells that this was not all.
+                        let _ = wire.stream.set_zero_linger();
+                    }
+                    return Poll::Ready(Wrote::Broken(error));
+                }
+                Poll::Ready(None) => {
+                    if let Some(mut framing) = self.framing.take()
+                        && let Err(malformed) = framing.end(&HeaderMap::new(), &mut wire.outbox)
+                    {
+                        return Poll::Ready(Wrote::Broken(malformed.into()));
+                    }
+                    false
+                }
+                Poll::Pending => true,
+            };
+            let gone = wire.outbox.gone();
+            let wrote = wire.poll_write(cx);
+            if gone != wire.outbox.gone() {
+                stall.moved();
+            }
+            match stall.check(wrote, cx) {
+                Poll::Ready(Ok(())) if waits => {
+                    let gone = wire.poll_gone(cx);
+                    wire.pause();
+                    return gone.map(|()| Wrote::Broken(gone_away()));
+                }
+                Poll::Ready(Ok(())) if self.framing.is_none() => return Poll::Ready(Wrote::All),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Wrote::Broken(error.into())),
+                Poll::Pending => {
+                    wire.pause();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Adds a piece of the body to what is to be written, and its end, if that is known.
+    fn add(
+        &mut self,
+        frame: Frame<bytes::Bytes>,
+        outbox: &mut mesh_ingress_http1::Outbox,
+    ) -> Result<(), BoxError> {
+        let Some(framing) = &mut self.framing else {
+            return Ok(());
+        };
+        let over = self.body.is_end_stream();
+        let mut ended = match frame.is_trailers() && !self.takes_trailers {
+            true => {
+                framing.end(&HeaderMap::new(), outbox)?;
+                true
+            }
+            false => framing.add(frame, outbox)?,
+        };
+        if over && !ended {
+            framing.end(&HeaderMap::new(), outbox)?;
+            ended = true;
+        }
+        if ended {
+            self.framing = None;
+        }
+        Ok(())
+    }
+}
+
+fn gone_away() -> BoxError {
+    let gone = "the client has gone before its response was complete";
+    io::Error::new(io::ErrorKind::ConnectionAborted, gone).into()
+}

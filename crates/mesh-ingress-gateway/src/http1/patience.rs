@@ -1,0 +1,83 @@
+//! How long a client may take.
+//!
+//! A timer that is put into the runtime's wheel for each request and taken out again costs a
+//! twentieth of what a small request does; one that stays where it is, and is looked at when it goes
+//! off, does the same.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// After so long without a request a connection gives its buffers back.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a client may take for the head of a request, and between requests.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    timeout: Option<Duration>,
+    /// Since when it is the client's turn.
+    since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a client has done for so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// Nothing since its last request, for a moment: memory may be given back.
+    Idle,
+    /// Too little of a request, or nothing, for too long.
+    TooLate,
+}
+
+impl Patience {
+    /// Without a timeout, a client may take forever.
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        Self {
+            timeout,
+            since: None,
+            sleep: None,
+        }
+    }
+
+    /// How much of its time a client has left that has been [idle](Overdue::Idle).
+    pub(crate) fn left(timeout: Option<Duration>) -> Option<Duration> {
+        timeout.map(|timeout| timeout.saturating_sub(IDLE_AFTER))
+    }
+
+    /// It is not the client's turn.
+    pub(crate) fn reset(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready when the client has taken long since it was first asked for; `amid_request` tells
+    /// whether a part of a request has come, and its rest has not.
+    pub(crate) fn poll(&mut self, amid_request: bool, cx: &mut Context<'_>) -> Poll<Overdue> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let (due, overdue) = match (self.timeout, amid_request) {
+            (None, true) => return Poll::Pending,
+            (Some(timeout), true) => (timeout, Overdue::TooLate),
+            (Some(timeout), _) if timeout <= IDLE_AFTER => (timeout, Overdue::TooLate),
+            (_, false) => (IDLE_AFTER, Overdue::Idle),
+        };
+        let due = since + due;
+        let sleep = match &mut self.sleep {
+            // It has the waker of this task already, and comes in time.
+            Some(sleep) if !sleep.is_elapsed() && sleep.deadline() <= due => return Poll::Pending,
+            Some(sleep) => sleep,
+            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(due))),
+        };
+        if due < sleep.deadline() {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            // Set for an earlier request, it comes too early; then it is set anew.
+            ready!(sleep.as_mut().poll(cx));
+            if due <= Instant::now() {
+                return Poll::Ready(overdue);
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}

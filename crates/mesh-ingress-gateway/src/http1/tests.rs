@@ -1,0 +1,226 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Body as _;
+use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
+use mesh_ingress_http1::Decoder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::body::RequestBody;
+use super::patience::Overdue;
+use super::wire::Upload;
+use super::*;
+use crate::phase::Phase;
+
+/// Both ends of a connection.
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    (client.unwrap(), accepted.unwrap().0)
+}
+
+/// A gateway that answers each request by itself, and a connection to it.
+async fn connection() -> (TcpStream, Shared, MeshConnection, Stop) {
+    let dns = ClusterDns::builder().nameserver(([127, 0, 0, 1], 1).into());
+    let mesh = MeshIngress::builder()
+        .resolver(dns.build().unwrap())
+        .route(Route::any_host().respond(StatusCode::NO_CONTENT));
+    let mesh = mesh.build().unwrap();
+    let (client, stream) = connected().await;
+    let peer = stream.peer_addr().unwrap();
+    let (phase, seen) = watch::channel(Phase::Serving);
+    // Serving for as long as the test runs.
+    std::mem::forget(phase);
+    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let mesh = mesh.for_connection(&Downstream::new(peer));
+    (client, wire, mesh, Stop::new(seen))
+}
+
+async fn answer(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Time is the test's own here: it moves on when nothing else does.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_put_aside_and_taken_up_again() {
+    let (mut client, wire, mesh, stop) = connection().await;
+    for request in ["/first", "/second", "/third"] {
+        let get = format!("GET {request} HTTP/1.1\r\nhost: shop.example.com\r\n\r\n");
+        client.write_all(get.as_bytes()).await.unwrap();
+        let active = Connection::new(&wire, &mesh, &stop, None);
+        let (rested, head) = tokio::join!(active, answer(&mut client));
+        assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+        assert!(matches!(rested, Rested::Idle), "{request}: {rested:?}");
+        wire.lock().rest();
+    }
+    // It is as if nothing had been in between: the client is told when it goes away.
+    drop(wire);
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_has_begun_is_not_put_aside() {
+    let (mut client, wire, mesh, stop) = connection().await;
+    client.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
+    let active = Connection::new(&wire, &mesh, &stop, None);
+    let rest = async {
+        // Time flies for whoever would put it aside.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let rest = b"st: shop.example.com\r\n\r\n";
+        client.write_all(rest).await.unwrap();
+        answer(&mut client).await
+    };
+    let (rested, head) = tokio::join!(active, rest);
+    assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+    assert!(matches!(rested, Rested::Idle));
+}
+
+/// RFC 9112 §9.6: what follows the last request is never served, however long it keeps coming.
+#[tokio::test(start_paused = true)]
+async fn rfc9112_9_6_what_is_closed_is_not_taken_up_again() {
+    let (mut client, wire, mesh, stop) = connection().await;
+    let mut octets = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
+    // As much as is read at once, to its last octet: what is read ends between two requests, and
+    // what follows is still with the kernel when the connection is closed.
+    let filler = "GET /filler HTTP/1.1\r\nhost: h\r\nx: \r\n\r\n";
+    let padding = "p".repeat(8192 - octets.len() - filler.len());
+    octets.extend(filler.replace("x: ", &format!("x: {padding}")).bytes());
+    assert_eq!(octets.len(), 8192);
+    let evil = "GET /evil HTTP/1.1\r\nhost: h\r\n\r\n";
+    octets.extend(evil.repeat(100).bytes());
+    client.write_all(&octets).await.unwrap();
+
+    let active = Connection::new(&wire, &mesh, &stop, None);
+    let talk = async {
+        let head = answer(&mut client).await;
+        assert!(head.contains("connection: close"), "{head}");
+        // It goes on for as long as it is read from.
+        for _ in 0..50 {
+            if client.write_all(evil.as_bytes()).await.is_err() {
+                break;
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+    };
+    let (rested, ()) = tokio::join!(active, talk);
+    assert!(matches!(rested, Rested::Ended), "{rested:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_not_idle_however_quick_the_answer() {
+    let mut patience = Patience::new(Some(Duration::from_millis(100)));
+    let poll = |patience: &mut Patience| {
+        let waker = std::task::Waker::noop();
+        patience.poll(false, &mut Context::from_waker(waker))
+    };
+    assert!(poll(&mut patience).is_pending());
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_millis(60)).await;
+        patience.reset();
+        assert!(poll(&mut patience).is_pending());
+    }
+    tokio::time::advance(Duration::from_millis(101)).await;
+    assert_eq!(poll(&mut patience), Poll::Ready(Overdue::TooLate));
+}
+
+/// The client's socket has one waker, and that is the driver's: whoever else reads must not be
+/// forgotten, nor take the driver's place.
+#[tokio::test]
+async fn a_body_is_read_by_another_task_than_the_connections() {
+    let (mut client, stream) = connected().await;
+    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut headers = http::HeaderMap::new();
+    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+    wire.lock().upload = Upload::Held;
+    assert_eq!(head.unwrap().body, Decoder::chunked());
+
+    let mut body = RequestBody::new(&wire, Decoder::chunked());
+    let reader = tokio::spawn(async move {
+        let mut read = Vec::new();
+        let next =
+            |body: &mut RequestBody, cx: &mut Context<'_>| std::pin::Pin::new(body).poll_frame(cx);
+        while let Some(frame) = poll_fn(|cx| next(&mut body, cx)).await {
+            let data = frame.unwrap().into_data().unwrap_or_default();
+            read.push(String::from_utf8(data.to_vec()).unwrap());
+        }
+        read
+    });
+    // What the driver does while a request is answered.
+    let driver = poll_fn(|cx| {
+        let mut wire = wire.lock();
+        wire.drive(cx);
+        let upload = wire.upload;
+        let gone = wire.poll_gone(cx);
+        wire.pause();
+        assert!(gone.is_pending());
+        match upload {
+            Upload::Complete => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    });
+    let talk = async {
+        for chunk in ["3\r\none\r\n", "3\r\ntwo\r\n", "0\r\n\r\n"] {
+            client.write_all(chunk.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (read, (), ()) = tokio::join!(reader, driver, talk);
+    assert_eq!(read.unwrap().concat(), "onetwo");
+}
+
+/// What is left of a body that nobody wants is read as far as it is there, and no further.
+#[tokio::test]
+async fn what_is_left_of_a_body_is_drained_if_it_is_there() {
+    for (rest, drained) in [("hello", true), ("hell", false), ("", false)] {
+        let (mut client, stream) = connected().await;
+        let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+        let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
+        let octets = format!("{head}{rest}");
+        client.write_all(octets.as_bytes()).await.unwrap();
+        let mut headers = http::HeaderMap::new();
+        let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+        let body = RequestBody::new(&wire, head.unwrap().body);
+        assert_eq!(body.size_hint().exact(), Some(5));
+        drop(body);
+        let left = wire.lock().upload;
+        assert_eq!(left, Upload::Left(Decoder::Length(5)));
+        let Upload::Left(left) = left else { return };
+        let all = poll_fn(|cx| Poll::Ready(wire.lock().drain(left, cx))).await;
+        assert_eq!(all, drained, "{rest:?}");
+        assert_eq!(wire.lock().upload == Upload::Complete, drained);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_an_error() {
+    let (mut client, stream) = connected().await;
+    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhell";
+    client.write_all(octets.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut headers = http::HeaderMap::new();
+    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+    let mut body = std::pin::pin!(RequestBody::new(&wire, head.unwrap().body));
+    // It is read by the task that drives the connection.
+    let drive = |cx: &mut Context<'_>| {
+        wire.lock().drive(cx);
+        Poll::Ready(())
+    };
+    poll_fn(drive).await;
+    let first = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+    let first = first.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, Bytes::from_static(b"hell"));
+    let second = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+    assert!(second.unwrap().is_err());
+    assert!(!body.is_end_stream(), "it is not complete");
+}

@@ -1,0 +1,75 @@
+//! How a client's connection is closed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long, after the last response, a client may go on sending what nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Closes a connection so that a client that is still sending gets its response first: closing a
+/// socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).
+#[derive(Debug, Default)]
+pub(crate) struct Linger {
+    /// The client has been told that nothing follows.
+    told: bool,
+    lingering: Option<Pin<Box<Sleep>>>,
+}
+
+impl Linger {
+    /// Ready when the socket may be dropped. `sending` tells whether the client is known to be
+    /// sending still.
+    pub(crate) fn poll(
+        &mut self,
+        stream: &mut TcpStream,
+        sending: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if !self.told {
+            if !sending && stream.poll_read_ready(cx).is_pending() {
+                // To drop the socket says the same.
+                return Poll::Ready(());
+            }
+            if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            self.told = true;
+            if sending {
+                self.begin();
+            }
+        }
+        self.poll_scrap(stream, cx)
+    }
+
+    fn begin(&mut self) -> &mut Pin<Box<Sleep>> {
+        self.lingering
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)))
+    }
+
+    /// Reads and drops what the client is still sending, until it ends or its time is up.
+    fn poll_scrap(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scrap = [0; 4096];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut *stream).poll_read(cx, &mut scrap) {
+                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
+                    if self.begin().as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                // If nothing was under way there is nothing to wait for.
+                Poll::Pending => {
+                    return match &mut self.lingering {
+                        Some(lingering) => lingering.as_mut().poll(cx),
+                        None => Poll::Ready(()),
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! From serving to the end: what connections do when the gateway is to stop.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use mesh_ingress::BoxError;
+use tokio::sync::watch;
+
+/// How long requests may be on their way when the gateway begins to drain.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
+
+/// What all workers are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// Take nothing new, finish what is under way.
+    Draining,
+    /// Drop what is under way.
+    Ended,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Served {
+    Ended,
+    Failed(BoxError),
+}
+
+/// Tells cheaply whether the gateway is to stop: a connection asks each time it does something.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    /// Never marked as seen: what it has not seen is news.
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// It was to stop before there was this.
+    begun: bool,
+}
+
+impl Stop {
+    pub(crate) fn new(phase: watch::Receiver<Phase>) -> Self {
+        let begun = *phase.borrow() != Phase::Serving;
+        Self { phase, begun }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun || self.phase.has_changed().unwrap_or(true)
+    }
+}
+
+/// Resolves after a while; without one, never.
+pub(crate) async fn elapsed(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the gateway has been draining for a moment: requests that were on their way when
+/// it began are still served.
+pub(crate) async fn drained(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    tokio::select! {
+        () = tokio::time::sleep(ON_THE_WAY) => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+    }
+}
+
+/// Runs a connection; told to drain, it finishes the requests under way. `None` if it is not given
+/// the time.
+pub(crate) async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    stop: &Stop,
+    graceful_shutdown: impl FnOnce(Pin<&mut C>),
+) -> Option<C::Output> {
+    {
+        let mut drained = pin!(drained(stop.phase.clone()));
+        // Asked once, it has the waker of this task; asked again, it has to have news.
+        let mut asked = false;
+        let served = poll_fn(|cx| {
+            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(served));
+            }
+            if asked && !stop.has_begun() {
+                return Poll::Pending;
+            }
+            asked = true;
+            drained.as_mut().poll(cx).map(|()| None)
+        });
+        if let Some(served) = served.await {
+            return Some(served);
+        }
+    }
+    graceful_shutdown(connection.as_mut());
+    let mut phase = stop.phase.clone();
+    tokio::select! {
+        served = connection => Some(served),
+        _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,
+    }
+}
