@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     requests_left: Option<u64>,
     reused: bool,
     sent_at: Instant,
+    /// When it was found to be usable, for the request that is sent at once then.
+    found_at: Option<Instant>,
     idle_since: Instant,
     /// The thread that opened it.
     home: usize,
@@ -102,6 +104,7 @@ pub(crate) fn open(pool: &Pool, stream: Stream, permit: Permit) -> Box<Connectio
         requests_left: settings.max_requests.map(jittered_count),
         reused: false,
         sent_at: now,
+        found_at: None,
         idle_since: now,
         home: shard::of_this_thread(),
         era: pool.era(),
@@ -125,7 +128,7 @@ impl Connection {
         self.request = Some(request);
         self.heard = false;
         self.interim = self.limits.octets;
-        self.sent_at = Instant::now();
+        self.sent_at = self.found_at.take().unwrap_or_else(Instant::now);
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(1);
         }
@@ -304,6 +307,7 @@ impl Connection {
     /// Whether it could carry another request now. Looks for what the upstream may have sent
     /// meanwhile: its end, or octets that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
+        self.found_at = Some(now);
         self.is_worth_keeping(now) && self.stream.is_quiet()
     }
 

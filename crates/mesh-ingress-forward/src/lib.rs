@@ -42,8 +42,8 @@
 //!
 //! # WebSockets and other upgrades
 //!
-//! The server must offer them: hyper's `with_upgrades` for HTTP/1.1, and `enable_connect_protocol`
-//! for HTTP/2 (axum does both).
+//! The server must offer them: hyper's `with_upgrades` for HTTP/1.1 (any other server's
+//! [`OnSwitch`]), and `enable_connect_protocol` for HTTP/2 (axum does both).
 //!
 //! | the client asks with | the upstream speaks | what is done |
 //! |---|---|---|

@@ -48,3 +48,8 @@ pub use self::framing::Framing;
 pub use self::inbox::Inbox;
 pub use self::malformed::Malformed;
 pub use self::outbox::Outbox;
+
+/// The examples of the README are tests, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

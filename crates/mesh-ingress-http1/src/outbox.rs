@@ -102,7 +102,12 @@ impl Outbox {
                 Some(only) => ready!(stream.poll_write(cx, only))?,
                 None => {
                     let slices = [framing, &self.piece, self.tail].map(IoSlice::new);
-                    ready!(stream.poll_write_vectored(cx, &slices))?
+                    let slices = if self.tail.is_empty() {
+                        &slices[..2]
+                    } else {
+                        &slices
+                    };
+                    ready!(stream.poll_write_vectored(cx, slices))?
                 }
             };
             if written == 0 {

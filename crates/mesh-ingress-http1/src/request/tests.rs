@@ -126,3 +126,116 @@ fn rfc9112_6_1_one_framing_field_and_it_is_true() {
         );
     }
 }
+
+const LIMITS: Limits = Limits {
+    octets: 2000,
+    fields: 100,
+};
+
+fn read(octets: &str) -> Result<Option<Head>, Malformed> {
+    take(&mut BytesMut::from(octets), LIMITS, &mut HeaderMap::new())
+}
+
+fn head(octets: &str) -> Head {
+    read(octets).unwrap().unwrap()
+}
+
+#[test]
+fn a_head_is_taken_and_what_is_behind_it_stays() {
+    let octets =
+        "PUT /a?b HTTP/1.1\r\nHost: h\r\nX-A: b\r\nx-a:  c \r\nContent-Length: 2\r\n\r\nokGET";
+    let mut buf = BytesMut::from(octets);
+    let mut room = HeaderMap::with_capacity(10);
+    let head = take(&mut buf, LIMITS, &mut room).unwrap().unwrap();
+    assert_eq!(&buf[..], b"okGET");
+    assert_eq!(head.body, Decoder::Length(2));
+    assert_eq!(head.request.method(), Method::PUT);
+    assert_eq!(head.request.uri(), "/a?b");
+    assert_eq!(head.request.version(), Version::HTTP_11);
+    let values: Vec<_> = head.request.headers().get_all("x-a").iter().collect();
+    assert_eq!(values, ["b", "c"]);
+    // Until it is all there, nothing is taken.
+    for end in 0..octets.len() - 5 {
+        let mut buf = BytesMut::from(&octets[..end]);
+        let none = take(&mut buf, LIMITS, &mut HeaderMap::new());
+        assert!(none.unwrap().is_none(), "{end}");
+        assert_eq!(buf.len(), end);
+    }
+}
+
+#[test]
+fn rfc9112_6_3_where_a_request_ends() {
+    for (fields, body) in [
+        ("", Decoder::Complete),
+        ("content-length: 0\r\n", Decoder::Complete),
+        ("content-length: 7\r\n", Decoder::Length(7)),
+        ("transfer-encoding: chunked\r\n", Decoder::chunked()),
+    ] {
+        let head = head(&format!("POST / HTTP/1.1\r\n{fields}\r\n"));
+        assert_eq!(head.body, body, "{fields}");
+    }
+}
+
+#[test]
+fn rfc9112_9_3_whether_the_client_wants_to_go_on() {
+    for (version, fields, keeps_alive) in [
+        ("1.1", "", true),
+        ("1.1", "connection: close\r\n", false),
+        ("1.1", "connection: te, Close\r\n", false),
+        ("1.1", "connection: te\r\nconnection: close\r\n", false),
+        ("1.0", "", false),
+        ("1.0", "connection: Keep-Alive\r\n", true),
+        ("1.0", "connection: keep-alive, close\r\n", false),
+    ] {
+        let head = head(&format!("GET / HTTP/{version}\r\n{fields}\r\n"));
+        assert_eq!(head.keeps_alive, keeps_alive, "{version} {fields}");
+    }
+}
+
+#[test]
+fn what_a_client_waits_for_or_takes_is_told() {
+    let asks = |line: &str, fields: &str| {
+        let head = head(&format!("{line}\r\n{fields}\r\n"));
+        (
+            head.expects_continue,
+            head.takes_trailers,
+            head.asks_to_switch,
+        )
+    };
+    let expect = "expect: 100-Continue\r\n";
+    assert_eq!(asks("PUT / HTTP/1.1", expect), (true, false, false));
+    // RFC 9110 §10.1.1: HTTP/1.0 knows nothing of it; nor, §7.8, of upgrades.
+    assert_eq!(asks("PUT / HTTP/1.0", expect), (false, false, false));
+    let te = "te: gzip, trailers\r\n";
+    assert_eq!(asks("GET / HTTP/1.1", te), (false, true, false));
+    let upgrade = "upgrade: websocket\r\n";
+    assert_eq!(asks("GET / HTTP/1.1", upgrade), (false, false, true));
+    assert_eq!(asks("GET / HTTP/1.0", upgrade), (false, false, false));
+    assert_eq!(asks("CONNECT h:1 HTTP/1.1", ""), (false, false, true));
+}
+
+#[test]
+fn a_head_is_bounded() {
+    let many = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(fields));
+    assert_eq!(head(&many(100)).request.headers().len(), 100);
+    let large = |length: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(length));
+    assert!(read(&large(1900)).unwrap().is_some());
+    for octets in [many(101), large(2000), "x".repeat(2000)] {
+        let malformed = read(&octets).unwrap_err();
+        assert!(matches!(malformed, Malformed::HeadTooLarge), "{octets}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    for octets in [
+        "GET /\r\n\r\n",
+        "GET / HTTP/2.0\r\n\r\n",
+        "GET / HTTP/1.1\r\na b\r\n\r\n",
+        "GET a:b:c HTTP/1.1\r\n\r\n",
+        "\0GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let malformed = read(octets).unwrap_err();
+        assert!(matches!(malformed, Malformed::Head(_)), "{octets:?}");
+    }
+}

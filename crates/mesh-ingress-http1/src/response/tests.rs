@@ -185,3 +185,150 @@ fn a_head_is_bounded() {
         assert!(matches!(malformed, Malformed::HeadTooLarge), "{malformed}");
     }
 }
+
+/// A body that does not say how long it is.
+fn streamed() -> mesh_ingress_core::Body {
+    let data = Ok::<_, mesh_ingress_core::BoxError>(http_body::Frame::data(Bytes::from("hello")));
+    let stream = futures_util::stream::iter([data]);
+    mesh_ingress_core::Body::new(http_body_util::StreamBody::new(stream))
+}
+
+const GET: Asked = Asked {
+    version: Version::HTTP_11,
+    head: false,
+    keeps_alive: true,
+};
+const HEAD: Asked = Asked { head: true, ..GET };
+const HTTP10: Asked = Asked {
+    version: Version::HTTP_10,
+    ..GET
+};
+const LAST: Asked = Asked {
+    keeps_alive: false,
+    ..GET
+};
+
+/// The head without its `Date`, how the body is written, and whether the connection goes on.
+fn written(
+    status: u16,
+    body: mesh_ingress_core::Body,
+    fields: &[(&'static str, &'static str)],
+    asked: Asked,
+) -> (String, Option<Framing>, bool) {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in fields {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().append(*name, value);
+    }
+    let mut out = Vec::new();
+    let (framing, keeps_alive) = write(&response, asked, &mut out);
+    let head = String::from_utf8(out).unwrap();
+    let (head, date) = head.split_once("date: ").unwrap();
+    assert!(date.ends_with(" GMT\r\n\r\n"), "{date}");
+    (head.to_owned(), framing, keeps_alive)
+}
+
+#[test]
+fn rfc9112_6_a_response_says_where_it_ends() {
+    use mesh_ingress_core::Body;
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n";
+    let five = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n";
+    let none = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n";
+    let cases = [
+        (Body::empty(), &[][..], none, None),
+        // Nobody is to wait for what does not come.
+        (Body::empty(), &[("content-length", "5")], none, None),
+        (Body::from("hello"), &[], five, Some(Framing::Length(5))),
+        (
+            Body::from("hello"),
+            &[("content-length", "7"), ("transfer-encoding", "chunked")],
+            five,
+            Some(Framing::Length(5)),
+        ),
+        (streamed(), &[], chunked, Some(Framing::Chunked)),
+        (
+            streamed(),
+            &[("content-length", "5")],
+            five,
+            Some(Framing::Length(5)),
+        ),
+        (
+            streamed(),
+            &[("content-length", "5"), ("content-length", "6")],
+            chunked,
+            Some(Framing::Chunked),
+        ),
+    ];
+    for (body, fields, head, framing) in cases {
+        let written = written(200, body, fields, GET);
+        assert_eq!(written, (head.to_owned(), framing, true), "{fields:?}");
+    }
+}
+
+#[test]
+fn rfc9110_6_4_1_what_has_no_body_gets_none() {
+    let length = &[("content-length", "5")][..];
+    let five = "content-length: 5\r\n";
+    for (status, asked, fields, said) in [
+        (200, HEAD, length, five),
+        (200, HEAD, &[], ""),
+        (304, GET, length, five),
+        (304, GET, &[], ""),
+        (204, GET, &[], ""),
+        // RFC 9110 §8.6.
+        (204, GET, length, ""),
+        (101, GET, length, ""),
+    ] {
+        let (head, framing, _) = written(status, streamed(), fields, asked);
+        let (line, rest) = head.split_once("\r\n").unwrap();
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
+        assert_eq!((rest, framing), (said, None), "{status} {fields:?}");
+    }
+}
+
+#[test]
+fn rfc9112_9_3_the_client_is_told_whether_the_connection_goes_on() {
+    let hello = || mesh_ingress_core::Body::from("hello");
+    let close = &[("connection", "close")][..];
+    for (asked, fields, said, keeps_alive) in [
+        (GET, &[][..], "", true),
+        (GET, close, "connection: close\r\n", false),
+        (LAST, &[], "connection: close\r\n", false),
+        (LAST, close, "connection: close\r\n", false),
+        (HTTP10, &[], "connection: keep-alive\r\n", true),
+    ] {
+        let (head, _, goes_on) = written(200, hello(), fields, asked);
+        let connection: String = head
+            .split_inclusive("\r\n")
+            .filter(|line| line.starts_with("connection"))
+            .collect();
+        assert_eq!((&*connection, goes_on), (said, keeps_alive), "{head}");
+    }
+    // In HTTP/1.0 there are no chunks: only the end of the connection ends the body.
+    let (head, framing, keeps_alive) = written(200, streamed(), &[("trailer", "x")], HTTP10);
+    assert_eq!(head, "HTTP/1.0 200 OK\r\nconnection: close\r\n");
+    assert_eq!((framing, keeps_alive), (Some(Framing::UntilClose), false));
+}
+
+#[test]
+fn rfc9110_6_6_1_a_date_is_kept() {
+    let mut response = Response::new(mesh_ingress_core::Body::empty());
+    let date = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
+    response.headers_mut().insert(DATE, date);
+    let mut out = Vec::new();
+    write(&response, GET, &mut out);
+    let head = String::from_utf8(out).unwrap();
+    assert_eq!(head.matches("date: ").count(), 1, "{head}");
+    assert!(head.contains("1994"), "{head}");
+}
+
+#[test]
+fn rfc9112_4_a_reason_is_written_as_it_was_read() {
+    let mut buf = BytesMut::from("HTTP/1.1 200 Fine, thanks\r\ncontent-length: 0\r\n\r\n");
+    let head = take(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
+    let response = head.unwrap().unwrap().response;
+    let mut out = Vec::new();
+    write(&response.map(|()| streamed()), HEAD, &mut out);
+    assert!(out.starts_with(b"HTTP/1.1 200 Fine, thanks\r\n"));
+}
