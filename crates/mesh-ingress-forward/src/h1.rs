@@ -22,6 +22,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, response as head};
+#[cfg(target_os = "linux")]
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(crate) use fault::Fault;
@@ -287,6 +289,29 @@ impl Connection {
                 },
             }
         }
+    }
+
+    /// Where the next octets of the response's body come from, if they need no look, and how many
+    /// these are.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn movable(&mut self) -> Option<(&TcpStream, &mut u64)> {
+        let ready = self.inbox.octets.is_empty() && self.sending.is_done();
+        match (&self.stream, &mut self.body) {
+            (Stream::Plain(stream), Decoder::Length(left)) if ready => Some((stream, left)),
+            _ => None,
+        }
+    }
+
+    /// Octets of its bodies are going to be moved: it is to read heads, and not much more.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn moving(&mut self) {
+        self.inbox.rest();
+    }
+
+    /// All of the body has been moved.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn moved_all(&mut self) {
+        self.body = Decoder::Complete;
     }
 
     /// The response is complete: what can be sent of the request without waiting is sent, and then

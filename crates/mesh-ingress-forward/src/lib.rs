@@ -96,6 +96,8 @@ mod overdue;
 mod permit;
 mod pool;
 mod prepare;
+#[cfg(target_os = "linux")]
+mod relay;
 mod replay;
 #[allow(dead_code)]
 mod retry;

@@ -11,6 +11,9 @@ use tokio::io::AsyncWrite;
 /// so short a copy next to nothing.
 const COPIED: usize = 256;
 
+/// Small pieces that are there at once go out together, so many octets of them.
+const TOGETHER: usize = 16 * 1024;
+
 /// Octets on their way out: a head or the frame of a chunk, and a piece of a body that is not
 /// copied. All go out in one system call where the socket takes them.
 #[derive(Debug, Default)]
@@ -49,7 +52,13 @@ impl Outbox {
         self.framing.is_empty() && self.piece.is_empty() && self.tail.is_empty()
     }
 
-    /// A piece of the body. Nothing may be added before it has gone out.
+    /// Whether more may be added before it has gone out: there are only small things so far.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.piece.is_empty() && self.tail.is_empty() && self.framing.len() < TOGETHER
+    }
+
+    /// A piece of the body. Nothing may be added behind it unless there [is room](Self::has_room).
     pub fn piece(&mut self, piece: Bytes) {
         if piece.len() <= COPIED {
             self.framing.extend_from_slice(&piece);
@@ -58,7 +67,7 @@ impl Outbox {
         }
     }
 
-    /// A piece of the body as a chunk. Nothing may be added before it has gone out.
+    /// The same, as a chunk.
     pub fn chunk(&mut self, piece: Bytes) {
         // Writing to memory does not fail.
         let _ = write!(self.framing, "{:x}\r\n", piece.len());

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
 use mesh_ingress_headers::Inventory;
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -130,6 +131,62 @@ impl ResponseBody {
         self
     }
 
+    /// Moves octets of the body to a socket without reading them, as many as there are, and tells
+    /// how many: for servers of HTTP/1.1 that own their socket and have written all that comes
+    /// before. In the kernel nothing is copied.
+    ///
+    /// None are moved where that cannot be done, or is not worth it: read what comes next with
+    /// [`poll_frame`](HttpBody::poll_frame). It can where the rest of the body has a known length
+    /// and comes as it is, over TCP without TLS, and only on Linux.
+    ///
+    /// # Errors
+    /// Those of either side. The client's connection is to be closed then.
+    pub fn poll_move(
+        &mut self,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, BoxError>> {
+        #[cfg(target_os = "linux")]
+        if let ResponseKind::Http1(stream) = &mut self.kind {
+            let moved = stream.poll_move(to, cx);
+            if moved.is_ready() || stream.is_moving() {
+                if let Some(watched) = &mut self.watched {
+                    watched.since = None;
+                }
+                return moved;
+            }
+            return self.poll_overdue(cx).map(|error| Err(error.into()));
+        }
+        let _ = (to, cx);
+        Poll::Ready(Ok(0))
+    }
+
+    /// Whether octets have been taken from the upstream that wait for the socket they are
+    /// [moved](Self::poll_move) to.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            ResponseKind::Http1(stream) => stream.is_moving(),
+            _ => false,
+        }
+    }
+
+    /// Ready when the upstream has taken too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let alarm = match &mut self.kind {
+            ResponseKind::Http1(stream) => stream.alarm(),
+            _ => None,
+        };
+        let Some(watched) = &mut self.watched else {
+            return Poll::Pending;
+        };
+        let error = ready!(watched.poll(alarm, cx));
+        self.kind = ResponseKind::Local(Body::empty());
+        self.watched = None;
+        Poll::Ready(error)
+    }
+
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
@@ -168,22 +225,7 @@ impl HttpBody for ResponseBody {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Pending => {
-                let this = &mut *self;
-                let alarm = match &mut this.kind {
-                    ResponseKind::Http1(stream) => stream.alarm(),
-                    _ => None,
-                };
-                let overdue = match &mut this.watched {
-                    Some(watched) => watched.poll(alarm, cx),
-                    None => Poll::Pending,
-                };
-                overdue.map(|error| {
-                    self.kind = ResponseKind::Local(Body::empty());
-                    self.watched = None;
-                    Some(Err(error.into()))
-                })
-            }
+            Poll::Pending => self.poll_overdue(cx).map(|error| Some(Err(error.into()))),
             polled => {
                 if let Some(watched) = &mut self.watched {
                     watched.since = None;

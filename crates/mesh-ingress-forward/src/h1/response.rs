@@ -7,10 +7,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use mesh_ingress_core::BoxError;
 use mesh_ingress_http1::Decoder;
+#[cfg(target_os = "linux")]
+use tokio::net::TcpStream;
 
-use super::Connection;
+use super::{Connection, Fault};
 use crate::alarm::Alarm;
 use crate::pool::Pool;
+#[cfg(target_os = "linux")]
+use crate::relay::{Pipe, Stuck};
 
 /// A response body, and the connection that it drives to get it.
 pub(crate) struct ResponseStream {
@@ -18,8 +22,15 @@ pub(crate) struct ResponseStream {
     connection: Option<Box<Connection>>,
     /// It broke off: what has come is not all.
     failed: bool,
+    /// What of it is on its way to another socket.
+    #[cfg(target_os = "linux")]
+    pipe: Option<Pipe>,
     pool: Arc<Pool>,
 }
+
+/// Where less is to come, to copy it costs less than to move it.
+#[cfg(target_os = "linux")]
+const WORTH_MOVING: u64 = 32 * 1024;
 
 impl ResponseStream {
     /// The body behind the head that has just come.
@@ -27,6 +38,8 @@ impl ResponseStream {
         let mut stream = Self {
             connection: Some(connection),
             failed: false,
+            #[cfg(target_os = "linux")]
+            pipe: None,
             pool,
         };
         stream.finish_if_complete();
@@ -37,23 +50,94 @@ impl ResponseStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        #[cfg(target_os = "linux")]
+        if self.is_moving() {
+            let text = "octets that come before are on their way elsewhere";
+            let fault = Fault::Io(std::io::Error::other(text));
+            return Poll::Ready(Some(Err(self.fail(fault))));
+        }
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(None);
         };
         let frame = match ready!(connection.poll_body(cx)) {
-            Some(Err(fault)) => {
-                let error = fault.into_error(self.pool.upstream.addr());
-                let error = connection.session().explain(error);
-                self.connection = None;
-                self.failed = true;
-                Some(Err(error.into()))
-            }
+            Some(Err(fault)) => Some(Err(self.fail(fault))),
             Some(Ok(frame)) => Some(Ok(frame)),
             None => None,
         };
         // With its last piece, so that nobody has to ask once more.
         self.finish_if_complete();
         Poll::Ready(frame)
+    }
+
+    /// Moves octets of the body to a socket without a look at them, as many as there are; none where
+    /// that cannot be done.
+    ///
+    /// # Errors
+    /// Those of either side.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn poll_move(
+        &mut self,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, BoxError>> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(Ok(0));
+        };
+        let Some((from, left)) = connection.movable() else {
+            return Poll::Ready(Ok(0));
+        };
+        let pipe = match &mut self.pipe {
+            Some(pipe) => pipe,
+            None if *left < WORTH_MOVING => return Poll::Ready(Ok(0)),
+            none => match Pipe::take() {
+                Ok(pipe) => none.insert(pipe),
+                // Out of file descriptors: there is the other way.
+                Err(_) => return Poll::Ready(Ok(0)),
+            },
+        };
+        let moved = pipe.poll_move(from, to, left, cx);
+        let complete = *left == 0;
+        connection.moving();
+        // Others can have it until something comes.
+        if !pipe.is_filled()
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipe.put_back();
+        }
+        let fault = match ready!(moved) {
+            Ok(moved) => {
+                if complete {
+                    connection.moved_all();
+                    self.finish_if_complete();
+                }
+                return Poll::Ready(Ok(moved));
+            }
+            Err(Stuck::Ended) => Fault::Incomplete,
+            Err(Stuck::Sender(error)) => error.into(),
+            Err(stuck @ Stuck::Receiver(_)) => {
+                // Not the upstream's doing.
+                self.connection = None;
+                self.failed = true;
+                return Poll::Ready(Err(stuck.into()));
+            }
+        };
+        Poll::Ready(Err(self.fail(fault)))
+    }
+
+    /// Whether octets wait for the socket they are moved to.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_moving(&self) -> bool {
+        self.pipe.as_ref().is_some_and(Pipe::is_filled)
+    }
+
+    fn fail(&mut self, fault: Fault) -> BoxError {
+        let error = fault.into_error(self.pool.upstream.addr());
+        let error = match self.connection.take() {
+            Some(connection) => connection.session().explain(error),
+            None => error,
+        };
+        self.failed = true;
+        error.into()
     }
 
     fn body(&self) -> Decoder {

@@ -145,6 +145,10 @@ impl Sending {
                         State::Piece(framing)
                     }
                 }
+                // Small pieces go out together.
+                State::Piece(framing) if pieces < PIECES && self.outbox.has_room() => {
+                    State::Body(*framing)
+                }
                 State::Piece(framing) => {
                     let framing = *framing;
                     match self.outbox.poll_write(stream, cx) {

@@ -1,5 +1,6 @@
 //! The body of a client's request.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use mesh_ingress::BoxError;
 use mesh_ingress_http1::Decoder;
 
-use super::wire::{Shared, Upload};
+use super::wire::{Lent, Shared, Upload};
 
 /// Reads from the client's connection when it is polled, in whatever task that is. At most one of a
 /// connection is not complete.
@@ -16,26 +17,26 @@ use super::wire::{Shared, Upload};
 pub(crate) struct RequestBody {
     decoder: Decoder,
     /// `None` when nothing is to come.
-    wire: Option<Shared>,
+    wire: Option<Lent>,
 }
 
 impl RequestBody {
     pub(crate) fn new(wire: &Shared, decoder: Decoder) -> Self {
         Self {
             decoder,
-            wire: (!decoder.is_complete()).then(|| wire.clone()),
+            wire: (!decoder.is_complete()).then(|| wire.lend()),
         }
     }
 
     /// Nobody asks for more: what is left of it is the connection's again.
     fn give_back(&mut self) {
-        let Some(wire) = self.wire.take() else { return };
-        let mut wire = wire.lock();
-        wire.upload = match self.decoder {
+        let left = match self.decoder {
             Decoder::Complete => Upload::Complete,
             left => Upload::Left(left),
         };
-        wire.wake_driver();
+        if let Some(wire) = self.wire.take() {
+            wire.with(|wire| wire.give_back(left));
+        }
     }
 }
 
@@ -48,12 +49,21 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let Some(wire) = &this.wire else {
-            return Poll::Ready(None);
+        let decoder = &mut this.decoder;
+        let piece = match &this.wire {
+            None if decoder.is_complete() => return Poll::Ready(None),
+            None => None,
+            Some(wire) => wire.with(|wire| wire.poll_piece_for(decoder, cx)),
         };
-        let piece = ready!(wire.lock().poll_piece_for(&mut this.decoder, cx));
+        let piece = match piece {
+            Some(piece) => ready!(piece),
+            None => {
+                let gone = "the connection has ended before the body was complete";
+                Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, gone)))
+            }
+        };
         // With its last piece, so that nobody has to ask once more.
-        if this.decoder.is_complete() || !matches!(piece, Some(Ok(_))) {
+        if decoder.is_complete() || !matches!(piece, Some(Ok(_))) {
             this.give_back();
         }
         Poll::Ready(piece.map(|piece| piece.map_err(Into::into)))

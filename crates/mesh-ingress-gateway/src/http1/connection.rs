@@ -50,6 +50,18 @@ pin_project! {
         // No further request is served.
         closing: bool,
     }
+
+    impl PinnedDrop for Connection<'_> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let StateProj::Writing { writing } = this.state.project()
+                && writing.until_close
+            {
+                // Only a reset tells that this was not all.
+                let _ = this.wire.lock().stream.set_zero_linger();
+            }
+        }
+    }
 }
 
 pin_project! {
@@ -89,6 +101,10 @@ struct Writing {
     body: ResponseBody,
     framing: Option<Framing>,
     takes_trailers: bool,
+    /// Its head, and what came with it, has gone out.
+    begun: bool,
+    /// Only the end of the connection tells that it is complete.
+    until_close: bool,
 }
 
 /// How far a response has come.
@@ -132,7 +148,10 @@ impl Future for Connection<'_> {
         loop {
             let this = self.as_mut().project();
             let next = match this.state.project() {
-                StateProj::Head if *this.closing => State::closing(),
+                // The begin of a request is worth to wait for its end.
+                StateProj::Head if *this.closing && !this.wire.lock().is_amid_request() => {
+                    State::closing()
+                }
                 StateProj::Head => match ready!(self.as_mut().poll_head(cx)) {
                     None => continue,
                     Some(rested) => return Poll::Ready(rested),
@@ -161,10 +180,14 @@ impl Future for Connection<'_> {
                     let mut wire = this.wire.lock();
                     let complete = match wire.upload {
                         Upload::Complete => true,
-                        Upload::Left(left) => wire.drain(left, cx),
+                        Upload::Left(left) => ready!(wire.poll_drain(left, cx)),
                         Upload::Held => {
                             wire.pause();
                             ready!(this.patience.poll(true, cx));
+                            if wire.take_moved() {
+                                this.patience.reset();
+                                continue;
+                            }
                             false
                         }
                     };
@@ -251,9 +274,8 @@ impl Connection<'_> {
         if about.asks_to_switch && about.switch.is_none() {
             wire.stayed();
         }
-        wire.answered();
         // Clients are told one by one that the gateway is going away (RFC 9112 §9.6).
-        about.asked.keeps_alive &= !*this.closing && !this.stop.has_begun();
+        about.asked.keeps_alive &= wire.answered() && !*this.closing && !this.stop.has_begun();
         let (framing, keeps_alive) = response::write(&response, about.asked, wire.outbox.begin());
         drop(wire);
         about.asked.keeps_alive = keeps_alive;
@@ -264,6 +286,8 @@ impl Connection<'_> {
                 body: response.into_body(),
                 framing,
                 takes_trailers: about.takes_trailers,
+                begun: false,
+                until_close: framing == Some(Framing::UntilClose),
             },
         });
     }
@@ -311,6 +335,12 @@ impl State {
 impl Writing {
     fn poll(&mut self, wire: &Shared, stall: &mut Stall, cx: &mut Context<'_>) -> Poll<Wrote> {
         loop {
+            match self.poll_move(wire, stall, cx) {
+                Poll::Ready(Ok(true)) => continue,
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Wrote::Broken(error)),
+                Poll::Pending => return Poll::Pending,
+            }
             // Not with the wire locked: it may be read from to send the rest of the request.
             let frame = match self.framing {
                 Some(_) => Pin::new(&mut self.body).poll_frame(cx),
@@ -322,15 +352,15 @@ impl Writing {
                     if let Err(error) = self.add(frame, &mut wire.outbox) {
                         return Poll::Ready(Wrote::Broken(error));
                     }
+                    // Small pieces go out together.
+                    if self.framing.is_some() && wire.outbox.has_room() {
+                        continue;
+                    }
                     false
                 }
                 Poll::Ready(Some(Err(error))) => {
                     // What did come goes out before it breaks off.
                     let _ = wire.poll_write(cx);
-                    if self.framing == Some(Framing::UntilClose) {
-                        // Only a reset tells that this was not all.
-                        let _ = wire.stream.set_zero_linger();
-                    }
                     return Poll::Ready(Wrote::Broken(error));
                 }
                 Poll::Ready(None) => {
@@ -355,13 +385,56 @@ impl Writing {
                     return gone.map(|()| Wrote::Broken(gone_away()));
                 }
                 Poll::Ready(Ok(())) if self.framing.is_none() => return Poll::Ready(Wrote::All),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.begun = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Wrote::Broken(error.into())),
                 Poll::Pending => {
                     wire.pause();
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// Moves what is large and needs no look in the kernel; whether there was something.
+    fn poll_move(
+        &mut self,
+        wire: &Shared,
+        stall: &mut Stall,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, BoxError>> {
+        let Some(Framing::Length(left)) = &mut self.framing else {
+            return Poll::Ready(Ok(false));
+        };
+        if !self.begun {
+            return Poll::Ready(Ok(false));
+        }
+        let mut wire = wire.lock();
+        if !wire.outbox.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let waits = match self.body.poll_move(&wire.stream, cx) {
+            Poll::Ready(Ok(moved)) => {
+                if moved > 0 {
+                    stall.moved();
+                }
+                *left = left.saturating_sub(moved as u64);
+                if *left == 0 {
+                    self.framing = None;
+                }
+                return Poll::Ready(Ok(moved > 0));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if self.body.is_moving() => {
+                stall.check(Poll::Pending::<io::Result<()>>, cx)
+            }
+            Poll::Pending => wire
+                .poll_gone(cx)
+                .map(|()| Err(io::Error::other(gone_away()))),
+        };
+        wire.pause();
+        match waits {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            _ => Poll::Pending,
         }
     }
 

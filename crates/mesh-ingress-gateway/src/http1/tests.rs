@@ -195,7 +195,7 @@ async fn what_is_left_of_a_body_is_drained_if_it_is_there() {
         let left = wire.lock().upload;
         assert_eq!(left, Upload::Left(Decoder::Length(5)));
         let Upload::Left(left) = left else { return };
-        let all = poll_fn(|cx| Poll::Ready(wire.lock().drain(left, cx))).await;
+        let all = poll_fn(|cx| wire.lock().poll_drain(left, cx)).await;
         assert_eq!(all, drained, "{rest:?}");
         assert_eq!(wire.lock().upload == Upload::Complete, drained);
     }
@@ -223,4 +223,52 @@ async fn a_body_that_breaks_off_is_an_error() {
     let second = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
     assert!(second.unwrap().is_err());
     assert!(!body.is_end_stream(), "it is not complete");
+}
+
+/// Whoever has a body must not wait for a connection that is not served any more, keep its socket
+/// open, or take what is dropped there for a part of it.
+#[tokio::test]
+async fn a_body_does_not_outlive_its_connection() {
+    for closing in [true, false] {
+        let (mut client, stream) = connected().await;
+        let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+        let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhe";
+        client.write_all(octets.as_bytes()).await.unwrap();
+        let mut headers = http::HeaderMap::new();
+        let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+        let mut body = Box::pin(RequestBody::new(&wire, head.unwrap().body));
+        wire.lock().upload = Upload::Held;
+        let drive = |cx: &mut Context<'_>| {
+            wire.lock().drive(cx);
+            Poll::Ready(())
+        };
+        poll_fn(drive).await;
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let reader = tokio::spawn(async move {
+            let first = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+            assert_eq!(first.unwrap().unwrap().into_data().unwrap(), "he");
+            begun.send(()).unwrap();
+            let second = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+            let again = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+            (second, again, body)
+        });
+        has_begun.await.unwrap();
+        if closing {
+            let mut linger = crate::linger::Linger::default();
+            let close = |cx: &mut Context<'_>| wire.lock().poll_close(&mut linger, cx);
+            let talk = async {
+                client.write_all(b"llo").await.unwrap();
+                client.shutdown().await.unwrap();
+            };
+            tokio::join!(poll_fn(close), talk);
+        }
+        drop(wire);
+        // The socket is closed, though there is a body still.
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        let (second, again, body) = reader.await.unwrap();
+        assert!(second.unwrap().is_err(), "closing: {closing}");
+        assert!(again.unwrap().is_err(), "it stays incomplete");
+        assert!(!body.is_end_stream());
+    }
 }

@@ -1,8 +1,10 @@
 //! What a client sends and is sent, as octets: the part of a connection that its driver and the body
 //! of a request share.
 
+mod watch;
+
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -10,11 +12,7 @@ use http::HeaderMap;
 use mesh_ingress::headers::guard::{Refused, RequestGuard};
 use mesh_ingress_http1::request::{self, Head};
 use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, Outbox};
-use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-
-use super::connection::Rested;
-use crate::linger::Linger;
 
 /// Bounds to a header section.
 pub(crate) const LIMITS: Limits = Limits {
@@ -24,8 +22,6 @@ pub(crate) const LIMITS: Limits = Limits {
 /// What may wait in memory of one connection, each way, as long as nobody takes it: as much as is
 /// read at once from upstreams.
 pub(crate) const BUFFER: usize = 416 * 1024;
-/// What may wait of a protocol that is not agreed on yet.
-const MAX_UNSEEN: usize = 64 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -41,6 +37,9 @@ pub(crate) struct Wire {
     /// How many of the last octets in the inbox the guard has not seen: they follow a request that
     /// asks for another protocol, and only the answer tells what they are.
     unseen: usize,
+    /// The request under way asked for another protocol, and its answer was that there is none: what
+    /// follows it is HTTP.
+    stays: bool,
     /// How many octets of a head that is not complete have been looked at for its end.
     looked: usize,
     /// The client has said all it had to say.
@@ -51,8 +50,11 @@ pub(crate) struct Wire {
     driver: Waker,
     /// It is at it, and will look at everything before it pauses.
     driving: bool,
-    /// Another one that waits for the body.
-    reader: Option<Waker>,
+    reader: Reader,
+    /// Nothing that comes is of a request any more.
+    closed: bool,
+    /// Something has come since that was last asked.
+    moved: bool,
 }
 
 /// The body of the request under way.
@@ -88,9 +90,42 @@ pub(crate) enum NoHead {
     Io(io::Error),
 }
 
-/// A [`Wire`] with two owners.
-#[derive(Clone, Debug)]
+/// A [`Wire`] that the body of a request may borrow. It belongs to whoever serves the connection: when
+/// that has ended there is no socket any more, whoever may still have a body.
+#[derive(Debug)]
 pub(crate) struct Shared(Arc<Mutex<Wire>>);
+
+/// What the body of a request has of a [`Shared`].
+#[derive(Debug)]
+pub(crate) struct Lent(Weak<Mutex<Wire>>);
+
+impl Lent {
+    /// Works with the wire, if that is still there.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Wire) -> T) -> Option<T> {
+        let wire = self.0.upgrade()?;
+        let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(work(&mut wire))
+    }
+}
+
+/// Another task than the one that serves the connection, waiting for a body. It is told, too, that
+/// nothing comes any more.
+#[derive(Debug, Default)]
+struct Reader(Option<Waker>);
+
+impl Reader {
+    fn wake(&mut self) {
+        if let Some(reader) = self.0.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
 
 impl Shared {
     pub(crate) fn new(wire: Wire) -> Self {
@@ -101,7 +136,11 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The wire, if nobody else has it any more.
+    pub(crate) fn lend(&self) -> Lent {
+        Lent(Arc::downgrade(&self.0))
+    }
+
+    /// The wire, if nobody else works with it.
     pub(crate) fn into_inner(self) -> Option<Wire> {
         let wire = Arc::into_inner(self.0)?;
         Some(wire.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -118,13 +157,16 @@ impl Wire {
             outbox: Outbox::default(),
             guard: RequestGuard::new(),
             refused: None,
+            stays: false,
             looked: 0,
             ended: false,
             upload: Upload::Complete,
             go_ahead: GoAhead::NotNeeded,
             driver: Waker::noop().clone(),
             driving: false,
-            reader: None,
+            reader: Reader::default(),
+            closed: false,
+            moved: false,
         };
         wire.show();
         wire
@@ -132,16 +174,24 @@ impl Wire {
 
     /// Shows what is unseen to the guard.
     fn show(&mut self) {
-        let octets = &mut self.inbox.octets;
-        let seen = octets.len() - self.unseen;
-        match self.guard.feed(&octets[seen..]) {
-            Ok(good) => self.unseen -= good,
-            Err(refused) => {
-                tracing::debug!("client connection: {refused}");
-                octets.truncate(seen + refused.good());
-                self.unseen = 0;
-                self.refused = Some(refused);
+        loop {
+            let octets = &mut self.inbox.octets;
+            let seen = octets.len().saturating_sub(self.unseen);
+            match self.guard.feed(&octets[seen..]) {
+                Ok(good) => self.unseen -= good,
+                Err(refused) => {
+                    tracing::debug!("client connection: {refused}");
+                    octets.truncate(seen + refused.good());
+                    self.unseen = 0;
+                    self.refused = Some(refused);
+                }
             }
+            // It may have been answered before it was complete.
+            if !(self.guard.is_undecided() && self.stays) {
+                return;
+            }
+            self.stays = false;
+            self.guard.stayed();
         }
     }
 
@@ -156,6 +206,7 @@ impl Wire {
         }
         let read = ready!(self.inbox.poll_fill(&mut self.stream, cx))?;
         self.ended = read == 0;
+        self.moved = true;
         self.unseen += read;
         self.show();
         Poll::Ready(Ok(read))
@@ -168,10 +219,15 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, NoHead>> {
         loop {
+            if self.unseen > 0 && self.unseen == self.inbox.octets.len() {
+                // What the guard has not looked at is no request.
+                return Poll::Ready(Err(NoHead::Refused));
+            }
             if self.may_be_complete() {
                 match request::take(&mut self.inbox.octets, LIMITS, headers) {
                     Ok(Some(head)) => {
                         self.looked = 0;
+                        self.stays = false;
                         return Poll::Ready(Ok(head));
                     }
                     Ok(None) => {}
@@ -244,6 +300,11 @@ impl Wire {
         decoder: &mut Decoder,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        if self.closed {
+            let gone = "the connection was closed before the body was complete";
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, gone);
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.driver.will_wake(cx.waker()) {
             return self.poll_piece(decoder, cx);
         }
@@ -251,138 +312,9 @@ impl Wire {
         let driver = self.driver.clone();
         let piece = self.poll_piece(decoder, &mut Context::from_waker(&driver));
         if piece.is_pending() {
-            self.reader = Some(cx.waker().clone());
+            self.reader = Reader(Some(cx.waker().clone()));
         }
         piece
-    }
-
-    /// To be called first whenever the connection is driven.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.driving = true;
-        if !self.driver.will_wake(cx.waker()) {
-            self.driver = cx.waker().clone();
-        }
-        if let Some(reader) = self.reader.take() {
-            if self.stream.poll_read_ready(cx).is_ready() {
-                reader.wake();
-            } else {
-                self.reader = Some(reader);
-            }
-        }
-    }
-
-    /// To be called when the driver has looked at everything, and waits.
-    pub(crate) fn pause(&mut self) {
-        self.driving = false;
-    }
-
-    /// Has the connection driven once more, for what somebody else has changed.
-    pub(crate) fn wake_driver(&self) {
-        if !self.driving {
-            self.driver.wake_by_ref();
-        }
-    }
-
-    /// The final response begins.
-    pub(crate) fn answered(&mut self) {
-        if self.go_ahead == GoAhead::Owed {
-            self.go_ahead = GoAhead::Withheld;
-        }
-    }
-
-    /// What there is to do while the client waits for its response.
-    pub(crate) fn poll_answering(&mut self, cx: &mut Context<'_>) -> Poll<Rested> {
-        // A `100`, if that could not go out before.
-        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-            return Poll::Ready(Rested::Failed(error.into()));
-        }
-        let gone = self.poll_gone(cx);
-        self.pause();
-        gone.map(|()| Rested::Ended)
-    }
-
-    /// Writes what is to be written.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.outbox.is_empty() {
-            true => Poll::Ready(Ok(())),
-            false => self.outbox.poll_write(&mut self.stream, cx),
-        }
-    }
-
-    /// Closes the connection; ready when it may be dropped.
-    pub(crate) fn poll_close(&mut self, linger: &mut Linger, cx: &mut Context<'_>) -> Poll<()> {
-        self.pause();
-        let sending = self.upload != Upload::Complete && !self.ended;
-        linger.poll(&mut self.stream, sending, cx)
-    }
-
-    /// Looks for whether the client has gone while it waits for its response. Ready when there is
-    /// nobody to answer.
-    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.upload != Upload::Complete {
-            // Whoever reads it finds out; but nobody may be reading.
-            return match self.reader {
-                Some(_) => Poll::Pending,
-                None => self.poll_reset(cx),
-            };
-        }
-        loop {
-            let most = match self.guard.is_undecided() {
-                true => MAX_UNSEEN,
-                false => 1,
-            };
-            // What it asks for next can wait. That it has said all it had to say does not mean that
-            // it has gone, if that was more than was asked for.
-            if self.inbox.octets.len() >= most || self.refused.is_some() || self.ended {
-                return self.poll_reset(cx);
-            }
-            // First, so that no room is made for what does not come.
-            if ready!(self.stream.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            match ready!(self.poll_fill(cx)) {
-                Ok(0) if self.inbox.octets.is_empty() => return Poll::Ready(()),
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-    }
-
-    /// Ready if the connection has been reset.
-    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut octet = [0];
-        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut octet)) {
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            // Something to read, or a client that has said all it had to say.
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Reads and drops what is left of a body nobody wants, as far as that can be had at once. Tells
-    /// whether that was all of it.
-    pub(crate) fn drain(&mut self, mut decoder: Decoder, cx: &mut Context<'_>) -> bool {
-        let mut left = BUFFER;
-        // Whoever waits to be told to send may send it or not.
-        if self.go_ahead != GoAhead::NotNeeded && self.inbox.octets.is_empty() {
-            return false;
-        }
-        self.go_ahead = GoAhead::NotNeeded;
-        loop {
-            match self.poll_piece(&mut decoder, cx) {
-                Poll::Ready(None) => {
-                    self.upload = Upload::Complete;
-                    return true;
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    let octets = frame.data_ref().map_or(0, Bytes::len);
-                    match left.checked_sub(octets) {
-                        Some(less) => left = less,
-                        None => return false,
-                    }
-                }
-                Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
-            }
-        }
     }
 
     /// Whether a part of a request has been read, and its rest is to come.
@@ -392,7 +324,7 @@ impl Wire {
 
     /// The request that asked for another protocol was answered, and HTTP goes on.
     pub(crate) fn stayed(&mut self) {
-        self.guard.stayed();
+        self.stays = true;
         self.show();
     }
 

@@ -346,6 +346,60 @@ async fn sigterm_cuts_what_outlives_the_timeout() {
     assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
 
+/// A client of HTTP/1.0 has nothing but the end of the connection to tell it that this was all.
+#[tokio::test]
+async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        Step::Hold(Gate::new()),
+    ];
+    let raw = RawOrigin::start([script]).await.unwrap();
+    let (_dns, mut options) = cluster(raw.addr()).await;
+    options.extend(["--shutdown-timeout", "100ms"].map(str::to_owned));
+    let mut gateway = Gateway::start(&options).await;
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    let get = "GET / HTTP/1.0\r\nHost: shop.example.com\r\n\r\n";
+    client.write_all(get.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"hello") {
+        assert_ne!(client.read_buf(&mut reply).await.unwrap(), 0);
+    }
+    gateway.terminate();
+    assert_eq!(gateway.exit_code().await, Some(0));
+    let end = client.read(&mut [0]).await.unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn while_it_drains_a_head_that_has_begun_to_come_is_waited_for() {
+    let origin = Origin::builder().start().await.unwrap();
+    let (_dns, options) = cluster(origin.addr()).await;
+    let mut gateway = Gateway::start(&options).await;
+    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
+    client.write_all(b"GET /x HTTP/1.1\r\nHo").await.unwrap();
+    // By the time that is answered the gateway has read the above.
+    assert!(
+        exchange(gateway.addr, GET)
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    let mut idle = TcpStream::connect(gateway.addr).await.unwrap();
+    gateway.terminate();
+    // Idle connections are closed when the drain begins in earnest.
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+    client
+        .write_all(b"st: shop.example.com\r\n\r\n")
+        .await
+        .unwrap();
+    let mut reply = Vec::new();
+    client.read_to_end(&mut reply).await.unwrap();
+    let reply = String::from_utf8_lossy(&reply).to_lowercase();
+    assert!(reply.starts_with("http/1.1 200 "), "{reply}");
+    assert!(reply.contains("connection: close"), "{reply}");
+    assert_eq!(gateway.exit_code().await, Some(0));
+}
+
 #[tokio::test]
 async fn without_dns_it_answers_503_and_recovers() {
     let origin = Origin::start().await.unwrap();

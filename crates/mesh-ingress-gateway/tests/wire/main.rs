@@ -17,6 +17,7 @@ mod http2;
 mod http2_bodies;
 mod http2_origins;
 mod identity;
+mod large;
 mod methods;
 mod parser;
 mod reply;

@@ -307,3 +307,49 @@ async fn rfc9110_7_8_an_upgrade_in_pieces_is_an_upgrade() {
     )
     .await;
 }
+
+/// A request that asks for another protocol, whose body has not been read when it is answered.
+fn unread_upgrade() -> String {
+    let fields = "Connection: Upgrade\r\nUpgrade: foo\r\nContent-Length: 5\r\nX: ";
+    let head = format!("POST /x HTTP/1.1\r\nHost: nobody.example.com\r\n{fields}");
+    // As much as is read at once: the body is still with the kernel.
+    let padding = "x".repeat(8192 - head.len() - 4);
+    format!("{head}{padding}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn rfc9110_7_8_what_follows_an_upgrade_that_was_answered_early_is_http() {
+    let world = World::start([[ok(), ok(), ok()].concat()]).await;
+    let mut client = world
+        .send(unread_upgrade() + "hello" + &get("/second"))
+        .await;
+    assert_eq!(client.reply().await.status, 404);
+    assert_eq!(client.reply().await.status, 200);
+    client.send(get("/third")).await;
+    assert_eq!(client.reply().await.status, 200);
+    // Another client finds the gateway alive.
+    assert_eq!(world.ask(get("/fourth")).await.status, 200);
+}
+
+#[tokio::test]
+async fn rfc9110_7_8_and_it_is_looked_at_as_http_is() {
+    for evil in [
+        "GET /smuggled HTTP/1.1\nHost: shop.example.com\n\n".to_owned(),
+        get("/smuggled#fragment"),
+        head(
+            "POST /smuggled HTTP/1.1",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ) + "0\r\n\r\n",
+    ] {
+        let world = World::start([ok()]).await;
+        let mut client = world.send(unread_upgrade() + "hello" + &evil).await;
+        assert_eq!(client.reply().await.status, 404);
+        let reply = client.reply().await;
+        assert!(
+            reply.status == 400 && reply.closes(),
+            "{evil:?}: {}",
+            reply.head
+        );
+        world.nothing_has_reached_the_origin().await;
+    }
+}

@@ -1,0 +1,153 @@
+//! Octets that go from one socket to another without being looked at: the kernel passes the pages
+//! on, and nothing is copied (`splice(2)`, Linux).
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// What a pipe is to hold: as much as is read at once where octets are read. The kernel may grant
+/// less.
+const ROOM: usize = 512 * 1024;
+
+/// Pipes that each thread keeps for the next one: all but those of clients that are slow are empty
+/// again at once.
+const KEPT: usize = 8;
+
+thread_local! {
+    static EMPTY: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is between two sockets.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    output: OwnedFd,
+    input: OwnedFd,
+    room: usize,
+    /// Octets that have come and not gone.
+    held: usize,
+}
+
+impl Pipe {
+    /// An empty one.
+    pub(crate) fn take() -> io::Result<Self> {
+        if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
+            return Ok(pipe);
+        }
+        let (output, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Refused where one user has too many large ones: then it stays as small as it is.
+        let room = fcntl_setpipe_size(&input, ROOM).unwrap_or(64 * 1024);
+        Ok(Self {
+            output,
+            input,
+            room,
+            held: 0,
+        })
+    }
+
+    /// Keeps it for the next one, if nothing is left in it.
+    pub(crate) fn put_back(self) {
+        if self.held == 0 {
+            EMPTY.with_borrow_mut(|empty| {
+                if empty.len() < KEPT {
+                    empty.push(self);
+                }
+            });
+        }
+    }
+
+    /// Whether octets have come that have not gone.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Moves what there is, and of it what is taken, `left` octets at most; that is less then. Tells
+    /// how many have gone.
+    pub(crate) fn poll_move(
+        &mut self,
+        from: &TcpStream,
+        to: &TcpStream,
+        left: &mut u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Stuck>> {
+        let before = *left;
+        while *left > 0 {
+            let polled = match self.held {
+                0 => self.poll_fill(from, *left, cx).map_ok(|()| 0),
+                _ => self.poll_drain(to, cx),
+            };
+            match polled {
+                Poll::Ready(Ok(gone)) => *left -= gone as u64,
+                Poll::Ready(Err(stuck)) => return Poll::Ready(Err(stuck)),
+                Poll::Pending if *left == before => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        // Not more than there is room for, several times over.
+        Poll::Ready(Ok(usize::try_from(before - *left).unwrap_or(usize::MAX)))
+    }
+
+    /// Takes octets from a socket, `most` at most.
+    fn poll_fill(
+        &mut self,
+        from: &TcpStream,
+        most: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stuck>> {
+        let most = usize::try_from(most).map_or(self.room, |most| most.min(self.room));
+        loop {
+            ready!(from.poll_read_ready(cx)).map_err(Stuck::Sender)?;
+            let filled = from.try_io(Interest::READABLE, || {
+                Ok(splice(from, None, &self.input, None, most, FLAGS)?)
+            });
+            match filled {
+                Ok(0) => return Poll::Ready(Err(Stuck::Ended)),
+                Ok(filled) => {
+                    self.held = filled;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(Stuck::Sender(error))),
+            }
+        }
+    }
+
+    /// Gives what there is to a socket, as far as that takes it, and tells how much that is.
+    fn poll_drain(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<usize, Stuck>> {
+        loop {
+            ready!(to.poll_write_ready(cx)).map_err(Stuck::Receiver)?;
+            let drained = to.try_io(Interest::WRITABLE, || {
+                Ok(splice(&self.output, None, to, None, self.held, FLAGS)?)
+            });
+            match drained {
+                Ok(0) => {
+                    let error = io::ErrorKind::WriteZero.into();
+                    return Poll::Ready(Err(Stuck::Receiver(error)));
+                }
+                Ok(drained) => {
+                    self.held -= drained;
+                    return Poll::Ready(Ok(drained));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(Stuck::Receiver(error))),
+            }
+        }
+    }
+}
+
+/// Why no more octets are moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stuck {
+    #[error("there are less octets than there were to be")]
+    Ended,
+    #[error("they cannot be taken from where they come from")]
+    Sender(#[source] io::Error),
+    #[error("they cannot be given to where they are to go")]
+    Receiver(#[source] io::Error),
+}
+
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

@@ -1,0 +1,180 @@
+//! Bodies that are large enough for the kernel to move: each octet arrives, in order, and nothing is
+//! taken for whole that is not.
+
+use mesh_ingress_testkit::{Gate, Step};
+
+use crate::reply::{Client, soon};
+use crate::world::{OK, World, answer, get, head};
+
+/// Octets of which no two neighbouring pieces are alike.
+fn octets(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let next = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()
+    });
+    next.flatten().take(length).collect()
+}
+
+fn said(length: usize) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into()
+}
+
+/// Reads a response, a piece now and a piece then, and compares it with what it should be.
+async fn is(client: &mut Client, body: &[u8], piece: usize) {
+    let (status, head) = client.head().await;
+    assert_eq!(status, 200, "{head}");
+    for (at, expected) in body.chunks(piece).enumerate() {
+        let got = client.exactly(expected.len()).await;
+        assert!(got == expected, "octets {}…", at * piece);
+        // Others have their turn, the one who sends and the one between.
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_arrives_and_both_connections_are_used_again() {
+    for length in [32 * 1024, 64 * 1024 + 1, 1_000_003, 9_000_001] {
+        let body = octets(length);
+        let large = [said(length), body.clone()].concat();
+        let script = [answer(large.clone()), answer(OK), answer(large), answer(OK)];
+        let world = World::start([script.concat()]).await;
+        let mut client = world.client().await;
+        for piece in [length, 10_007] {
+            client.send(get("/large")).await;
+            is(&mut client, &body, piece).await;
+            client.send(get("/small")).await;
+            assert_eq!(client.reply().await.text(), "ok");
+        }
+        assert_eq!(world.origin.connections(), 1, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_gets_it_all_the_same() {
+    let body = octets(20_000_000);
+    let large = [said(body.len()), body.clone()].concat();
+    let world = World::start([answer(large), answer(OK)]).await;
+    let mut slow = world.send(get("/large")).await;
+    let (status, _) = slow.head().await;
+    assert_eq!(status, 200);
+    // While it takes nothing others are served, by the same thread.
+    assert_eq!(world.ask(get("/small")).await.text(), "ok");
+    let got = slow.exactly(body.len()).await;
+    assert!(got == body);
+}
+
+#[tokio::test]
+async fn a_large_body_may_come_in_pieces_of_any_size() {
+    let body = octets(400_000);
+    let cuts = [0, 1, 40_000, 40_001, 110_000, 350_000, 399_999, 400_000];
+    let mut script = vec![Step::ReadHead, Step::send(said(body.len()))];
+    let mut gates = Vec::new();
+    for cut in cuts.windows(2) {
+        let gate = Gate::new();
+        script.push(Step::Hold(gate.clone()));
+        script.push(Step::send(body[cut[0]..cut[1]].to_vec()));
+        gates.push((gate, cut[1] - cut[0]));
+    }
+    let world = World::start([script]).await;
+    let mut client = world.send(get("/large")).await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    let mut got = Vec::new();
+    for (gate, length) in gates {
+        gate.open();
+        // Each piece arrives without waiting for the next.
+        got.extend(client.exactly(length).await);
+    }
+    assert!(got == body);
+}
+
+#[tokio::test]
+async fn rfc9112_8_a_large_body_that_breaks_off_looks_broken_off() {
+    for sent in [100_000, 999_999] {
+        let body = octets(sent);
+        let mut script = answer([said(1_000_000), body.clone()].concat());
+        script.push(Step::CloseWrite);
+        let world = World::start([script]).await;
+        let mut client = world.send(get("/large")).await;
+        let (status, head) = client.head().await;
+        assert_eq!(status, 200);
+        assert!(head.to_lowercase().contains("content-length: 1000000\r\n"));
+        let got = client.rest().await;
+        assert!(got == body, "{} of {sent}", got.len());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_large_body_ends_it_upstream() {
+    let mut script = answer([said(100_000_000), octets(1_000_000)].concat());
+    script.push(Step::ReadToEnd);
+    let world = World::start([script]).await;
+    let mut client = world.send(get("/large")).await;
+    client.exactly(500_000).await;
+    drop(client);
+    soon(world.origin.wait_for_closed(0)).await;
+}
+
+#[tokio::test]
+async fn an_origin_that_stops_in_a_large_body_is_given_up() {
+    let mut script = answer([said(1_000_000), octets(500_000)].concat());
+    script.push(Step::Hold(Gate::new()));
+    let world = World::with([script], &["--response-body-timeout", "200ms"]).await;
+    let mut client = world.send(get("/large")).await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    assert_eq!(client.rest().await.len(), 500_000);
+}
+
+/// What has no length of its own, or is asked for with `HEAD`, goes the other way.
+#[tokio::test]
+async fn large_bodies_without_a_length_arrive_as_well() {
+    let body = octets(1_000_000);
+    let chunk = [
+        format!("{:x}\r\n", body.len()).as_bytes(),
+        &body,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let script = [
+        answer([chunked.as_bytes(), &chunk].concat()),
+        answer(said(body.len())),
+        answer(OK),
+    ];
+    let world = World::start([script.concat()]).await;
+    let mut client = world.send(get("/chunked")).await;
+    assert!(client.reply().await.body == body);
+    client.send(head("HEAD /large HTTP/1.1", "")).await;
+    let reply = client.reply_to("HEAD").await;
+    assert_eq!(reply.values("content-length"), ["1000000"]);
+    client.send(get("/small")).await;
+    assert_eq!(client.reply().await.text(), "ok");
+}
+
+/// An answer that is large does not keep the request from being sent to its end.
+#[tokio::test]
+async fn a_large_answer_begins_while_the_request_goes_on() {
+    let (up, down) = (octets(300_000), octets(1_000_000));
+    let gate = Gate::new();
+    let script = vec![
+        Step::ReadHead,
+        Step::send([said(down.len()), down[..500_000].to_vec()].concat()),
+        Step::ReadBody(up.len()),
+        Step::send(down[500_000..].to_vec()),
+        Step::Hold(gate.clone()),
+    ];
+    let world = World::start([script]).await;
+    let fields = format!("Content-Length: {}\r\n", up.len());
+    let mut client = world.send(head("POST / HTTP/1.1", &fields)).await;
+    client.send(&up[..100_000]).await;
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    assert!(client.exactly(500_000).await == down[..500_000]);
+    client.send(&up[100_000..]).await;
+    assert!(client.exactly(500_000).await == down[500_000..]);
+    assert!(world.origin.received(0).ends_with(&up));
+}
