@@ -35,6 +35,8 @@
 //!   connection: a request costs no cross-task wake-up. A connection goes back to the pool when
 //!   request *and* response are complete and clean; any doubt closes it.
 //! * Bodies stream with back-pressure both ways, trailers included.
+//!   A server that owns its socket can have large ones passed on by the kernel, without a copy:
+//!   [`ResponseBody::poll_move`].
 //! * Hop-by-hop fields never cross (RFC 9110 §7.6.1), upgrades only after a validated `101`.
 //! * A request is sent again only if no upstream can have acted on it, or if it is safe
 //!   (RFC 9110 §9.2.1), without a body, and nothing came back on a reused connection.
