@@ -83,6 +83,14 @@ enum State {
     Ended,
 }
 
+/// What has become of one way.
+struct Steps {
+    has_moved: bool,
+    /// More could move at once.
+    goes_on: bool,
+    is_over: bool,
+}
+
 impl<C: End, U: End> Copy<C, U> {
     /// `early` has been read from the upstream already.
     pub(crate) fn new(client: C, upstream: U, early: &[u8], limits: Limits) -> Self {
@@ -119,34 +127,39 @@ impl<C: End, U: End> Copy<C, U> {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
-        for _ in 0..ROUNDS {
-            let before = (self.up.progress(), self.down.progress());
-            let up = match self.up.poll(cx, &mut self.client, &mut self.upstream) {
-                Ok(up) => up,
-                Err(error) => {
-                    let down = &mut self.down;
-                    down.pass_on(cx, &mut self.upstream, &mut self.client);
-                    return Poll::Ready(Err(error));
-                }
-            };
-            let down = match self.down.poll(cx, &mut self.upstream, &mut self.client) {
-                Ok(down) => down,
-                Err(error) => {
-                    let up = &mut self.up;
-                    up.pass_on(cx, &mut self.client, &mut self.upstream);
-                    return Poll::Ready(Err(error));
-                }
-            };
-            if up.is_ready() && down.is_ready() {
-                return Poll::Ready(Ok(Ended::Complete));
+        let Self {
+            client,
+            upstream,
+            up,
+            down,
+            ..
+        } = self;
+        let upward = match up.poll_all(cx, client, upstream) {
+            Ok(upward) => upward,
+            Err(error) => {
+                down.pass_on(cx, upstream, client);
+                return Poll::Ready(Err(error));
             }
-            if before == (self.up.progress(), self.down.progress()) {
-                return self.poll_time(cx);
+        };
+        let downward = match down.poll_all(cx, upstream, client) {
+            Ok(downward) => downward,
+            Err(error) => {
+                up.pass_on(cx, client, upstream);
+                return Poll::Ready(Err(error));
             }
+        };
+        if upward.has_moved || downward.has_moved {
             self.moved_at = Instant::now();
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        if upward.is_over && downward.is_over {
+            return Poll::Ready(Ok(Ended::Complete));
+        }
+        if upward.goes_on || downward.goes_on {
+            // After others of this thread.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.poll_time(cx)
     }
 
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
@@ -230,6 +243,35 @@ impl Way {
     /// Changes with everything that happens.
     fn progress(&self) -> (u64, u64, State) {
         (self.read, self.written, self.state)
+    }
+
+    /// Takes steps as long as something moves, but not for ever. Each way by itself: what waits, waits
+    /// for its own two ends.
+    fn poll_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl End,
+        to: &mut impl End,
+    ) -> io::Result<Steps> {
+        let begin = self.progress();
+        let mut before = begin;
+        for _ in 0..ROUNDS {
+            let is_over = self.poll(cx, from, to)?.is_ready();
+            let now = self.progress();
+            if is_over || now == before {
+                return Ok(Steps {
+                    has_moved: now != begin,
+                    goes_on: false,
+                    is_over,
+                });
+            }
+            before = now;
+        }
+        Ok(Steps {
+            has_moved: true,
+            goes_on: true,
+            is_over: false,
+        })
     }
 
     /// Takes one step; ready when all is done. Without progress, whoever waits is woken when there
