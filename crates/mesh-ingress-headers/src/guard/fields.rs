@@ -77,12 +77,16 @@ impl Fields {
                 },
                 b'\n' => Err((0, RequestRule::LineEnd)),
                 b' ' | b'\t' => Err((0, RequestRule::LineFolding)),
-                _ => match ordinary(octets) {
-                    0 => {
-                        *self = Self::Name(Word::NEW);
-                        self.step(octets, facts)
-                    }
-                    length => Ok(length),
+                _ => match (ordinary(octets), facts) {
+                    (0, Some(facts)) => match facts.takes_length().then(|| whole_length(octets)) {
+                        Some(Some((taken, length))) => {
+                            facts.length = Some(length);
+                            Ok(taken)
+                        }
+                        _ => self.look_closely(octets, Some(facts)),
+                    },
+                    (0, None) => self.look_closely(octets, None),
+                    (length, _) => Ok(length),
                 },
             },
             Self::Name(name) => {
@@ -144,6 +148,11 @@ impl Fields {
         }
     }
 
+    fn look_closely(&mut self, octets: &[u8], facts: Option<&mut Facts>) -> Step {
+        *self = Self::Name(Word::NEW);
+        self.step(octets, facts)
+    }
+
     /// The value of a field that matters.
     fn of(field: Field, facts: &mut Facts) -> Result<Self, RequestRule> {
         match field {
@@ -195,6 +204,36 @@ fn ordinary(octets: &[u8]) -> usize {
         }
         length += name + 1 + end + 2;
     }
+}
+
+/// The line that the octets begin with, if it is a `Content-Length` like nearly all are, and what it
+/// says. `None` where it takes a closer look; that finds what is wrong, too.
+fn whole_length(octets: &[u8]) -> Option<(usize, u64)> {
+    const NAME: &[u8] = b"content-length:";
+    /// More might be more than 64 bits.
+    const DIGITS: usize = 19;
+
+    let (name, value) = octets.split_at_checked(NAME.len())?;
+    if !name.eq_ignore_ascii_case(NAME) {
+        return None;
+    }
+    let number = value.trim_ascii_start();
+    let digits = number.iter().take_while(|digit| digit.is_ascii_digit());
+    let digits = digits.count();
+    let (number, end) = number.split_at_checked(digits)?;
+    let space = value.len() - number.len() - end.len();
+    let plain = value
+        .get(..space)?
+        .iter()
+        .all(|o| matches!(o, b' ' | b'\t'))
+        && matches!(digits, 1..=DIGITS)
+        && (digits == 1 || number.first() != Some(&b'0'))
+        && end.starts_with(b"\r\n");
+    plain.then(|| {
+        let more = |length: u64, digit: &u8| length * 10 + u64::from(digit - b'0');
+        let length = number.iter().fold(0, more);
+        (NAME.len() + space + digits + 2, length)
+    })
 }
 
 impl Coding {

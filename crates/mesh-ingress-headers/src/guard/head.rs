@@ -25,6 +25,11 @@ impl Facts {
         chunked: false,
         length: None,
     };
+
+    /// Whether nothing has been said yet about how long the body is.
+    pub(super) fn takes_length(&self) -> bool {
+        self.length.is_none() && !self.chunked
+    }
 }
 
 /// Where in a request line the next octet is.
