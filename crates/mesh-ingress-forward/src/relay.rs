@@ -4,19 +4,29 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// What a pipe is to hold: as much as is read at once where octets are read. The kernel may grant
-/// less.
+/// What a pipe is to hold: as much as is read at once where octets are read.
 const ROOM: usize = 512 * 1024;
 
 /// Pipes that each thread keeps for the next one: all but those of clients that are slow are empty
 /// again at once.
 const KEPT: usize = 8;
+
+/// Pipes of this process at most: those of slow clients stay filled, and neither the descriptors
+/// that connections need nor what the kernel allows one user's pipes to hold may go there. Who gets
+/// none has the octets copied.
+const MOST: usize = 64;
+
+/// How many there are.
+static PIPES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static EMPTY: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
@@ -27,9 +37,36 @@ thread_local! {
 pub(crate) struct Pipe {
     output: OwnedFd,
     input: OwnedFd,
-    room: usize,
     /// Octets that have come and not gone.
     held: usize,
+    _counted: Counted,
+}
+
+/// One of the pipes there may be.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    fn new() -> io::Result<Self> {
+        static MAX: OnceLock<usize> = OnceLock::new();
+        let max = *MAX.get_or_init(|| {
+            let descriptors = getrlimit(Resource::Nofile).current;
+            let descriptors = descriptors.and_then(|most| usize::try_from(most).ok());
+            descriptors.map_or(MOST, |most| MOST.min(most / 16))
+        });
+        let counted = Self;
+        match PIPES.fetch_add(1, Ordering::Relaxed) < max {
+            true => Ok(counted),
+            // Gone again with `counted`.
+            false => Err(io::ErrorKind::QuotaExceeded.into()),
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pipe {
@@ -38,14 +75,15 @@ impl Pipe {
         if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
             return Ok(pipe);
         }
+        let counted = Counted::new()?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Refused where one user has too many large ones: then it stays as small as it is.
-        let room = fcntl_setpipe_size(&input, ROOM).unwrap_or(64 * 1024);
+        // Refused where one user has too many large ones; a small one is slower than to copy.
+        fcntl_setpipe_size(&input, ROOM)?;
         Ok(Self {
             output,
             input,
-            room,
             held: 0,
+            _counted: counted,
         })
     }
 
@@ -98,7 +136,7 @@ impl Pipe {
         most: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Stuck>> {
-        let most = usize::try_from(most).map_or(self.room, |most| most.min(self.room));
+        let most = usize::try_from(most).map_or(ROOM, |most| most.min(ROOM));
         loop {
             ready!(from.poll_read_ready(cx)).map_err(Stuck::Sender)?;
             let filled = from.try_io(Interest::READABLE, || {

@@ -137,7 +137,8 @@ impl ResponseBody {
     ///
     /// None are moved where that cannot be done, or is not worth it: read what comes next with
     /// [`poll_frame`](HttpBody::poll_frame). It can where the rest of the body has a known length
-    /// and comes as it is, over TCP without TLS, and only on Linux.
+    /// and comes as it is, over TCP without TLS, and only on Linux. `SIGPIPE` must be ignored, as it
+    /// is in a program whose `main` is Rust's.
     ///
     /// # Errors
     /// Those of either side. The client's connection is to be closed then.

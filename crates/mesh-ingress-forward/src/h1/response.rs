@@ -91,7 +91,7 @@ impl ResponseStream {
             None if *left < WORTH_MOVING => return Poll::Ready(Ok(0)),
             none => match Pipe::take() {
                 Ok(pipe) => none.insert(pipe),
-                // Out of file descriptors: there is the other way.
+                // There are enough, or no file descriptors left: there is the other way.
                 Err(_) => return Poll::Ready(Ok(0)),
             },
         };

@@ -6,18 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use mesh_ingress::forward::{OnSwitch, Switch};
 use mesh_ingress::{BoxError, MeshConnection, ResponseBody, ResponseFuture};
-use mesh_ingress_http1::Framing;
 use mesh_ingress_http1::request::Head;
 use mesh_ingress_http1::response::{self, Asked};
+use mesh_ingress_http1::{Framing, Outbox};
 use pin_project_lite::pin_project;
 
 use super::body::RequestBody;
 use super::patience::{Overdue, Patience};
-use super::wire::{GoAhead, NoHead, Shared, Upload};
+use super::wire::{GoAhead, NoHead, Shared, Upload, Wire};
 use crate::linger::Linger;
 use crate::phase::Stop;
 use crate::stall::Stall;
@@ -103,6 +104,8 @@ struct Writing {
     takes_trailers: bool,
     /// Its head, and what came with it, has gone out.
     begun: bool,
+    /// What there is must go out before anything is added.
+    stuck: bool,
     /// Only the end of the connection tells that it is complete.
     until_close: bool,
 }
@@ -287,6 +290,7 @@ impl Connection<'_> {
                 framing,
                 takes_trailers: about.takes_trailers,
                 begun: false,
+                stuck: false,
                 until_close: framing == Some(Framing::UntilClose),
             },
         });
@@ -335,6 +339,11 @@ impl State {
 impl Writing {
     fn poll(&mut self, wire: &Shared, stall: &mut Stall, cx: &mut Context<'_>) -> Poll<Wrote> {
         loop {
+            if self.stuck
+                && let Err(error) = ready!(self.poll_write(&mut wire.lock(), stall, cx))
+            {
+                return Poll::Ready(Wrote::Broken(error.into()));
+            }
             match self.poll_move(wire, stall, cx) {
                 Poll::Ready(Ok(true)) => continue,
                 Poll::Ready(Ok(false)) => {}
@@ -347,52 +356,58 @@ impl Writing {
                 None => Poll::Ready(None),
             };
             let mut wire = wire.lock();
-            let waits = match frame {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Err(error) = self.add(frame, &mut wire.outbox) {
-                        return Poll::Ready(Wrote::Broken(error));
-                    }
-                    // Small pieces go out together.
-                    if self.framing.is_some() && wire.outbox.has_room() {
-                        continue;
-                    }
-                    false
-                }
+            let waits = frame.is_pending();
+            let added = match frame {
+                Poll::Ready(Some(Ok(frame))) => self.add(frame, &mut wire.outbox),
+                Poll::Ready(None) => self.end(&mut wire.outbox),
                 Poll::Ready(Some(Err(error))) => {
                     // What did come goes out before it breaks off.
                     let _ = wire.poll_write(cx);
-                    return Poll::Ready(Wrote::Broken(error));
+                    Err(error)
                 }
-                Poll::Ready(None) => {
-                    if let Some(mut framing) = self.framing.take()
-                        && let Err(malformed) = framing.end(&HeaderMap::new(), &mut wire.outbox)
-                    {
-                        return Poll::Ready(Wrote::Broken(malformed.into()));
-                    }
-                    false
-                }
-                Poll::Pending => true,
+                Poll::Pending => Ok(()),
             };
-            let gone = wire.outbox.gone();
-            let wrote = wire.poll_write(cx);
-            if gone != wire.outbox.gone() {
-                stall.moved();
+            if let Err(error) = added {
+                return Poll::Ready(Wrote::Broken(error));
             }
-            match stall.check(wrote, cx) {
-                Poll::Ready(Ok(())) if waits => {
-                    let gone = wire.poll_gone(cx);
-                    wire.pause();
-                    return gone.map(|()| Wrote::Broken(gone_away()));
-                }
-                Poll::Ready(Ok(())) if self.framing.is_none() => return Poll::Ready(Wrote::All),
-                Poll::Ready(Ok(())) => self.begun = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Wrote::Broken(error.into())),
-                Poll::Pending => {
-                    wire.pause();
-                    return Poll::Pending;
-                }
+            // Small pieces go out together.
+            if !waits && self.framing.is_some() && wire.outbox.has_room() {
+                continue;
+            }
+            if let Err(error) = ready!(self.poll_write(&mut wire, stall, cx)) {
+                return Poll::Ready(Wrote::Broken(error.into()));
+            }
+            if waits {
+                let gone = wire.poll_gone(cx);
+                wire.pause();
+                return gone.map(|()| Wrote::Broken(gone_away()));
+            }
+            if self.framing.is_none() {
+                return Poll::Ready(Wrote::All);
             }
         }
+    }
+
+    /// Writes what there is.
+    fn poll_write(
+        &mut self,
+        wire: &mut Wire,
+        stall: &mut Stall,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let gone = wire.outbox.gone();
+        let wrote = wire.poll_write(cx);
+        if gone != wire.outbox.gone() {
+            stall.moved();
+        }
+        let wrote = stall.check(wrote, cx);
+        self.stuck = wrote.is_pending();
+        if self.stuck {
+            wire.pause();
+        } else {
+            self.begun = true;
+        }
+        wrote
     }
 
     /// Moves what is large and needs no look in the kernel; whether there was something.
@@ -438,12 +453,15 @@ impl Writing {
         }
     }
 
+    fn end(&mut self, outbox: &mut Outbox) -> Result<(), BoxError> {
+        if let Some(mut framing) = self.framing.take() {
+            framing.end(&HeaderMap::new(), outbox)?;
+        }
+        Ok(())
+    }
+
     /// Adds a piece of the body to what is to be written, and its end, if that is known.
-    fn add(
-        &mut self,
-        frame: Frame<bytes::Bytes>,
-        outbox: &mut mesh_ingress_http1::Outbox,
-    ) -> Result<(), BoxError> {
+    fn add(&mut self, frame: Frame<Bytes>, outbox: &mut Outbox) -> Result<(), BoxError> {
         let Some(framing) = &mut self.framing else {
             return Ok(());
         };

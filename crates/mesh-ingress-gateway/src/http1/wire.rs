@@ -51,6 +51,8 @@ pub(crate) struct Wire {
     /// It is at it, and will look at everything before it pauses.
     driving: bool,
     reader: Reader,
+    /// Octets that may still be read of a body nobody wants.
+    scrap: usize,
     /// Nothing that comes is of a request any more.
     closed: bool,
     /// Something has come since that was last asked.
@@ -165,6 +167,7 @@ impl Wire {
             driver: Waker::noop().clone(),
             driving: false,
             reader: Reader::default(),
+            scrap: BUFFER,
             closed: false,
             moved: false,
         };
@@ -228,6 +231,7 @@ impl Wire {
                     Ok(Some(head)) => {
                         self.looked = 0;
                         self.stays = false;
+                        self.scrap = BUFFER;
                         return Poll::Ready(Ok(head));
                     }
                     Ok(None) => {}

@@ -178,3 +178,88 @@ async fn a_large_answer_begins_while_the_request_goes_on() {
     assert!(client.exactly(500_000).await == down[500_000..]);
     assert!(world.origin.received(0).ends_with(&up));
 }
+
+/// In chunks of this size.
+fn chunks(body: &[u8], size: usize) -> Vec<u8> {
+    let chunk = |data: &[u8]| [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat();
+    let mut coded: Vec<u8> = body.chunks(size).flat_map(chunk).collect();
+    coded.extend_from_slice(b"0\r\n\r\n");
+    coded
+}
+
+/// More than the sockets hold: what the client has not taken yet must not be lost, whatever the
+/// pieces it comes in, nor the response behind it.
+#[tokio::test]
+async fn what_a_slow_client_has_not_taken_waits_for_it() {
+    let body = octets(16_000_000);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for size in [100, 300, 10_000, 16_000_000] {
+        let script = [
+            answer([head.as_bytes(), &chunks(&body, size)].concat()),
+            answer(OK),
+        ];
+        let world = World::start([script.concat()]).await;
+        let mut slow = world.send(get("/large") + &get("/next")).await;
+        let (status, _) = slow.head().await;
+        assert_eq!(status, 200);
+        // The gateway has one thread, and has filled the sockets when it has answered this.
+        for _ in 0..3 {
+            assert_eq!(world.ask("GET / HTTP/1.1\r\n\r\n").await.status, 400);
+        }
+        let mut got = Vec::with_capacity(body.len());
+        loop {
+            let line = slow.until(b"\r\n").await;
+            let length = std::str::from_utf8(&line).unwrap().trim_end();
+            let length = usize::from_str_radix(length, 16).unwrap();
+            got.extend(slow.exactly(length).await);
+            assert_eq!(slow.exactly(2).await, b"\r\n", "at {} of {size}", got.len());
+            if length == 0 {
+                break;
+            }
+        }
+        assert!(got == body, "{size}");
+        assert_eq!(slow.reply().await.text(), "ok");
+    }
+}
+
+/// The same with nothing but the end of the connection to tell the end.
+#[tokio::test]
+async fn what_a_slow_client_of_http10_has_not_taken_waits_for_it() {
+    let body = octets(16_000_000);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let script = answer([head.as_bytes(), &chunks(&body, 5_000)].concat());
+    let world = World::start([script]).await;
+    let get = get("/large").replace("HTTP/1.1", "HTTP/1.0");
+    let mut slow = world.send(get).await;
+    let (status, _) = slow.head().await;
+    assert_eq!(status, 200);
+    for _ in 0..3 {
+        assert_eq!(world.ask("GET / HTTP/1.1\r\n\r\n").await.status, 400);
+    }
+    assert!(slow.rest().await == body);
+}
+
+/// What cannot be moved, because the request is not complete, is copied.
+#[tokio::test]
+async fn what_a_slow_client_has_not_taken_waits_while_its_request_goes_on() {
+    let down = octets(16_000_000);
+    let script = vec![
+        Step::ReadHead,
+        Step::send([said(down.len()), down.clone()].concat()),
+        Step::ReadBody(5),
+    ];
+    let world = World::start([[script, answer(OK)].concat()]).await;
+    let mut slow = world
+        .send(head("POST / HTTP/1.1", "Content-Length: 5\r\n") + "he")
+        .await;
+    let (status, _) = slow.head().await;
+    assert_eq!(status, 200);
+    for _ in 0..3 {
+        assert_eq!(world.ask("GET / HTTP/1.1\r\n\r\n").await.status, 400);
+    }
+    assert!(slow.exactly(8_000_000).await == down[..8_000_000]);
+    slow.send("llo").await;
+    assert!(slow.exactly(8_000_000).await == down[8_000_000..]);
+    slow.send(get("/next")).await;
+    assert_eq!(slow.reply().await.text(), "ok");
+}

@@ -8,7 +8,7 @@ use mesh_ingress_http1::Decoder;
 use tokio::io::ReadBuf;
 use tokio::task::coop::has_budget_remaining;
 
-use super::{BUFFER, GoAhead, Reader, Upload, Wire};
+use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
 use crate::linger::Linger;
 
@@ -129,7 +129,6 @@ impl Wire {
     /// Reads and drops what is left of a body nobody wants, as far as that can be had at once. Tells
     /// whether that was all of it; pending only while it is others' turn.
     pub(crate) fn poll_drain(&mut self, mut decoder: Decoder, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut left = BUFFER;
         // Whoever waits to be told to send may send it or not.
         if self.go_ahead != GoAhead::NotNeeded && self.inbox.octets.is_empty() {
             return Poll::Ready(false);
@@ -143,8 +142,8 @@ impl Wire {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let octets = frame.data_ref().map_or(0, Bytes::len);
-                    match left.checked_sub(octets) {
-                        Some(less) => left = less,
+                    match self.scrap.checked_sub(octets) {
+                        Some(less) => self.scrap = less,
                         None => return Poll::Ready(false),
                     }
                 }
