@@ -1,24 +1,23 @@
 //! One client's connection while it is in use, driven by one task: it reads the head of a request,
 //! polls the answer, writes it, and begins anew.
 
-use std::io;
+mod writing;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
-use http_body::{Body as _, Frame};
 use mesh_ingress::forward::{OnSwitch, Switch};
 use mesh_ingress::{BoxError, MeshConnection, ResponseBody, ResponseFuture};
 use mesh_ingress_http1::request::Head;
 use mesh_ingress_http1::response::{self, Asked};
-use mesh_ingress_http1::{Framing, Outbox};
 use pin_project_lite::pin_project;
 
+use self::writing::{Writing, Wrote};
 use super::body::RequestBody;
 use super::patience::{Overdue, Patience};
-use super::wire::{GoAhead, NoHead, Shared, Upload, Wire};
+use super::wire::{GoAhead, NoHead, Shared, Upload};
 use crate::linger::Linger;
 use crate::phase::Stop;
 use crate::stall::Stall;
@@ -56,7 +55,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let StateProj::Writing { writing } = this.state.project()
-                && writing.until_close
+                && writing.is_until_close()
             {
                 // Only a reset tells that this was not all.
                 let _ = this.wire.lock().stream.set_zero_linger();
@@ -94,27 +93,6 @@ struct About {
     asks_to_switch: bool,
     /// Until it is answered with anything but another protocol.
     switch: Option<Switch>,
-}
-
-/// A response on its way out; its head waits in the outbox.
-#[derive(Debug)]
-struct Writing {
-    body: ResponseBody,
-    framing: Option<Framing>,
-    takes_trailers: bool,
-    /// Its head, and what came with it, has gone out.
-    begun: bool,
-    /// What there is must go out before anything is added.
-    stuck: bool,
-    /// Only the end of the connection tells that it is complete.
-    until_close: bool,
-}
-
-/// How far a response has come.
-enum Wrote {
-    All,
-    /// It cannot be completed.
-    Broken(BoxError),
 }
 
 impl<'c> Connection<'c> {
@@ -285,14 +263,7 @@ impl Connection<'_> {
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         this.state.set(State::Writing {
-            writing: Writing {
-                body: response.into_body(),
-                framing,
-                takes_trailers: about.takes_trailers,
-                begun: false,
-                stuck: false,
-                until_close: framing == Some(Framing::UntilClose),
-            },
+            writing: Writing::new(response.into_body(), framing, about.takes_trailers),
         });
     }
 }
@@ -334,157 +305,4 @@ impl State {
             linger: Linger::default(),
         }
     }
-}
-
-impl Writing {
-    fn poll(&mut self, wire: &Shared, stall: &mut Stall, cx: &mut Context<'_>) -> Poll<Wrote> {
-        loop {
-            if self.stuck
-                && let Err(error) = ready!(self.poll_write(&mut wire.lock(), stall, cx))
-            {
-                return Poll::Ready(Wrote::Broken(error.into()));
-            }
-            match self.poll_move(wire, stall, cx) {
-                Poll::Ready(Ok(true)) => continue,
-                Poll::Ready(Ok(false)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Wrote::Broken(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-            // Not with the wire locked: it may be read from to send the rest of the request.
-            let frame = match self.framing {
-                Some(_) => Pin::new(&mut self.body).poll_frame(cx),
-                None => Poll::Ready(None),
-            };
-            let mut wire = wire.lock();
-            let waits = frame.is_pending();
-            let added = match frame {
-                Poll::Ready(Some(Ok(frame))) => self.add(frame, &mut wire.outbox),
-                Poll::Ready(None) => self.end(&mut wire.outbox),
-                Poll::Ready(Some(Err(error))) => {
-                    // What did come goes out before it breaks off.
-                    let _ = wire.poll_write(cx);
-                    Err(error)
-                }
-                Poll::Pending => Ok(()),
-            };
-            if let Err(error) = added {
-                return Poll::Ready(Wrote::Broken(error));
-            }
-            // Small pieces go out together.
-            if !waits && self.framing.is_some() && wire.outbox.has_room() {
-                continue;
-            }
-            if let Err(error) = ready!(self.poll_write(&mut wire, stall, cx)) {
-                return Poll::Ready(Wrote::Broken(error.into()));
-            }
-            if waits {
-                let gone = wire.poll_gone(cx);
-                wire.pause();
-                return gone.map(|()| Wrote::Broken(gone_away()));
-            }
-            if self.framing.is_none() {
-                return Poll::Ready(Wrote::All);
-            }
-        }
-    }
-
-    /// Writes what there is.
-    fn poll_write(
-        &mut self,
-        wire: &mut Wire,
-        stall: &mut Stall,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let gone = wire.outbox.gone();
-        let wrote = wire.poll_write(cx);
-        if gone != wire.outbox.gone() {
-            stall.moved();
-        }
-        let wrote = stall.check(wrote, cx);
-        self.stuck = wrote.is_pending();
-        if self.stuck {
-            wire.pause();
-        } else {
-            self.begun = true;
-        }
-        wrote
-    }
-
-    /// Moves what is large and needs no look in the kernel; whether there was something.
-    fn poll_move(
-        &mut self,
-        wire: &Shared,
-        stall: &mut Stall,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<bool, BoxError>> {
-        let Some(Framing::Length(left)) = &mut self.framing else {
-            return Poll::Ready(Ok(false));
-        };
-        if !self.begun {
-            return Poll::Ready(Ok(false));
-        }
-        let mut wire = wire.lock();
-        if !wire.outbox.is_empty() {
-            return Poll::Ready(Ok(false));
-        }
-        let waits = match self.body.poll_move(&wire.stream, cx) {
-            Poll::Ready(Ok(moved)) => {
-                if moved > 0 {
-                    stall.moved();
-                }
-                *left = left.saturating_sub(moved as u64);
-                if *left == 0 {
-                    self.framing = None;
-                }
-                return Poll::Ready(Ok(moved > 0));
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending if self.body.is_moving() => {
-                stall.check(Poll::Pending::<io::Result<()>>, cx)
-            }
-            Poll::Pending => wire
-                .poll_gone(cx)
-                .map(|()| Err(io::Error::other(gone_away()))),
-        };
-        wire.pause();
-        match waits {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn end(&mut self, outbox: &mut Outbox) -> Result<(), BoxError> {
-        if let Some(mut framing) = self.framing.take() {
-            framing.end(&HeaderMap::new(), outbox)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a piece of the body to what is to be written, and its end, if that is known.
-    fn add(&mut self, frame: Frame<Bytes>, outbox: &mut Outbox) -> Result<(), BoxError> {
-        let Some(framing) = &mut self.framing else {
-            return Ok(());
-        };
-        let over = self.body.is_end_stream();
-        let mut ended = match frame.is_trailers() && !self.takes_trailers {
-            true => {
-                framing.end(&HeaderMap::new(), outbox)?;
-                true
-            }
-            false => framing.add(frame, outbox)?,
-        };
-        if over && !ended {
-            framing.end(&HeaderMap::new(), outbox)?;
-            ended = true;
-        }
-        if ended {
-            self.framing = None;
-        }
-        Ok(())
-    }
-}
-
-fn gone_away() -> BoxError {
-    let gone = "the client has gone before its response was complete";
-    io::Error::new(io::ErrorKind::ConnectionAborted, gone).into()
 }
