@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use mesh_ingress::{Downstream, MeshIngress};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -98,11 +98,21 @@ async fn accept(
             }
         }
     }
-    // The kernel has told these that they are connected: closing the socket would reset them.
-    let mut waiting = std::pin::pin!(listener.accept());
-    while let Some(Ok(accepted)) = waiting.as_mut().now_or_never() {
-        serve(accepted);
-        waiting.set(listener.accept());
+    // The kernel has told these that they are connected: closing the socket would reset them. The
+    // socket itself is asked: the runtime knows only of those that came before it last looked.
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    loop {
+        let accepted = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok(accepted) => serve(accepted),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => return,
+        }
     }
 }
 
