@@ -1,6 +1,8 @@
 //! Sections of fields: where they are in what has been read, and how they are written.
 
-use bytes::Bytes;
+use std::cell::Cell;
+
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Malformed;
@@ -42,6 +44,32 @@ pub(crate) fn note(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [Sp
         span.name = within(whole, field.name.as_bytes());
         span.value = within(whole, field.value);
     }
+}
+
+thread_local! {
+    /// Room for the heads of requests, one behind the other.
+    static HEADS: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+/// So much of it at a time.
+const HEADS_ROOM: usize = 8 * 1024;
+
+/// Copies the head of a request. It is kept until there is an answer, and where it was read,
+/// something else is read meanwhile.
+pub(crate) fn keep(head: &[u8]) -> Bytes {
+    if head.len() > HEADS_ROOM / 4 {
+        return Bytes::copy_from_slice(head);
+    }
+    let heads = HEADS.try_with(Cell::take).ok().flatten();
+    let mut heads = heads.unwrap_or_else(|| BytesMut::with_capacity(HEADS_ROOM));
+    if heads.capacity() < head.len() {
+        heads.reserve(HEADS_ROOM);
+    }
+    heads.extend_from_slice(head);
+    let kept = heads.split().freeze();
+    // Not at the end of the thread.
+    let _ = HEADS.try_with(|room| room.set(Some(heads)));
+    kept
 }
 
 /// Adds the fields to a map, sharing their octets, and shows each.

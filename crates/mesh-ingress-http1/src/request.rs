@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::Status;
@@ -103,7 +103,8 @@ fn build(
     outline: Outline,
     spans: &[Span],
 ) -> Result<Head, Malformed> {
-    let octets = buf.split_to(outline.length).freeze();
+    let octets = fields::keep(&buf[..outline.length]);
+    buf.advance(outline.length);
     let (start, end) = outline.target;
     let target = Uri::from_maybe_shared(octets.slice(start..end));
     let target = target.map_err(|error| Malformed::Head(error.into()))?;
