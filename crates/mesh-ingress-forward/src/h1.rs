@@ -234,6 +234,7 @@ impl Connection {
             self.interim = left.ok_or(Fault::EndlessInterim)?;
             return Ok(Some(head.response));
         }
+        self.inbox.settle();
         self.body = head.body;
         self.keeps_alive = head.keeps_alive;
         if self.sending.is_done() {
@@ -265,6 +266,7 @@ impl Connection {
         };
         loop {
             let next = self.body.next(&mut self.inbox.octets, self.limits);
+            self.inbox.settle();
             if let Some(next) = next.transpose() {
                 return Poll::Ready(Some(next.map_err(Fault::from)));
             }
@@ -272,14 +274,17 @@ impl Connection {
                 return Poll::Ready(None);
             }
             match self.inbox.poll_fill(&mut self.stream, cx) {
-                Poll::Ready(Ok(0)) if self.body == Decoder::UntilClose => {
-                    self.body = Decoder::Complete;
-                    self.keeps_alive = false;
-                }
-                Poll::Ready(Ok(0)) => {
-                    let fault = self.sending.fault().unwrap_or(Fault::Incomplete);
-                    return Poll::Ready(Some(Err(fault)));
-                }
+                // Who fails to send takes the error that told of a reset: then this is no end.
+                Poll::Ready(Ok(0)) => match (self.sending.fault(), self.body) {
+                    (None, Decoder::UntilClose) => {
+                        self.body = Decoder::Complete;
+                        self.keeps_alive = false;
+                    }
+                    (fault, _) => {
+                        let fault = fault.unwrap_or(Fault::Incomplete);
+                        return Poll::Ready(Some(Err(fault)));
+                    }
+                },
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Pending if sent != Sent::More => return Poll::Pending,

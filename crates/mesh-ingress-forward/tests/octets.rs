@@ -94,6 +94,29 @@ async fn a_truncated_body_does_not_look_complete_for_a_moment() {
     assert!(!body.is_end_stream());
 }
 
+/// Whoever fails to send the rest of the request takes the error that tells of the reset; what is
+/// read then looks like an orderly end.
+#[tokio::test]
+async fn rfc9112_8_a_reset_is_no_end_whoever_hears_of_it_first() {
+    let (go, wait) = mpsc::channel::<()>();
+    let addr = thread_origin(move |listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        let half = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello";
+        stream.write_all(half.as_bytes()).unwrap();
+        let _ = wait.recv();
+        // With all that has not been read: the kernel resets it.
+    });
+    let (body, _) = endless(64 * 1024, u64::MAX);
+    let response = send(&Forwarder::default(), post(addr, body)).await.unwrap();
+    let mut body = response.into_body();
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "hello");
+    go.send(()).unwrap();
+    assert!(body.frame().await.unwrap().is_err());
+    assert!(!body.is_end_stream());
+}
+
 #[tokio::test]
 async fn who_does_not_speak_http_is_known_by_the_first_octets() {
     for greeting in [

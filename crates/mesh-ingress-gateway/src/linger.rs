@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long, after the last response, a client may go on sending what nobody wants.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Closes a connection so that a client that is still sending gets its response first: closing a
 /// socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).

@@ -66,7 +66,7 @@ where
     let dialect = if tunnel {
         Dialect::Tunnel
     } else {
-        Dialect::of(request.headers())
+        Dialect::of(request.method(), request.headers())
     };
     let addressed = match decide(inner, client, last, request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
@@ -74,6 +74,9 @@ where
             // What answers here is no end of a tunnel.
             let responder = &inner.settings.responder;
             return ResponseFuture::made(responder.on_purpose(StatusCode::NOT_IMPLEMENTED));
+        }
+        Ok(Decision::Answer(response)) if dialect == Dialect::Head => {
+            return ResponseFuture::made(respond::headed(response));
         }
         Ok(Decision::Answer(response)) => return ResponseFuture::made(response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),

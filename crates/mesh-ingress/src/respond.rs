@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION,
+    RETRY_AFTER,
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind};
 use mesh_ingress_forward::ResponseBody;
 
@@ -28,6 +29,8 @@ const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 pub(crate) enum Dialect {
     /// As a status code.
     Http,
+    /// As a status code and no body, whatever a `GET` would get (RFC 9110 §9.3.2).
+    Head,
     /// As a status code that is no success: that would open the tunnel (RFC 9110 §9.3.6).
     Tunnel,
     /// As `grpc-status` in a response that is `200` for HTTP (gRPC over HTTP/2, "Responses").
@@ -35,7 +38,10 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
+        if method == Method::HEAD {
+            return Self::Head;
+        }
         let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| {
             let kind = kind.as_bytes();
             kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web")
@@ -89,8 +95,12 @@ impl Responder {
         self.failures.log(error);
         let status = status(error);
         let mut response = match (dialect, &self.page) {
-            (Dialect::Http, None) | (Dialect::Tunnel, _) => http_answer(status, error),
-            (Dialect::Http, Some(page)) => (page.0)(error, http_answer(status, error)),
+            (Dialect::Http | Dialect::Head, Some(page)) => {
+                (page.0)(error, http_answer(status, error))
+            }
+            (Dialect::Http | Dialect::Head, None) | (Dialect::Tunnel, _) => {
+                http_answer(status, error)
+            }
             (Dialect::Grpc, _) => grpc_answer(status, error),
         };
         let status = response.status();
@@ -115,15 +125,21 @@ impl Responder {
         if dialect != Dialect::Tunnel && malformed {
             headers.insert(CONNECTION, CLOSE);
         }
-        response.map(ResponseBody::from)
+        match dialect {
+            Dialect::Head => headed(response),
+            _ => response.map(ResponseBody::from),
+        }
     }
 
     /// The answer of a route that has no backend but a status.
     pub(crate) fn on_purpose(&self, status: StatusCode) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::from(Body::from(format!("{status}\n"))));
+        let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = status;
+        if may_have_body(status) {
+            *response.body_mut() = Body::from(format!("{status}\n")).into();
+            response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        }
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, TEXT);
         let kind = ErrorKind::ProxyInternalResponse;
         if let Ok(value) = HeaderValue::from_str(&format!("{}; error={kind}", self.name)) {
             headers.insert(PROXY_STATUS, value);
@@ -134,10 +150,7 @@ impl Responder {
     /// The answer to an `OPTIONS` that is not to go further (RFC 9110 §7.6.2).
     pub(crate) fn options(&self) -> Response<ResponseBody> {
         let mut response = self.on_purpose(StatusCode::NO_CONTENT);
-        *response.body_mut() = ResponseBody::empty();
-        let headers = response.headers_mut();
-        headers.remove(CONTENT_TYPE);
-        headers.insert(ALLOW, METHODS);
+        response.headers_mut().insert(ALLOW, METHODS);
         response
     }
 
@@ -205,6 +218,24 @@ fn http_answer(status: StatusCode, error: &Error) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
     response
+}
+
+/// What `HEAD` gets of an answer: not every server drops the body (RFC 9110 §9.3.2).
+pub(crate) fn headed<B: http_body::Body>(response: Response<B>) -> Response<ResponseBody> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact()
+        && may_have_body(head.status)
+    {
+        let length = HeaderValue::from(length);
+        head.headers.entry(CONTENT_LENGTH).or_insert(length);
+    }
+    Response::from_parts(head, ResponseBody::empty())
+}
+
+/// Whether a response to `GET` of this status has a body (RFC 9110 §6.4.1).
+fn may_have_body(status: StatusCode) -> bool {
+    !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// A gRPC "trailers-only" response.

@@ -3,8 +3,9 @@
 
 mod support;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use mesh_ingress::{Body, Downstream, MeshIngress, ResponseBody, Route};
 use mesh_ingress_testkit::{Fault, Origin};
 use support::{Cluster, body_of, get};
@@ -200,6 +201,22 @@ async fn grpc_clients_hear_of_errors_in_grpc() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], code, "{path}");
         assert_eq!(response.headers()["content-type"], "application/grpc");
+    }
+}
+
+#[tokio::test]
+async fn rfc9110_9_3_2_head_is_told_what_get_would_get() {
+    let (_cluster, _origin, mesh) = gateway().await;
+    for (host, path) in [("unknown.example.com", "/"), ("shop.example.com", "/down/")] {
+        let full = mesh.handle(get(host, path)).await.unwrap();
+        let mut request = get(host, path);
+        *request.method_mut() = Method::HEAD;
+        let head = mesh.handle(request).await.unwrap();
+        assert_eq!(head.status(), full.status());
+        assert_eq!(head.headers()[CONTENT_TYPE], full.headers()[CONTENT_TYPE]);
+        let length = full.body().size_hint().exact().unwrap();
+        assert_eq!(head.headers()[CONTENT_LENGTH], length.to_string());
+        assert!(length > 0 && head.body().is_end_stream());
     }
 }
 

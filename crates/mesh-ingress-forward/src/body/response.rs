@@ -150,10 +150,15 @@ impl ResponseBody {
         #[cfg(target_os = "linux")]
         if let ResponseKind::Http1(stream) = &mut self.kind {
             let moved = stream.poll_move(to, cx);
-            if moved.is_ready() || stream.is_moving() {
-                if let Some(watched) = &mut self.watched {
-                    watched.since = None;
-                }
+            let waits_for_client = stream.is_moving();
+            // Where nothing can be moved the upstream's time goes on.
+            let has_moved = !matches!(moved, Poll::Pending | Poll::Ready(Ok(0)));
+            if (waits_for_client || has_moved)
+                && let Some(watched) = &mut self.watched
+            {
+                watched.since = None;
+            }
+            if moved.is_ready() || waits_for_client {
                 return moved;
             }
             return self.poll_overdue(cx).map(|error| Err(error.into()));

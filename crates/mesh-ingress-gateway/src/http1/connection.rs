@@ -146,15 +146,24 @@ impl Future for Connection<'_> {
                 },
                 StateProj::Writing { writing } => {
                     match ready!(writing.poll(this.wire, this.stall, cx)) {
-                        Wrote::Broken(error) => return Poll::Ready(Rested::Failed(error)),
-                        Wrote::All => {}
-                    }
-                    if let Some(switch) = this.about.switch.take() {
-                        return Poll::Ready(Rested::Switched(switch));
-                    }
-                    match this.about.asked.keeps_alive && !*this.closing {
-                        true => State::Finishing,
-                        false => State::closing(),
+                        Wrote::Broken(error) if writing.is_until_close() => {
+                            return Poll::Ready(Rested::Failed(error));
+                        }
+                        Wrote::Broken(error) => {
+                            // That an end is missing tells that this was not all; what came before
+                            // is still the client's.
+                            tracing::debug!("client connection: {}", crate::Chain(&*error));
+                            State::closing()
+                        }
+                        Wrote::All => {
+                            if let Some(switch) = this.about.switch.take() {
+                                return Poll::Ready(Rested::Switched(switch));
+                            }
+                            match this.about.asked.keeps_alive && !*this.closing {
+                                true => State::Finishing,
+                                false => State::closing(),
+                            }
+                        }
                     }
                 }
                 StateProj::Finishing => {

@@ -1,4 +1,6 @@
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -118,7 +120,7 @@ async fn rfc9112_9_6_what_is_closed_is_not_taken_up_again() {
 async fn who_asks_is_not_idle_however_quick_the_answer() {
     let mut patience = Patience::new(Some(Duration::from_millis(100)));
     let poll = |patience: &mut Patience| {
-        let waker = std::task::Waker::noop();
+        let waker = Waker::noop();
         patience.poll(false, &mut Context::from_waker(waker))
     };
     assert!(poll(&mut patience).is_pending());
@@ -176,6 +178,34 @@ async fn a_body_is_read_by_another_task_than_the_connections() {
     };
     let (read, (), ()) = tokio::join!(reader, driver, talk);
     assert_eq!(read.unwrap().concat(), "onetwo");
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Something else may wake whoever reads a body; to look once more must not be a reason to look again.
+#[tokio::test]
+async fn who_waits_for_a_body_is_not_woken_by_its_own_waiting() {
+    let (mut client, stream) = connected().await;
+    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut headers = http::HeaderMap::new();
+    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+    let mut body = std::pin::pin!(RequestBody::new(&wire, head.unwrap().body));
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    for _ in 0..3 {
+        let polled = body.as_mut().poll_frame(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
 }
 
 /// What is left of a body that nobody wants is read as far as it is there, and no further.

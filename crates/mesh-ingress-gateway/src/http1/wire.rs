@@ -229,6 +229,7 @@ impl Wire {
             if self.may_be_complete() {
                 match request::take(&mut self.inbox.octets, LIMITS, headers) {
                     Ok(Some(head)) => {
+                        self.inbox.settle();
                         self.looked = 0;
                         self.stays = false;
                         self.scrap = BUFFER;
@@ -281,7 +282,9 @@ impl Wire {
             }
         }
         loop {
-            match decoder.next(&mut self.inbox.octets, LIMITS) {
+            let next = decoder.next(&mut self.inbox.octets, LIMITS);
+            self.inbox.settle();
+            match next {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if decoder.is_complete() => return Poll::Ready(None),
                 Ok(None) => {}
@@ -316,7 +319,8 @@ impl Wire {
         let driver = self.driver.clone();
         let piece = self.poll_piece(decoder, &mut Context::from_waker(&driver));
         if piece.is_pending() {
-            self.reader = Reader(Some(cx.waker().clone()));
+            // Not a new `Reader`: the one before would wake whoever it is that is polled here.
+            self.reader.0 = Some(cx.waker().clone());
         }
         piece
     }
@@ -343,10 +347,6 @@ impl Wire {
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
         self.inbox.rest();
-        self.inbox.octets = match self.inbox.octets.is_empty() {
-            true => BytesMut::new(),
-            false => std::mem::take(&mut self.inbox.octets),
-        };
         self.outbox.shrink(0);
     }
 }

@@ -2,8 +2,9 @@
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::reply::soon;
+use crate::reply::{Client, soon};
 use crate::world::{OK, World, answer, get, head, ok};
 
 fn numbered(number: usize) -> Vec<Step> {
@@ -226,4 +227,40 @@ async fn rfc9112_6_a_response_nobody_read_to_its_end_is_not_followed_by_another(
     assert_eq!(world.origin.connections(), 2);
     gate.open();
     soon(world.origin.wait_for_closed(0)).await;
+}
+
+/// A client that is still sending gets what was said before, though what follows breaks off.
+#[tokio::test]
+async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_with_it() {
+    let body = "a".repeat(60_000);
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf";
+    let script = [
+        answer(&whole),
+        answer(half),
+        vec![Step::CloseWrite, Step::ReadToEnd],
+    ]
+    .concat();
+    let world = World::start([script]).await;
+    // Takes little at a time, so that most waits at the gateway.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(world.gateway.addr).await.unwrap();
+    let stream = stream.into_std().unwrap();
+    let mut uploading = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
+    let mut client = Client::new(TcpStream::from_std(stream).unwrap());
+    let requests = get("/whole") + &head("POST /half HTTP/1.1", "Content-Length: 40000000\r\n");
+    client.send(requests).await;
+    let upload = tokio::spawn(async move { uploading.write_all(&vec![b'u'; 40_000_000]).await });
+    // By then it has been broken off.
+    soon(world.origin.wait_for_closed(0)).await;
+    let reply = client.reply().await;
+    assert_eq!(reply.body.len(), body.len());
+    let (status, _) = client.head().await;
+    assert_eq!(status, 200);
+    assert_eq!(client.rest().await, b"half");
+    upload.abort();
 }

@@ -336,3 +336,28 @@ async fn rfc9112_9_6_what_is_refused_in_the_words_of_grpc_is_closed_too() {
     client.ends().await;
     world.nothing_has_reached_the_origin().await;
 }
+
+/// A body, or a frame for one, ends the whole connection with many a client.
+#[tokio::test]
+async fn rfc9110_9_3_2_head_gets_no_body_of_ours_either() {
+    let world = World::start([]).await;
+    let mut client = FrameClient::connect(&world).await;
+    for (stream, method) in [(1, "GET"), (3, "HEAD")] {
+        let unknown = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "elsewhere.example.com"),
+            (":path", "/"),
+        ];
+        client.send(headers(stream, END_STREAM, &unknown)).await;
+        let answer = loop {
+            let frame = client.next().await.unwrap();
+            if frame.stream == stream {
+                break frame;
+            }
+        };
+        assert_eq!(answer.kind, HEADERS);
+        let ended = answer.flags & END_STREAM != 0;
+        assert_eq!(ended, method == "HEAD", "{method}");
+    }
+}
