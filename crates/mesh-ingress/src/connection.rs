@@ -42,16 +42,22 @@ impl LastHost {
         fields: &Inventory,
     ) -> Result<RequestHost, InvalidRequest> {
         let (uri, version) = (request.uri(), request.version());
-        let simple =
-            version == Version::HTTP_11 && uri.authority().is_none() && !fields.repeats_host();
-        if simple
-            && let Some(last) = &*self.last.load()
-            && request.headers().get(HOST) == Some(last.value())
+        let field = request.headers().get(HOST);
+        // Said once, in the place where each version says it.
+        let said = match (version, uri.authority(), field) {
+            (Version::HTTP_11, None, Some(field)) if !fields.repeats_host() => field.as_bytes(),
+            (Version::HTTP_2 | Version::HTTP_3, Some(authority), None) => {
+                authority.as_str().as_bytes()
+            }
+            _ => return RequestHost::of(uri, request.headers(), version),
+        };
+        if let Some(last) = &*self.last.load()
+            && last.value() == said
         {
             return Ok(RequestHost::clone(last));
         }
         let host = RequestHost::of(uri, request.headers(), version)?;
-        if simple && self.used.swap(true, Ordering::Relaxed) {
+        if self.used.swap(true, Ordering::Relaxed) {
             self.last.store(Some(Arc::new(host.clone())));
         }
         Ok(host)

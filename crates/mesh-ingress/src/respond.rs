@@ -232,10 +232,11 @@ pub(crate) fn headed<B: http_body::Body>(response: Response<B>) -> Response<Resp
     Response::from_parts(head, ResponseBody::empty())
 }
 
-/// Whether a response to `GET` of this status has a body (RFC 9110 §6.4.1).
+/// Whether a response to `GET` of this status may have a body (RFC 9110 §6.4.1, §15.3.6).
 fn may_have_body(status: StatusCode) -> bool {
+    use StatusCode as S;
     !status.is_informational()
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        && !matches!(status, S::NO_CONTENT | S::RESET_CONTENT | S::NOT_MODIFIED)
 }
 
 /// A gRPC "trailers-only" response.

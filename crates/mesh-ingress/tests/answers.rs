@@ -331,6 +331,13 @@ async fn each_request_of_a_connection_has_a_host_of_its_own() {
     ] {
         let response = connection.handle(get(host, "/")).await.unwrap();
         assert_eq!(response.status(), status, "{host}");
+        // HTTP/2 says it in the target only.
+        let target = format!("http://{host}/");
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = target.parse().unwrap();
+        *request.version_mut() = Version::HTTP_2;
+        let response = connection.handle(request).await.unwrap();
+        assert_eq!(response.status(), status, "{target}");
     }
     // The target wins over what is remembered, and two are none.
     let mut request = get("b.example", "http://a.example/");
