@@ -10,7 +10,9 @@
 //! | octets | [`Inbox`] | [`Outbox`] |
 //!
 //! * **Few instructions**: fields share the octets they were read from, a head and the body behind
-//!   it go out in one system call, and maps and buffers are used again.
+//!   it go out in one system call, and maps are used again.
+//! * **Little memory**: an [`Inbox`] reads to memory of its thread, and a connection has a buffer
+//!   only while there is something in it. What is read, and sent on, stays in the processor's cache.
 //! * **Strict**: httparse knows the grammar; what it lets pass and others read differently (bare
 //!   LF, padded chunk sizes, endless extensions) is refused here, or before, by a
 //!   [`RequestGuard`](mesh_ingress_headers::guard::RequestGuard).
