@@ -60,7 +60,7 @@ impl Inbox {
     where
         S: AsyncRead + Unpin,
     {
-        let room = (LEAST << self.size).min(self.most);
+        let room = self.room();
         self.settle();
         if self.octets.is_empty() {
             self.octets = take(self.size).unwrap_or_default();
@@ -69,24 +69,37 @@ impl Inbox {
             // With what is in it, it may become larger.
             self.held = None;
         }
-        // From its beginning again, if nobody has what was read to it before.
-        self.octets.reserve(room);
+        // From its beginning again, if nobody has what was read to it before; else behind that, so
+        // that many small pieces, each kept for a while, do not keep a room each.
+        if !self.octets.try_reclaim(room) && self.left() < room / 2 {
+            self.octets.reserve(room);
+        }
+        let left = self.left();
         let polled = poll_read_buf(Pin::new(stream), cx, &mut self.octets);
         match polled {
-            Poll::Ready(Ok(read)) if read > 0 => self.follow(read, room),
+            Poll::Ready(Ok(read)) if read > 0 => self.follow(read, left.min(room)),
             _ => self.settle(),
         }
         polled
     }
 
-    /// Follows what comes with the size of what is read at once.
+    /// How much can be read without more room.
+    fn left(&self) -> usize {
+        self.octets.capacity() - self.octets.len()
+    }
+
+    fn room(&self) -> usize {
+        (LEAST << self.size).min(self.most)
+    }
+
+    /// Follows what comes, when `room` could have been read, with the size of what is read at once.
     fn follow(&mut self, read: usize, room: usize) {
         if read >= room {
-            if room < self.most && self.size + 1 < SIZES {
+            if self.room() < self.most && self.size + 1 < SIZES {
                 self.size += 1;
             }
             self.shrinking = false;
-        } else if read < room / 2 {
+        } else if read < self.room() / 2 {
             if self.shrinking {
                 self.size = self.size.saturating_sub(1);
             }
@@ -162,6 +175,34 @@ mod tests {
         fill(&mut other, b"other");
         assert_eq!(&kept[..], b"one");
         assert_eq!(&other.octets[..], b"other");
+    }
+
+    #[test]
+    fn small_pieces_do_not_keep_a_room_each() {
+        let (mut one, mut other) = (Inbox::new(64 * 1024), Inbox::new(64 * 1024));
+        let mut kept = Vec::new();
+        for number in 0..2000_u16 {
+            for inbox in [&mut one, &mut other] {
+                fill(inbox, &number.to_be_bytes());
+                kept.push((number, inbox.octets.split().freeze()));
+                inbox.settle();
+            }
+        }
+        assert!(
+            kept.iter()
+                .all(|(number, octets)| **octets == number.to_be_bytes())
+        );
+        let mut places: Vec<_> = kept
+            .iter()
+            .map(|(_, octets)| octets.as_ptr().addr())
+            .collect();
+        places.sort_unstable();
+        let rooms = places
+            .windows(2)
+            .filter(|next| next[1] - next[0] > 2)
+            .count()
+            + 1;
+        assert!(rooms <= 2, "{rooms} rooms of 8 KiB for 8,000 octets");
     }
 
     #[test]
