@@ -3,7 +3,7 @@
 //! hyper's server does the same work, behind a connection that hides its octets, its timers and its
 //! socket. Here they are in sight: what a client sends is read strictly before anything is made of
 //! it, a request's body is read by the task that sends it on, a connection that is idle keeps little
-//! more than its socket, and a small request costs half of the instructions.
+//! more than its socket, and a small request costs fewer instructions.
 
 mod body;
 mod connection;

@@ -139,7 +139,7 @@ impl Future for Connection<'_> {
                 },
                 StateProj::Answering { response, .. } => match response.poll(cx) {
                     Poll::Ready(Ok(response)) => {
-                        self.as_mut().begin_response(response);
+                        self.as_mut().begin_response(response, cx);
                         continue;
                     }
                     Poll::Pending => return this.wire.lock().poll_answering(cx),
@@ -249,12 +249,16 @@ impl Connection<'_> {
         *this.about = About::default();
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = status;
-        self.begin_response(response);
+        self.begin_response(response, cx);
         Poll::Ready(None)
     }
 
     /// Writes the head of a response.
-    fn begin_response(self: Pin<&mut Self>, mut response: Response<ResponseBody>) {
+    fn begin_response(
+        self: Pin<&mut Self>,
+        mut response: Response<ResponseBody>,
+        cx: &mut Context<'_>,
+    ) {
         let mut this = self.project();
         let about = &mut *this.about;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -266,6 +270,12 @@ impl Connection<'_> {
         }
         // Clients are told one by one that the gateway is going away (RFC 9112 §9.6).
         about.asked.keeps_alive &= wire.answered() && !*this.closing && !this.stop.has_begun();
+        // So are they when the rest of their request has not come, and nobody waits for it.
+        if about.asked.keeps_alive
+            && let Upload::Left(left) = wire.upload
+        {
+            about.asked.keeps_alive = wire.poll_drain(left, cx) == Poll::Ready(true);
+        }
         let (framing, keeps_alive) = response::write(&response, about.asked, wire.outbox.begin());
         drop(wire);
         about.asked.keeps_alive = keeps_alive;

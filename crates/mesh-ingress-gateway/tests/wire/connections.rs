@@ -264,3 +264,21 @@ async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_wit
     assert_eq!(client.rest().await, b"half");
     upload.abort();
 }
+
+/// Who is answered before all of the request has come is told whether there can be a next one.
+#[tokio::test]
+async fn rfc9112_9_6_an_answer_to_half_a_request_says_that_it_is_the_last() {
+    let world = World::start([ok()]).await;
+    let post = "POST / HTTP/1.1\r\nHost: unknown.example.com\r\nContent-Length: 5\r\n\r\n";
+    for (body, closes) in [("", true), ("hell", true), ("hello", false)] {
+        let mut client = world.send(format!("{post}{body}")).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (404, closes), "{body:?}");
+        if closes {
+            assert_eq!(client.rest().await, b"");
+        } else {
+            client.send(get("/next")).await;
+            assert_eq!(client.reply().await.text(), "ok");
+        }
+    }
+}
