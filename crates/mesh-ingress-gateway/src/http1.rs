@@ -47,6 +47,7 @@ pub(crate) async fn serve(
             Some(Rested::Switched(switch)) => {
                 // Nobody else has it: the request is complete.
                 let Some(wire) = wire.into_inner() else {
+                    tracing::debug!("client connection: not switched, it is still read from");
                     return Served::Ended;
                 };
                 return match wire.switched() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
 /// How long, after the last response, a client may go on sending what nobody wants.
@@ -31,8 +32,7 @@ impl Linger {
     ) -> Poll<()> {
         if !self.told {
             if !sending && stream.poll_read_ready(cx).is_pending() {
-                // To drop the socket says the same.
-                return Poll::Ready(());
+                return not_now_or_nothing();
             }
             if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
@@ -62,14 +62,22 @@ impl Linger {
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                // If nothing was under way there is nothing to wait for.
                 Poll::Pending => {
                     return match &mut self.lingering {
                         Some(lingering) => lingering.as_mut().poll(cx),
-                        None => Poll::Ready(()),
+                        None => not_now_or_nothing(),
                     };
                 }
             }
         }
+    }
+}
+
+/// What it means that nothing can be read: where nothing is under way there is nothing to wait for,
+/// and to drop the socket tells the end. But it may only be others' turn.
+fn not_now_or_nothing() -> Poll<()> {
+    match has_budget_remaining() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
     }
 }

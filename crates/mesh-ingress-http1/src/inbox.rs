@@ -17,7 +17,7 @@ const SIZES: usize = 8;
 
 thread_local! {
     /// Room that no connection needs at this moment, of each size.
-    static SPARE: [Cell<Option<BytesMut>>; SIZES] = const { [const { Cell::new(None) }; SIZES] };
+    static SPARE: [Cell<Option<(usize, BytesMut)>>; SIZES] = const { [const { Cell::new(None) }; SIZES] };
 }
 
 /// A buffer whose size follows what comes: a large body is read in large pieces, and a small one
@@ -30,13 +30,22 @@ thread_local! {
 pub struct Inbox {
     /// What has come.
     pub octets: BytesMut,
-    /// Of what size the room is that it is in, if that is one that others can use.
-    held: Option<usize>,
+    held: Held,
     /// Room for the next read: one of [`SIZES`].
     size: usize,
     most: usize,
     /// The last read would have found room in half of it.
     shrinking: bool,
+}
+
+/// What the octets are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// Room of one of [`SIZES`], and how much that is: others can use it.
+    Room(usize, usize),
+    /// Something that has grown with what came in pieces.
+    Own,
 }
 
 impl Inbox {
@@ -45,7 +54,7 @@ impl Inbox {
     pub fn new(most: usize) -> Self {
         Self {
             octets: BytesMut::new(),
-            held: None,
+            held: Held::Nothing,
             size: 0,
             most,
             shrinking: false,
@@ -63,11 +72,11 @@ impl Inbox {
         let room = self.room();
         self.settle();
         if self.octets.is_empty() {
-            self.octets = take(self.size).unwrap_or_default();
-            self.held = Some(self.size);
+            self.octets = take(self.size, room).unwrap_or_default();
+            self.held = Held::Room(self.size, room);
         } else {
             // With what is in it, it may become larger.
-            self.held = None;
+            self.held = Held::Own;
         }
         // From its beginning again, if nobody has what was read to it before; else behind that, so
         // that many small pieces, each kept for a while, do not keep a room each.
@@ -112,11 +121,11 @@ impl Inbox {
     /// To be called when something has been taken out: room with nothing in it is for others.
     #[inline]
     pub fn settle(&mut self) {
-        if let Some(size) = self.held
-            && self.octets.is_empty()
-        {
-            self.held = None;
-            give(size, std::mem::take(&mut self.octets));
+        if self.held != Held::Nothing && self.octets.is_empty() {
+            let octets = std::mem::take(&mut self.octets);
+            if let Held::Room(size, room) = std::mem::replace(&mut self.held, Held::Nothing) {
+                give(size, room, octets);
+            }
         }
     }
 
@@ -129,13 +138,15 @@ impl Inbox {
     }
 }
 
-fn take(size: usize) -> Option<BytesMut> {
+fn take(size: usize, room: usize) -> Option<BytesMut> {
     // Not at the end of the thread.
-    SPARE.try_with(|spare| spare[size].take()).ok().flatten()
+    let spare = SPARE.try_with(|spare| spare[size].take()).ok().flatten();
+    // The largest is as large as whoever made it wanted.
+    spare.and_then(|(spare, octets)| (spare == room).then_some(octets))
 }
 
-fn give(size: usize, room: BytesMut) {
-    let _ = SPARE.try_with(|spare| spare[size].set(Some(room)));
+fn give(size: usize, room: usize, octets: BytesMut) {
+    let _ = SPARE.try_with(|spare| spare[size].set(Some((room, octets))));
 }
 
 #[cfg(test)]
@@ -214,6 +225,30 @@ mod tests {
         assert_eq!(&inbox.octets[..], b"one, two");
         inbox.rest();
         assert_eq!(&inbox.octets[..], b"one, two");
+    }
+
+    #[test]
+    fn nothing_is_held_of_what_came_in_pieces() {
+        let mut inbox = Inbox::new(64 * 1024);
+        fill(&mut inbox, b"one");
+        fill(&mut inbox, b", two");
+        inbox.octets.clear();
+        inbox.settle();
+        assert_eq!(inbox.octets.capacity(), 0);
+    }
+
+    #[test]
+    fn not_more_is_read_at_once_than_was_said() {
+        let body = vec![0; 1 << 20];
+        for most in [416 * 1024, 40 * 1024, 100] {
+            let mut inbox = Inbox::new(most);
+            let mut read = 0;
+            for _ in 0..8 {
+                read = fill(&mut inbox, &body);
+                inbox.octets.clear();
+            }
+            assert_eq!(read, most);
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //! * **Strict**: httparse knows the grammar; what it lets pass and others read differently (bare
 //!   LF, padded chunk sizes, endless extensions) is refused here, or before, by a
 //!   [`RequestGuard`](mesh_ingress_headers::guard::RequestGuard).
-//! * **Bounded**: by [`Limits`], and by linear work whatever the pieces it comes in.
+//! * **Bounded** by [`Limits`]. A head, or the line of a chunk, is read from its beginning each time:
+//!   who gets it in small pieces asks again when a line end has come.
 //!
 //! ```
 //! use bytes::BytesMut;

@@ -63,6 +63,7 @@ impl Outbox {
         if piece.len() <= COPIED {
             self.framing.extend_from_slice(&piece);
         } else {
+            debug_assert!(self.has_room(), "a piece that waits would be lost");
             self.piece = piece;
         }
     }

@@ -229,7 +229,8 @@ pub fn write<B: Body>(
     };
     let mut keeps_alive = asked.keeps_alive && framing != Some(Framing::UntilClose);
     write_status_line(response, asked.version, out);
-    let (mut sized, mut dated, mut connection) = (lengthless, false, false);
+    let (mut sized, mut dated) = (lengthless, false);
+    let (mut says_close, mut says_keep_alive) = (false, false);
     for (name, value) in headers {
         if *name == CONTENT_LENGTH {
             let length = match framing {
@@ -246,18 +247,22 @@ pub fn write<B: Body>(
         {
             continue;
         } else if *name == CONNECTION {
-            keeps_alive &= !has_token(value, b"close");
-            connection = true;
+            let close = has_token(value, b"close");
+            keeps_alive &= !close;
+            says_close |= close;
+            says_keep_alive |= has_token(value, b"keep-alive");
         } else if *name == DATE {
             dated = true;
         }
         fields::write_field(out, name.as_str(), value.as_bytes());
     }
-    if !(connection || status == StatusCode::SWITCHING_PROTOCOLS) {
-        match asked.version {
-            Version::HTTP_10 if keeps_alive => out.extend_from_slice(b"connection: keep-alive\r\n"),
-            _ if keeps_alive => {}
-            _ => out.extend_from_slice(b"connection: close\r\n"),
+    let http10 = asked.version == Version::HTTP_10;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        // `close` wins, whatever else was said.
+        if !keeps_alive && !says_close {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if keeps_alive && http10 && !says_keep_alive {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
         }
     }
     // Writing to memory does not fail.

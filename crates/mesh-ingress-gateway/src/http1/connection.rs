@@ -274,7 +274,7 @@ impl Connection<'_> {
         if about.asked.keeps_alive
             && let Upload::Left(left) = wire.upload
         {
-            about.asked.keeps_alive = wire.poll_drain(left, cx) == Poll::Ready(true);
+            about.asked.keeps_alive = wire.drain_now(left, cx);
         }
         let (framing, keeps_alive) = response::write(&response, about.asked, wire.outbox.begin());
         drop(wire);

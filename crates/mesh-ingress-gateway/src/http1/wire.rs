@@ -260,7 +260,7 @@ impl Wire {
         match self.looked {
             0 => !octets.is_empty(),
             looked => {
-                let new = &octets[looked.saturating_sub(3)..];
+                let new = octets.get(looked.saturating_sub(3)..).unwrap_or_default();
                 octets.len() >= LIMITS.octets || new.windows(4).any(|end| end == b"\r\n\r\n")
             }
         }

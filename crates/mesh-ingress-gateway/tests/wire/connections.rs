@@ -282,3 +282,33 @@ async fn rfc9112_9_6_an_answer_to_half_a_request_says_that_it_is_the_last() {
         }
     }
 }
+
+/// A task that has used up its share of the thread must not take that for having nothing to read. How
+/// many requests that takes is up to the runtime; it is among these.
+#[tokio::test]
+async fn rfc9112_9_6_the_last_answer_arrives_however_many_were_before() {
+    let world = World::start([]).await;
+    let get = "GET / HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n";
+    let last = "GET / HTTP/1.1\r\nHost: unknown.example.com\r\nConnection: close\r\n\r\n";
+    for before in 118..=133 {
+        let requests = get.repeat(before) + last + &"scrap ".repeat(10_000);
+        let mut client = world.send(requests).await;
+        let answers = String::from_utf8_lossy(&client.rest().await).into_owned();
+        let whole = answers.matches("404 Not Found (destination_not_found)\n");
+        assert_eq!(whole.count(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn rfc9112_9_3_a_whole_request_is_no_half_one_however_many_were_before() {
+    let world = World::start([]).await;
+    let head = |line: &str| format!("{line} / HTTP/1.1\r\nHost: unknown.example.com\r\n");
+    let post = head("POST") + "Content-Length: 30000\r\n\r\n" + &"x".repeat(30_000);
+    let last = head("GET") + "Connection: close\r\n\r\n";
+    for before in 118..=133 {
+        let requests = (head("GET") + "\r\n").repeat(before) + &post + &last;
+        let mut client = world.send(requests).await;
+        let answers = String::from_utf8_lossy(&client.rest().await).into_owned();
+        assert_eq!(answers.matches("HTTP/1.1 404 ").count(), before + 2);
+    }
+}

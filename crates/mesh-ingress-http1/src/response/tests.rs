@@ -291,12 +291,28 @@ fn rfc9110_6_4_1_what_has_no_body_gets_none() {
 fn rfc9112_9_3_the_client_is_told_whether_the_connection_goes_on() {
     let hello = || mesh_ingress_core::Body::from("hello");
     let close = &[("connection", "close")][..];
+    let keep = &[("connection", "keep-alive")][..];
+    let other = &[("connection", "x")][..];
     for (asked, fields, said, keeps_alive) in [
         (GET, &[][..], "", true),
         (GET, close, "connection: close\r\n", false),
         (LAST, &[], "connection: close\r\n", false),
         (LAST, close, "connection: close\r\n", false),
         (HTTP10, &[], "connection: keep-alive\r\n", true),
+        (
+            HTTP10,
+            other,
+            "connection: x\r\nconnection: keep-alive\r\n",
+            true,
+        ),
+        (GET, other, "connection: x\r\n", true),
+        (LAST, other, "connection: x\r\nconnection: close\r\n", false),
+        (
+            LAST,
+            keep,
+            "connection: keep-alive\r\nconnection: close\r\n",
+            false,
+        ),
     ] {
         let (head, _, goes_on) = written(200, hello(), fields, asked);
         let connection: String = head

@@ -1,12 +1,14 @@
 //! What the task that serves a connection does with its wire, besides reading requests.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use mesh_ingress_http1::Decoder;
 use tokio::io::ReadBuf;
-use tokio::task::coop::has_budget_remaining;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
@@ -154,5 +156,12 @@ impl Wire {
                 Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
             }
         }
+    }
+
+    /// The same, where the answer cannot wait for others' turn.
+    pub(crate) fn drain_now(&mut self, left: Decoder, cx: &mut Context<'_>) -> bool {
+        let drained = poll_fn(|cx| self.poll_drain(left, cx));
+        let drained = pin!(unconstrained(drained)).poll(cx);
+        drained == Poll::Ready(true)
     }
 }
