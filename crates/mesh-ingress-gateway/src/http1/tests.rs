@@ -7,6 +7,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
 use mesh_ingress_http1::Decoder;
+use mesh_ingress_http1::request::Head;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,6 +24,16 @@ async fn connected() -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
     (client.unwrap(), accepted.unwrap().0)
+}
+
+/// A connection on which this has been sent, and the head of the request in it.
+async fn asked(octets: &str) -> (TcpStream, Shared, Head) {
+    let (mut client, stream) = connected().await;
+    client.write_all(octets.as_bytes()).await.unwrap();
+    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let mut headers = http::HeaderMap::new();
+    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+    (client, wire, head.unwrap())
 }
 
 /// A gateway that answers each request by itself, and a connection to it.
@@ -137,14 +148,10 @@ async fn who_asks_is_not_idle_however_quick_the_answer() {
 /// forgotten, nor take the driver's place.
 #[tokio::test]
 async fn a_body_is_read_by_another_task_than_the_connections() {
-    let (mut client, stream) = connected().await;
-    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
     let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
-    client.write_all(head.as_bytes()).await.unwrap();
-    let mut headers = http::HeaderMap::new();
-    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
+    let (mut client, wire, head) = asked(head).await;
     wire.lock().upload = Upload::Held;
-    assert_eq!(head.unwrap().body, Decoder::chunked());
+    assert_eq!(head.body, Decoder::chunked());
 
     let mut body = RequestBody::new(&wire, Decoder::chunked());
     let reader = tokio::spawn(async move {
@@ -192,13 +199,9 @@ impl Wake for Wakes {
 /// Something else may wake whoever reads a body; to look once more must not be a reason to look again.
 #[tokio::test]
 async fn who_waits_for_a_body_is_not_woken_by_its_own_waiting() {
-    let (mut client, stream) = connected().await;
-    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
     let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
-    client.write_all(head.as_bytes()).await.unwrap();
-    let mut headers = http::HeaderMap::new();
-    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
-    let mut body = std::pin::pin!(RequestBody::new(&wire, head.unwrap().body));
+    let (_client, wire, head) = asked(head).await;
+    let mut body = std::pin::pin!(RequestBody::new(&wire, head.body));
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     for _ in 0..3 {
@@ -212,14 +215,10 @@ async fn who_waits_for_a_body_is_not_woken_by_its_own_waiting() {
 #[tokio::test]
 async fn what_is_left_of_a_body_is_drained_if_it_is_there() {
     for (rest, drained) in [("hello", true), ("hell", false), ("", false)] {
-        let (mut client, stream) = connected().await;
-        let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
         let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
         let octets = format!("{head}{rest}");
-        client.write_all(octets.as_bytes()).await.unwrap();
-        let mut headers = http::HeaderMap::new();
-        let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
-        let body = RequestBody::new(&wire, head.unwrap().body);
+        let (_client, wire, head) = asked(&octets).await;
+        let body = RequestBody::new(&wire, head.body);
         assert_eq!(body.size_hint().exact(), Some(5));
         drop(body);
         let left = wire.lock().upload;
@@ -233,14 +232,10 @@ async fn what_is_left_of_a_body_is_drained_if_it_is_there() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_an_error() {
-    let (mut client, stream) = connected().await;
-    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
     let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhell";
-    client.write_all(octets.as_bytes()).await.unwrap();
+    let (mut client, wire, head) = asked(octets).await;
     client.shutdown().await.unwrap();
-    let mut headers = http::HeaderMap::new();
-    let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
-    let mut body = std::pin::pin!(RequestBody::new(&wire, head.unwrap().body));
+    let mut body = std::pin::pin!(RequestBody::new(&wire, head.body));
     // It is read by the task that drives the connection.
     let drive = |cx: &mut Context<'_>| {
         wire.lock().drive(cx);
@@ -260,13 +255,9 @@ async fn a_body_that_breaks_off_is_an_error() {
 #[tokio::test]
 async fn a_body_does_not_outlive_its_connection() {
     for closing in [true, false] {
-        let (mut client, stream) = connected().await;
-        let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
         let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhe";
-        client.write_all(octets.as_bytes()).await.unwrap();
-        let mut headers = http::HeaderMap::new();
-        let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
-        let mut body = Box::pin(RequestBody::new(&wire, head.unwrap().body));
+        let (mut client, wire, head) = asked(octets).await;
+        let mut body = Box::pin(RequestBody::new(&wire, head.body));
         wire.lock().upload = Upload::Held;
         let drive = |cx: &mut Context<'_>| {
             wire.lock().drive(cx);

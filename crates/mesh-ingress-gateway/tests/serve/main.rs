@@ -1,14 +1,15 @@
 //! The binary, from its command line to its exit code, with fakes of cluster DNS and of origins.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod command_line;
+mod draining;
 mod gateway;
 mod settings;
 mod websocket;
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use gateway::{Gateway, binary, exchange, exchange_raw};
+use gateway::{Gateway, exchange, exchange_raw};
 use mesh_ingress_testkit::{Behaviour, DnsServer, Gate, Origin, RawOrigin, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -270,137 +271,6 @@ async fn an_early_answer_arrives_although_the_upload_goes_on_rfc9112_9_6() {
 }
 
 #[tokio::test]
-async fn while_it_drains_clients_are_told_to_go_and_none_is_cut_off() {
-    let gate = Gate::new();
-    let origin = Origin::builder()
-        .at("/slow", Behaviour::Gated(gate.clone()))
-        .start()
-        .await
-        .unwrap();
-    let (_dns, options) = cluster(origin.addr()).await;
-    let mut gateway = Gateway::start(&options).await;
-    let slow = GET.replace("/x", "/slow");
-    let addr = gateway.addr;
-    let slow = tokio::spawn(async move { exchange(addr, &slow).await });
-    // An idle connection that has been used before.
-    let mut kept = TcpStream::connect(gateway.addr).await.unwrap();
-    let get = "GET /x HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
-    kept.write_all(get.as_bytes()).await.unwrap();
-    let mut reply = vec![0; 4096];
-    let read = kept.read(&mut reply).await.unwrap();
-    assert!(
-        !String::from_utf8_lossy(&reply[..read])
-            .to_lowercase()
-            .contains("connection: close")
-    );
-    origin.wait_for_requests(2).await;
-
-    // Its next request is on its way when the gateway is told to stop.
-    gateway.terminate();
-    kept.write_all(get.as_bytes()).await.unwrap();
-    let mut reply = Vec::new();
-    kept.read_to_end(&mut reply).await.unwrap();
-    let reply = String::from_utf8_lossy(&reply).to_lowercase();
-    assert!(reply.starts_with("http/1.1 200 "), "{reply}");
-    gate.open();
-    assert!(slow.await.unwrap().starts_with("HTTP/1.1 200 "));
-    assert_eq!(gateway.exit_code().await, Some(0));
-}
-
-#[tokio::test]
-async fn sigterm_lets_requests_finish_and_exits_0() {
-    let gate = Gate::new();
-    let origin = Origin::builder()
-        .behaviour(Behaviour::Gated(gate.clone()))
-        .start()
-        .await
-        .unwrap();
-    let (_dns, options) = cluster(origin.addr()).await;
-    let mut gateway = Gateway::start(&options).await;
-    let under_way = tokio::spawn(exchange_raw(gateway.addr, GET.as_bytes()));
-    origin.wait_for_requests(1).await;
-    gateway.terminate();
-    gateway.wait_for_line("no new connections").await;
-    gate.open();
-    let reply = under_way.await.unwrap();
-    assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    assert_eq!(gateway.exit_code().await, Some(0));
-}
-
-#[tokio::test]
-async fn sigterm_cuts_what_outlives_the_timeout() {
-    let origin = Origin::builder()
-        .behaviour(Behaviour::UpgradeEcho)
-        .start()
-        .await
-        .unwrap();
-    let (_dns, mut options) = cluster(origin.addr()).await;
-    options.extend(["--shutdown-timeout", "100ms"].map(str::to_owned));
-    let mut gateway = Gateway::start(&options).await;
-    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
-    let upgrade = "GET / HTTP/1.1\r\nHost: shop.example.com\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    client.write_all(upgrade.as_bytes()).await.unwrap();
-    assert_ne!(client.read(&mut [0; 1024]).await.unwrap(), 0);
-    gateway.terminate();
-    assert_eq!(gateway.exit_code().await, Some(0));
-    assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
-}
-
-/// A client of HTTP/1.0 has nothing but the end of the connection to tell it that this was all.
-#[tokio::test]
-async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
-    let script = vec![
-        Step::ReadHead,
-        Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
-        Step::Hold(Gate::new()),
-    ];
-    let raw = RawOrigin::start([script]).await.unwrap();
-    let (_dns, mut options) = cluster(raw.addr()).await;
-    options.extend(["--shutdown-timeout", "100ms"].map(str::to_owned));
-    let mut gateway = Gateway::start(&options).await;
-    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
-    let get = "GET / HTTP/1.0\r\nHost: shop.example.com\r\n\r\n";
-    client.write_all(get.as_bytes()).await.unwrap();
-    let mut reply = Vec::new();
-    while !reply.ends_with(b"hello") {
-        assert_ne!(client.read_buf(&mut reply).await.unwrap(), 0);
-    }
-    gateway.terminate();
-    assert_eq!(gateway.exit_code().await, Some(0));
-    let end = client.read(&mut [0]).await.unwrap_err();
-    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
-}
-
-#[tokio::test]
-async fn while_it_drains_a_head_that_has_begun_to_come_is_waited_for() {
-    let origin = Origin::builder().start().await.unwrap();
-    let (_dns, options) = cluster(origin.addr()).await;
-    let mut gateway = Gateway::start(&options).await;
-    let mut client = TcpStream::connect(gateway.addr).await.unwrap();
-    client.write_all(b"GET /x HTTP/1.1\r\nHo").await.unwrap();
-    // By the time that is answered the gateway has read the above.
-    assert!(
-        exchange(gateway.addr, GET)
-            .await
-            .starts_with("HTTP/1.1 200 ")
-    );
-    let mut idle = TcpStream::connect(gateway.addr).await.unwrap();
-    gateway.terminate();
-    // Idle connections are closed when the drain begins in earnest.
-    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
-    client
-        .write_all(b"st: shop.example.com\r\n\r\n")
-        .await
-        .unwrap();
-    let mut reply = Vec::new();
-    client.read_to_end(&mut reply).await.unwrap();
-    let reply = String::from_utf8_lossy(&reply).to_lowercase();
-    assert!(reply.starts_with("http/1.1 200 "), "{reply}");
-    assert!(reply.contains("connection: close"), "{reply}");
-    assert_eq!(gateway.exit_code().await, Some(0));
-}
-
-#[tokio::test]
 async fn without_dns_it_answers_503_and_recovers() {
     let origin = Origin::start().await.unwrap();
     let (dns, options) = cluster(origin.addr()).await;
@@ -428,99 +298,4 @@ async fn without_dns_it_answers_503_and_recovers() {
     tokio::time::timeout(Duration::from_secs(20), recovered)
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn bad_options_are_one_clear_error_and_a_code() {
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let route = "shop.example.com/=web.default:80";
-    for (options, said) in [
-        (vec!["--route", "shop.example.com"], "expected"),
-        (vec!["--route", "shop.example.com/=web:80"], "namespace"),
-        (
-            vec!["--route", "shop.example.com/=Web.default:80"],
-            "lower-case",
-        ),
-        (vec!["--route", "shop.example.com/=web.default:0"], "65535"),
-        (
-            vec!["--route", route, "--upstream-cidr", "10.0.0.0/33"],
-            "10.0.0.0/33",
-        ),
-        (vec!["--route", route, "--dns", "nowhere"], "nowhere"),
-        (vec!["--route", route, "--cluster-domain", "a..b"], "a..b"),
-        (vec!["--route", route, "--workers", "0"], "0"),
-        (vec!["--route", route, "--route", route], "shop.example.com"),
-        (
-            vec!["--route", route, "--listen", &taken, "--dns", "127.0.0.1:1"],
-            "already in use",
-        ),
-        (
-            vec![
-                "--route",
-                route,
-                "--listen",
-                &taken,
-                "--workers",
-                "4",
-                "--dns",
-                "127.0.0.1:1",
-            ],
-            "another process",
-        ),
-        (vec!["--dns", "127.0.0.1:1"], "--route"),
-        (
-            vec!["--ingress", "/does/not/exist.yaml"],
-            "/does/not/exist.yaml",
-        ),
-    ] {
-        let mut command = binary();
-        command.arg("serve").args(&options).stdin(Stdio::null());
-        let output = tokio::time::timeout(Duration::from_secs(20), command.output());
-        let output = output
-            .await
-            .unwrap_or_else(|_| panic!("{options:?} is taken"))
-            .unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{options:?}");
-        assert!(
-            text.contains("error: ") && text.contains(said),
-            "{options:?}: {text}"
-        );
-        assert!(!text.contains("panicked"), "{text}");
-        assert_eq!(text.matches("error: ").count(), 1, "{text}");
-    }
-}
-
-#[tokio::test]
-async fn explain_tells_and_sends_nothing_and_doctor_probes() {
-    let origin = Origin::start().await.unwrap();
-    let (_dns, options) = cluster(origin.addr()).await;
-    let run = async |command: &str, more: &[&str]| {
-        let mut process = binary();
-        process.arg(command).args(&options).args(more);
-        let output = process.output().await.unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        (output.status.code(), text)
-    };
-    let url = "http://shop.example.com/cart?id=7";
-    let (code, text) = run("explain", &["-H", "x-envoy-force-trace: 1", url]).await;
-    assert_eq!(code, Some(0), "{text}");
-    for line in [
-        "vhost     web.default.svc.cluster.local",
-        &format!("address   {}", origin.addr()),
-        "target    /cart?id=7",
-        "- x-envoy-force-trace: 1",
-    ] {
-        assert!(text.contains(line), "{line:?} is not in\n{text}");
-    }
-    let (code, text) = run("explain", &["http://other.example.com/"]).await;
-    assert_eq!(code, Some(1));
-    assert!(text.starts_with("refused: "), "{text}");
-    assert_eq!(origin.connections(), 0);
-
-    let (code, text) = run("doctor", &[]).await;
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("HEAD / answers 200 OK"), "{text}");
-    assert_eq!(origin.requests()[0].method, http::Method::HEAD);
 }
