@@ -72,7 +72,9 @@ impl Drop for Counted {
 impl Pipe {
     /// An empty one.
     pub(crate) fn take() -> io::Result<Self> {
-        if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
+        // Not at the end of the thread.
+        let kept = EMPTY.try_with(|empty| empty.borrow_mut().pop());
+        if let Ok(Some(pipe)) = kept {
             return Ok(pipe);
         }
         let counted = Counted::new()?;
@@ -90,7 +92,8 @@ impl Pipe {
     /// Keeps it for the next one, if nothing is left in it.
     pub(crate) fn put_back(self) {
         if self.held == 0 {
-            EMPTY.with_borrow_mut(|empty| {
+            let _ = EMPTY.try_with(|empty| {
+                let mut empty = empty.borrow_mut();
                 if empty.len() < KEPT {
                     empty.push(self);
                 }

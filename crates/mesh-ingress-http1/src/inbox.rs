@@ -49,7 +49,8 @@ enum Held {
 }
 
 impl Inbox {
-    /// Reads `most` octets at once at most.
+    /// Reads 8 KiB at once to begin with, more where more comes, and never more than `most` octets
+    /// (or 1 MiB).
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {

@@ -95,13 +95,9 @@ impl Responder {
         self.failures.log(error);
         let status = status(error);
         let mut response = match (dialect, &self.page) {
-            (Dialect::Http | Dialect::Head, Some(page)) => {
-                (page.0)(error, http_answer(status, error))
-            }
-            (Dialect::Http | Dialect::Head, None) | (Dialect::Tunnel, _) => {
-                http_answer(status, error)
-            }
             (Dialect::Grpc, _) => grpc_answer(status, error),
+            (Dialect::Tunnel, _) | (_, None) => http_answer(status, error),
+            (_, Some(page)) => (page.0)(error, http_answer(status, error)),
         };
         let status = response.status();
         let headers = response.headers_mut();

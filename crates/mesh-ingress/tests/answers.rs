@@ -221,6 +221,28 @@ async fn rfc9110_9_3_2_head_is_told_what_get_would_get() {
 }
 
 #[tokio::test]
+async fn rfc9110_6_4_1_a_status_without_a_body_gets_none_of_ours() {
+    let cluster = Cluster::start().await;
+    let mesh = cluster.mesh();
+    let mesh = [200, 204, 205, 304].into_iter().fold(mesh, |mesh, status| {
+        let status = StatusCode::from_u16(status).unwrap();
+        mesh.route(Route::host(format!("s{}.example", status.as_u16())).respond(status))
+    });
+    let mesh = mesh.build().unwrap();
+    for (host, length) in [
+        ("s200.example", "200 OK\n".len() as u64),
+        ("s204.example", 0),
+        ("s205.example", 0),
+        ("s304.example", 0),
+    ] {
+        let response = mesh.handle(get(host, "/")).await.unwrap();
+        assert_eq!(response.body().size_hint().exact(), Some(length), "{host}");
+        let described = response.headers().contains_key(CONTENT_TYPE);
+        assert_eq!(described, length > 0, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_comes_later_is_served_without_a_restart() {
     let (cluster, origin, mesh) = gateway().await;
     cluster.dns.set_fault(Some(Fault::ServFail));

@@ -135,8 +135,8 @@ impl ResponseBody {
     /// how many: for servers of HTTP/1.1 that own their socket and have written all that comes
     /// before. In the kernel nothing is copied.
     ///
-    /// None are moved where that cannot be done, or is not worth it: read what comes next with
-    /// [`poll_frame`](HttpBody::poll_frame). It can where the rest of the body has a known length
+    /// None are moved where that cannot be done, or is not worth it because less than 32 KiB are to
+    /// come: read what comes next with [`poll_frame`](HttpBody::poll_frame). It can where the rest of the body has a known length
     /// and comes as it is, over TCP without TLS, and only on Linux. `SIGPIPE` must be ignored, as it
     /// is in a program whose `main` is Rust's.
     ///
