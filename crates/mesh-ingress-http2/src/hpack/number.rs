@@ -1,0 +1,84 @@
+//! Numbers of HPACK (RFC 7541 §5.1).
+
+use super::NotHpack;
+
+/// Beyond any length or index that is looked at.
+const MOST: usize = 1 << 24;
+
+/// Reads a number whose first octet is `first`, of which the low `bits` are used.
+pub(super) fn read(first: u8, bits: u32, rest: &mut &[u8]) -> Result<usize, NotHpack> {
+    let most = (1_usize << bits) - 1;
+    let mut value = usize::from(first) & most;
+    if value < most {
+        return Ok(value);
+    }
+    let mut shift = 0;
+    loop {
+        let (&octet, left) = rest.split_first().ok_or(NotHpack("a number has no end"))?;
+        *rest = left;
+        value += usize::from(octet & 0x7f) << shift;
+        if value > MOST || shift > 21 && octet & 0x80 != 0 {
+            return Err(NotHpack("a number is too large"));
+        }
+        if octet & 0x80 == 0 {
+            return Ok(value);
+        }
+        shift += 7;
+    }
+}
+
+/// Writes a number behind the high bits of `first`.
+pub(super) fn write(first: u8, bits: u32, mut value: usize, out: &mut Vec<u8>) {
+    let most = (1_usize << bits) - 1;
+    if value < most {
+        out.push(first | value as u8);
+        return;
+    }
+    out.push(first | most as u8);
+    value -= most;
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(bits: u32, value: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(0, bits, value, &mut out);
+        out
+    }
+
+    #[test]
+    fn rfc7541_c_1_examples() {
+        assert_eq!(written(5, 10), [10]);
+        assert_eq!(written(5, 1337), [31, 154, 10]);
+        assert_eq!(written(8, 42), [42]);
+    }
+
+    #[test]
+    fn rfc7541_5_1_numbers_are_bounded() {
+        assert!(read(0xff, 7, &mut &[0xff; 30][..]).is_err());
+        assert!(read(0xff, 7, &mut &[0x80; 30][..]).is_err());
+        assert!(read(0xff, 7, &mut &[0xff, 0xff, 0xff, 0x7f][..]).is_err());
+        assert!(read(0xff, 7, &mut &[0x80][..]).is_err());
+        assert_eq!(read(0xff, 7, &mut &[0x80, 0][..]).unwrap(), 127);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(value in 0..1_usize << 20, bits in 4_u32..8) {
+            let out = written(bits, value);
+            let (first, mut rest) = out.split_first().unwrap();
+            prop_assert_eq!(read(*first, bits, &mut rest).unwrap(), value);
+            prop_assert!(rest.is_empty());
+        }
+    }
+}
