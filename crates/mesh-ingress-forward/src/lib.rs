@@ -45,7 +45,8 @@
 //! # WebSockets and other upgrades
 //!
 //! The server must offer them: hyper's `with_upgrades` for HTTP/1.1 (any other server's
-//! [`OnSwitch`]), and `enable_connect_protocol` for HTTP/2 (axum does both).
+//! [`OnSwitch`]), and `enable_connect_protocol` for HTTP/2 (axum does both; for any other server's,
+//! [`OnSwitch`] again).
 //!
 //! | the client asks with | the upstream speaks | what is done |
 //! |---|---|---|
@@ -68,9 +69,9 @@
 //!   [`tunnel_idle_timeout`](ForwarderBuilder::tunnel_idle_timeout), it is
 //!   [closed](Forwarder::close_tunnels)) resets the upstream's connection, and drops the client's:
 //!   that is a reset, too, where it came by [`OnSwitch`] or the server's transport makes one of it
-//!   when it is dropped. A
-//!   stream of HTTP/2 is ended and then reset, because hyper can do no other; and a client's
-//!   `RST_STREAM` with `CANCEL` is taken for an end first, and found out within a second.
+//!   when it is dropped. A stream of hyper's HTTP/2 is ended and then reset, because hyper can do no
+//!   other; and a client's `RST_STREAM` with `CANCEL` is taken for an end there first, and found out
+//!   within a second.
 //! * Tunnels count as [connections](Forwarder::connections), not as requests in flight, and are
 //!   forgotten by a server's graceful shutdown: wait for [`Forwarder::tunnels_closed`].
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -3,36 +3,21 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use mesh_ingress::{MeshConnection, ResponseBody, ResponseFuture};
+use mesh_ingress::MeshConnection;
 use mesh_ingress_http1::Inbox;
+use mesh_ingress_http2::frame::PREFACE;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::http1;
-use crate::http2::ClientIo;
-use crate::phase::{Phase, Served, Stop, drained, drive, elapsed};
-
-/// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Streams one HTTP/2 client may have open.
-const MAX_STREAMS: u32 = 250;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::phase::{Phase, Served, Stop, drained, elapsed};
+use crate::{http1, http2};
 
 /// What all client connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    http2: http2::Builder<TokioExecutor>,
     /// How long a client may take for the head of a request, and between requests.
     head_timeout: Option<Duration>,
     phase: watch::Receiver<Phase>,
@@ -55,20 +40,8 @@ impl Clients {
         phase: watch::Receiver<Phase>,
         head_timeout: Duration,
     ) -> (Arc<Self>, Drained) {
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            // WebSockets (RFC 8441).
-            .enable_connect_protocol()
-            .max_concurrent_streams(MAX_STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(http1::LIMITS.octets as u32);
         let (open, drained) = mpsc::channel(1);
         let clients = Self {
-            http2,
             head_timeout: (!head_timeout.is_zero()).then_some(head_timeout),
             phase,
             _open: open,
@@ -90,13 +63,7 @@ impl Clients {
         };
         let stop = Stop::new(self.phase.clone());
         let served = if begun.octets.starts_with(PREFACE) {
-            let io = ClientIo::new(stream, begun.octets);
-            let connection = pin!(self.http2.serve_connection(io, Service(mesh)));
-            let shutdown = http2::Connection::graceful_shutdown;
-            match drive(connection, &stop, shutdown).await {
-                Some(Err(error)) => Served::Failed(error.into()),
-                Some(Ok(())) | None => Served::Ended,
-            }
+            http2::serve(stream, begun, mesh, stop).await
         } else {
             http1::serve(stream, begun, mesh, stop, self.head_timeout).await
         };
@@ -119,18 +86,5 @@ async fn begin(stream: &mut TcpStream) -> io::Result<Option<Inbox>> {
         if compared == PREFACE.len() || begun.octets[..compared] != PREFACE[..compared] {
             return Ok(Some(begun));
         }
-    }
-}
-
-/// The gateway as hyper wants a service: called by reference, without a clone a request.
-struct Service(MeshConnection);
-
-impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = ResponseFuture<Incoming>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.handle(request)
     }
 }

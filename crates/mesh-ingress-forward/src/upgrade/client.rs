@@ -1,5 +1,6 @@
 //! The client's end of a tunnel, before and after it is there.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use crate::stream::Stream;
 use crate::tunnel::End;
 
 /// What a server other than hyper's puts into the extensions of an HTTP/1.1 request with `Upgrade`,
-/// so that the request can become a tunnel. hyper's servers put an
+/// or of an extended `CONNECT` of HTTP/2, so that the request can become a tunnel. hyper's servers put an
 /// [`OnUpgrade`](hyper::upgrade::OnUpgrade) there, which serves as well.
 ///
 /// ```
@@ -26,8 +27,8 @@ use crate::tunnel::End;
 /// # let mut request = http::Request::new(());
 /// let (switch, on_switch) = OnSwitch::pair();
 /// request.extensions_mut().insert(on_switch);
-/// // When the response is 101 and has been written: `switch.complete(stream, early)`. On any other
-/// // it is dropped.
+/// // When the response is 101 and has been written: `switch.complete(stream, early)`. When it is
+/// // the success of a `CONNECT`: `switch.complete_stream(stream)`. On any other it is dropped.
 /// # drop(switch);
 /// ```
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub struct Switch(oneshot::Sender<Switched>);
 
 #[derive(Debug)]
 struct Switched {
-    stream: TcpStream,
+    client: ClientEnd,
     early: Bytes,
 }
 
@@ -63,8 +64,19 @@ impl Switch {
     /// The client has been sent the `101`: this is its connection, and what was read behind its
     /// request. If nobody wants it any more, the connection is reset.
     pub fn complete(self, stream: TcpStream, early: Bytes) {
-        if let Err(switched) = self.0.send(Switched { stream, early }) {
-            Stream::Plain(switched.stream).cut_off();
+        self.send(ClientEnd::Own(Stream::Plain(stream)), early);
+    }
+
+    /// The same for a stream of HTTP/2 that has been answered with success: what is read from it and
+    /// written to it are octets of the tunnel. Dropped before it is shut down, it is to reset the
+    /// stream.
+    pub fn complete_stream(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        self.send(ClientEnd::Other(Box::new(stream)), Bytes::new());
+    }
+
+    fn send(self, client: ClientEnd, early: Bytes) {
+        if let Err(mut switched) = self.0.send(Switched { client, early }) {
+            switched.client.cut_off();
         }
     }
 }
@@ -91,20 +103,36 @@ impl Client {
                 (ClientEnd::Hyper(TokioIo::new(client)), Bytes::new())
             }
             Self::Own(client) => {
-                let Switched { stream, early } = ready!(client.poll(cx))?;
-                (ClientEnd::Own(Stream::Plain(stream)), early)
+                let Switched { client, early } = ready!(client.poll(cx))?;
+                (client, early)
             }
         }))
     }
 }
 
 /// A client that has been switched.
-#[derive(Debug)]
 pub(crate) enum ClientEnd {
     /// Or a stream of HTTP/2. What it looks like when it is dropped is up to the server that has the
     /// socket, or to hyper, which ends a stream of HTTP/2 before it resets it.
     Hyper(TokioIo<Upgraded>),
     Own(Stream),
+    /// A stream of HTTP/2 of a server other than hyper's.
+    Other(Box<dyn ClientStream>),
+}
+
+/// What can be read from and written to.
+pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStream for S {}
+
+impl fmt::Debug for ClientEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hyper(_) => "Hyper",
+            Self::Own(_) => "Own",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 impl End for ClientEnd {
@@ -124,6 +152,7 @@ impl AsyncRead for ClientEnd {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Own(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -137,6 +166,7 @@ impl AsyncWrite for ClientEnd {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Own(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -144,6 +174,7 @@ impl AsyncWrite for ClientEnd {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_flush(cx),
             Self::Own(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -151,6 +182,7 @@ impl AsyncWrite for ClientEnd {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Own(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -10,8 +10,8 @@ use mesh_ingress_testkit::{Closed, Step};
 use tokio::net::TcpStream;
 
 use crate::frames::{
-    CANCEL, DATA, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST, RST_STREAM, frame, headers,
-    reset, with,
+    CANCEL, DATA, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST, PROTOCOL_ERROR, RST_STREAM,
+    frame, headers, reset, with,
 };
 use crate::reply::soon;
 use crate::world::{OK, World, answer, head, ok, told};
@@ -192,15 +192,23 @@ async fn rfc9113_8_2_2_a_response_in_chunks_has_none_in_http2() {
     assert_eq!(body.to_bytes(), "hello");
 }
 
-/// h2 takes them and keeps them to itself.
+/// A request that is malformed at its end has none.
 #[tokio::test]
-async fn rfc9113_8_1_pseudo_fields_among_trailers_end_here() {
-    let trailers = headers(1, END_STREAM, &[(":path", "/evil"), ("x-checksum", "abc")]);
-    let body = uploaded(&[frame(DATA, 0, 1, "hello"), trailers]).await;
-    assert_eq!(
-        body.to_lowercase(),
-        "5\r\nhello\r\n0\r\nx-checksum: abc\r\n\r\n"
+async fn rfc9113_8_1_pseudo_fields_among_trailers_are_no_end() {
+    let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, 0, POST)).await;
+    client.send(frame(DATA, 0, 1, "hello")).await;
+    world.received(0, "hello").await;
+    let trailers = [(":path", "/evil"), ("x-checksum", "abc")];
+    client.send(headers(1, END_STREAM, &trailers)).await;
+    assert_eq!(client.outcome(1).await, Outcome::Reset(PROTOCOL_ERROR));
+    soon(world.origin.wait_for_closed(0)).await;
+    assert!(
+        world.all_received().ends_with("5\r\nhello\r\n"),
+        "no last chunk"
     );
+    world.first_connection_is_not_used_again().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,63 @@
+//! HTTP/2 towards clients.
+//!
+//! hyper and h2 do the same work with a task for each stream, a lock for the connection, and queues
+//! between them. Here one task reads frames, polls the answers, and writes what they bring in one
+//! go: a small request costs half of the instructions, and what a client may cost is in sight.
+
+mod connection;
+mod flood;
+mod frames;
+mod outbox;
+mod pulse;
+mod requests;
+mod signals;
+mod stream;
+mod streams;
+mod tunnel;
+mod upload;
+
+use std::error::Error;
+
+use mesh_ingress::MeshConnection;
+use mesh_ingress_http1::Inbox;
+use mesh_ingress_http2::Reason;
+use tokio::net::TcpStream;
+
+use self::connection::Connection;
+use crate::phase::{Served, Stop, drive};
+
+/// Streams a client may have open.
+const MAX_STREAMS: usize = 250;
+/// What a client may send of one body before somebody reads it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same, of all its bodies.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Serves a connection on which HTTP/2 was begun to be spoken, to its end.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    begun: Inbox,
+    mesh: MeshConnection,
+    stop: Stop,
+) -> Served {
+    let mut connection = Box::pin(Connection::new(stream, begun, mesh));
+    let shutdown = Connection::graceful_shutdown;
+    match drive(connection.as_mut(), &stop, shutdown).await {
+        Some(Err(error)) => Served::Failed(error),
+        Some(Ok(())) | None => Served::Ended,
+    }
+}
+
+/// How a stream is reset whose response has broken: as the upstream has done it, if it speaks HTTP/2,
+/// because gRPC tells its callers apart by that.
+fn reason_of(error: &(dyn Error + 'static)) -> Reason {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let told = causes.find_map(|error| error.downcast_ref::<h2::Error>()?.reason());
+    told.map_or(Reason::INTERNAL_ERROR, |reason| {
+        Reason::from(u32::from(reason))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

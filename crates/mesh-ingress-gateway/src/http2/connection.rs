@@ -1,0 +1,360 @@
+//! One client's connection, driven by one task: it reads frames, polls the answers, and writes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mesh_ingress::{BoxError, MeshConnection};
+use mesh_ingress_http1::Inbox;
+use mesh_ingress_http2::response::Writer;
+use mesh_ingress_http2::{Reason, frame, hpack};
+use tokio::net::TcpStream;
+
+use super::flood::Flood;
+use super::frames::{Block, Incoming};
+use super::outbox::Outbox;
+use super::pulse::{Beat, Pulse};
+use super::signals::Signals;
+use super::stream::{Blocked, OUT, Out, Progress};
+use super::streams::Streams;
+use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
+use crate::http1::LIMITS;
+use crate::linger::Linger;
+use crate::stall::Stall;
+
+/// What a client's table may have (the value without a setting).
+const TABLE: usize = 4096;
+/// How often the socket is looked at before it is others' turn.
+const ROUNDS: usize = 16;
+/// How often a stream may be found waiting for a window before it is given up: a minute or more.
+const STALLED: u8 = 4;
+/// What tells the answer to the `PING` that goes with the first `GOAWAY` from others.
+const LAST_CALL: [u8; 8] = *b"lastcall";
+
+/// A client's connection.
+///
+/// * A client that stops reading is cut off after a minute, and so is a stream for which it does not
+///   open a window for a minute.
+/// * A client that says nothing is asked whether it is there.
+/// * A client that is still sending when its connection is closed gets its responses first.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) inbox: Inbox,
+    /// What has been read when the connection begins has not been looked at.
+    begun: bool,
+    pub(super) out: Out,
+    pub(super) mesh: MeshConnection,
+    pub(super) streams: Streams,
+    pub(super) signals: Arc<Signals>,
+    ready: Vec<usize>,
+    pub(super) decoder: hpack::Decoder,
+    /// The client's settings have come, as they must first.
+    pub(super) settled: bool,
+    /// A piece of a body that has not come whole.
+    pub(super) incoming: Option<Incoming>,
+    /// A field section that has not come whole.
+    pub(super) block: Option<Block>,
+    /// The last stream that the client has begun.
+    pub(super) last: u32,
+    /// Streams that have been reset here not long ago: the client may not know.
+    pub(super) reset: Vec<u32>,
+    /// What the client may send.
+    pub(super) recv_window: i64,
+    /// Read, and the client has got no window for it.
+    pub(super) unpaid: usize,
+    /// What the client takes of a stream that begins.
+    pub(super) initial_window: i64,
+    pub(super) flood: Flood,
+    pulse: Pulse,
+    stall: Stall,
+    pub(super) phase: Phase,
+}
+
+/// Whether requests are taken.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Open,
+    /// The client has been told that the end is near, and has not answered.
+    LastCall,
+    /// The client knows: what it begins now is refused.
+    Draining,
+    /// Nothing is read any more.
+    Closing {
+        linger: Linger,
+        sending: bool,
+    },
+}
+
+impl Connection {
+    /// `begun` has been read from the stream, and begins with the preface.
+    pub(crate) fn new(stream: TcpStream, mut begun: Inbox, mesh: MeshConnection) -> Self {
+        bytes::Buf::advance(&mut begun.octets, frame::PREFACE.len());
+        let signals = Signals::new();
+        let mut outbox = Outbox::default();
+        let frames = outbox.frames();
+        let settings = [
+            (frame::setting::MAX_CONCURRENT_STREAMS, MAX_STREAMS as u32),
+            (frame::setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (frame::setting::MAX_HEADER_LIST_SIZE, LIMITS.octets as u32),
+            // WebSockets (RFC 8441).
+            (frame::setting::ENABLE_CONNECT_PROTOCOL, 1),
+        ];
+        frame::settings(frames, &settings);
+        frame::window_update(frames, 0, CONNECTION_WINDOW - frame::WINDOW);
+        Self {
+            stream,
+            inbox: begun,
+            begun: false,
+            out: Out {
+                outbox,
+                writer: Writer::new(),
+                window: frame::WINDOW.into(),
+                max_payload: frame::MAX_PAYLOAD,
+            },
+            mesh,
+            streams: Streams::new(&signals),
+            signals,
+            ready: Vec::new(),
+            decoder: hpack::Decoder::new(TABLE),
+            settled: false,
+            incoming: None,
+            block: None,
+            last: 0,
+            reset: Vec::new(),
+            recv_window: CONNECTION_WINDOW.into(),
+            unpaid: 0,
+            initial_window: frame::WINDOW.into(),
+            flood: Flood::new(),
+            pulse: Pulse::new(),
+            stall: Stall::default(),
+            phase: Phase::Open,
+        }
+    }
+
+    /// Finishes the requests under way, and takes no other (RFC 9113 §6.8).
+    pub(crate) fn graceful_shutdown(mut self: Pin<&mut Self>) {
+        if matches!(self.phase, Phase::Open) {
+            let frames = self.out.outbox.frames();
+            frame::goaway(frames, frame::MAX_WINDOW, Reason::NO_ERROR);
+            frame::ping(frames, LAST_CALL, false);
+            self.phase = Phase::LastCall;
+        }
+    }
+
+    /// The client has answered a `PING`.
+    pub(super) fn answered(&mut self, octets: [u8; 8]) {
+        if octets == LAST_CALL && matches!(self.phase, Phase::LastCall) {
+            frame::goaway(self.out.outbox.frames(), self.last, Reason::NO_ERROR);
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// Ends the connection, and says why.
+    pub(super) fn fail(&mut self, reason: Reason) {
+        tracing::debug!("client connection over HTTP/2: {reason}");
+        frame::goaway(self.out.outbox.frames(), self.last, reason);
+        self.streams
+            .close_all("the connection was closed before the body was complete");
+        self.close(true);
+    }
+
+    fn close(&mut self, sending: bool) {
+        self.phase = Phase::Closing {
+            linger: Linger::default(),
+            sending,
+        };
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let mut readable = true;
+        for _ in 0..ROUNDS {
+            if let Phase::Closing { .. } = self.phase {
+                return self.poll_close(cx);
+            }
+            let mut moved = false;
+            if !std::mem::replace(&mut self.begun, true) {
+                moved = true;
+                self.read_frames();
+            } else if readable && self.out.outbox.len() < 2 * OUT {
+                match self.inbox.poll_fill(&mut self.stream, cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(_)) => {
+                        moved = true;
+                        self.pulse.hear();
+                        self.read_frames();
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending => readable = false,
+                }
+            }
+            moved |= self.run_streams();
+            self.pay();
+            match self.poll_write(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                // What waited for room makes the next round.
+                Poll::Ready(Ok(unblocked)) => moved |= unblocked,
+                Poll::Pending => {}
+            }
+            if self.is_over() {
+                self.close(false);
+            } else if !moved {
+                match self.pulse.poll(cx) {
+                    Poll::Ready(beat) => self.beat(beat),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether all has been said.
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Draining)
+            && self.streams.is_empty()
+            && self.out.outbox.is_empty()
+    }
+
+    /// Goes on with the streams that can. Tells whether there were any.
+    fn run_streams(&mut self) -> bool {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.unpaid += self.signals.take(&mut ready);
+        for &place in &ready {
+            let Some(slot) = self.streams.slots.get_mut(place) else {
+                continue;
+            };
+            slot.bell.hear();
+            let id = slot.id;
+            if id == 0 {
+                continue;
+            }
+            let progress = slot.poll(&mut self.out, &mut self.streams.spare);
+            self.progress(id, progress);
+        }
+        let any = !ready.is_empty();
+        ready.clear();
+        self.ready = ready;
+        any
+    }
+
+    fn progress(&mut self, id: u32, progress: Progress) {
+        let Some(slot) = self.streams.find(id) else {
+            return;
+        };
+        match progress {
+            Progress::Waiting => {
+                if !matches!(*slot.state, super::stream::State::Over) || slot.is_heard() {
+                    return;
+                }
+            }
+            Progress::Told => {
+                self.flood.answered();
+                slot.state.set(super::stream::State::Over);
+                if slot.receiving && slot.is_heard() {
+                    return;
+                }
+            }
+            Progress::Broken(reason) => {
+                self.reset(id, reason);
+                return;
+            }
+        }
+        match slot.receiving {
+            // The rest of the request is of no use to anybody (RFC 9113 §8.1).
+            true => self.reset(id, Reason::NO_ERROR),
+            false => self.streams.close(id, "the response is complete"),
+        }
+    }
+
+    /// Lets the client send more, if more has been read.
+    fn pay(&mut self) {
+        if self.unpaid >= CONNECTION_WINDOW as usize / 2 {
+            let octets = u32::try_from(self.unpaid).unwrap_or_default();
+            frame::window_update(self.out.outbox.frames(), 0, octets);
+            self.recv_window += i64::from(octets);
+            self.unpaid = 0;
+        }
+    }
+
+    /// Writes what there is. Tells whether somebody has waited for that.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.out.outbox.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let before = self.out.outbox.len();
+        let wrote = self.out.outbox.poll_write(&mut self.stream, cx);
+        if self.out.outbox.len() < before {
+            self.stall.moved();
+        }
+        let wrote = self.stall.check(wrote, cx);
+        let waited = before >= OUT && self.out.outbox.len() < OUT;
+        if waited {
+            self.streams.unblock(Blocked::Room);
+        }
+        match wrote {
+            Poll::Pending if waited => Poll::Ready(Ok(true)),
+            wrote => wrote.map_ok(|()| waited),
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self.poll_write(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(_)) => {}
+        }
+        let Phase::Closing { linger, sending } = &mut self.phase else {
+            return Poll::Pending;
+        };
+        linger.poll(&mut self.stream, *sending, cx).map(Ok)
+    }
+
+    /// Looks after what may be stuck.
+    fn beat(&mut self, beat: Beat) {
+        match beat {
+            Beat::Look => {}
+            Beat::Ask => frame::ping(self.out.outbox.frames(), [0; 8], false),
+            Beat::Gone => {
+                tracing::debug!("client connection over HTTP/2: no answer to a PING");
+                self.fail(Reason::NO_ERROR);
+                return;
+            }
+        }
+        let mut stuck = Vec::new();
+        for slot in self.streams.all() {
+            if slot.blocked == Blocked::Window {
+                slot.stalled += 1;
+                if slot.stalled >= STALLED {
+                    stuck.push(slot.id);
+                }
+            }
+        }
+        for id in stuck {
+            tracing::debug!("stream {id}: the client takes nothing of its response");
+            self.reset(id, Reason::CANCEL);
+        }
+        if let Some(block) = &mut self.block {
+            block.age += 1;
+            if block.age >= STALLED {
+                self.fail(Reason::ENHANCE_YOUR_CALM);
+            }
+        }
+        self.streams.rest();
+        self.inbox.settle();
+    }
+}
+
+impl Future for Connection {
+    type Output = Result<(), BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.signals.drive(cx);
+        let polled = self.run(cx);
+        if polled.is_pending() {
+            self.signals.pause();
+        }
+        polled
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether there is still somebody at the other end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// A client that has said nothing for so long, or up to twice as long, is asked whether it is there.
+const INTERVAL: Duration = Duration::from_secs(20);
+/// And is gone if it says nothing for so long then.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Beats from time to time. What is looked at then costs nothing in between, not even a look at the
+/// clock.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    sleep: Pin<Box<Sleep>>,
+    /// The timer has the waker of the task.
+    set: bool,
+    heard: bool,
+    asked: bool,
+}
+
+/// What it is time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// To look after what may be stuck.
+    Look,
+    /// And to ask the client whether it is there.
+    Ask,
+    /// It is not.
+    Gone,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self {
+            sleep: Box::pin(tokio::time::sleep(INTERVAL)),
+            set: false,
+            heard: false,
+            asked: false,
+        }
+    }
+
+    /// The client has said something.
+    pub(super) fn hear(&mut self) {
+        self.heard = true;
+    }
+
+    /// Ready from time to time.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+        if self.set && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.set = true;
+        ready!(self.sleep.as_mut().poll(cx));
+        self.set = false;
+        let heard = std::mem::take(&mut self.heard);
+        let (beat, after) = match (heard, self.asked) {
+            (true, _) => (Beat::Look, INTERVAL),
+            (false, false) => (Beat::Ask, TIMEOUT),
+            (false, true) => (Beat::Gone, INTERVAL),
+        };
+        self.asked = beat == Beat::Ask;
+        self.sleep.as_mut().reset(Instant::now() + after);
+        Poll::Ready(beat)
+    }
+}
