@@ -1,1 +1,243 @@
+//! A connection on the test's own time: it moves on when nothing else does.
 
+use std::time::Duration;
+
+use http::StatusCode;
+use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
+use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::*;
+use crate::http1::BUFFER;
+use crate::phase::Phase;
+
+/// `GET http://shop.example.com/`
+const GET: &[u8] = b"\x82\x86\x84\x01\x10shop.example.com";
+
+struct Client {
+    stream: TcpStream,
+    served: JoinHandle<Served>,
+    phase: watch::Sender<Phase>,
+}
+
+/// A client of a gateway that answers by itself, and what it has sent behind the preface.
+async fn client(octets: &[u8]) -> Client {
+    let dns = ClusterDns::builder().nameserver(([127, 0, 0, 1], 1).into());
+    let nobody = Route::host("nobody.example.com");
+    let mesh = MeshIngress::builder()
+        .resolver(dns.build().unwrap())
+        .route(nobody.respond(StatusCode::NO_CONTENT));
+    let mesh = mesh.build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connecting = TcpStream::connect(listener.local_addr().unwrap());
+    let (stream, accepted) = tokio::join!(connecting, listener.accept());
+    let (accepted, peer) = accepted.unwrap();
+    let (phase, seen) = watch::channel(Phase::Serving);
+    let mesh = mesh.for_connection(&Downstream::new(peer));
+    let mut begun = Inbox::new(BUFFER);
+    begun.octets.extend_from_slice(frame::PREFACE);
+    let mut stream = stream.unwrap();
+    stream.write_all(octets).await.unwrap();
+    let served = serve(accepted, begun, mesh, Stop::new(seen));
+    Client {
+        stream,
+        served: tokio::spawn(served),
+        phase,
+    }
+}
+
+impl Client {
+    async fn next(&mut self) -> Option<(Head, Vec<u8>)> {
+        let mut head = [0; frame::HEAD];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let head = Head::read(&head).unwrap();
+        let mut payload = vec![0; head.length];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some((head, payload))
+    }
+
+    async fn next_of(&mut self, kind: u8) -> (Head, Vec<u8>) {
+        loop {
+            let (head, payload) = self.next().await.expect("a frame");
+            if head.kind == kind {
+                return (head, payload);
+            }
+        }
+    }
+}
+
+fn settings(window: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::settings(&mut out, &[(setting::INITIAL_WINDOW_SIZE, window)]);
+    out
+}
+
+fn headers(stream: u32, flags: u8, section: &[u8]) -> Vec<u8> {
+    let head = Head {
+        length: section.len(),
+        kind: kind::HEADERS,
+        flags,
+        stream,
+    };
+    [&head.octets()[..], section].concat()
+}
+
+fn get(stream: u32) -> Vec<u8> {
+    headers(stream, flag::END_STREAM | flag::END_HEADERS, GET)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_asked_and_then_gone() {
+    let mut client = client(&settings(0)).await;
+    let begin = Instant::now();
+    for _ in 0..3 {
+        let (head, octets) = client.next_of(kind::PING).await;
+        assert!(!head.has(flag::ACK));
+        let mut pong = Vec::new();
+        frame::ping(&mut pong, octets.try_into().unwrap(), true);
+        client.stream.write_all(&pong).await.unwrap();
+    }
+    assert!(
+        begin.elapsed() < Duration::from_secs(130),
+        "{:?}",
+        begin.elapsed()
+    );
+    client.next_of(kind::PING).await;
+    let asked = Instant::now();
+    let (_, payload) = client.next_of(kind::GOAWAY).await;
+    assert_eq!(payload[4..], [0; 4], "nothing is wrong with it");
+    let waited = asked.elapsed();
+    assert!(
+        (Duration::from_secs(10)..Duration::from_secs(11)).contains(&waited),
+        "{waited:?}"
+    );
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_window_stays_shut_is_given_up_and_the_others_are_not() {
+    let mut client = client(&[settings(0), get(1)].concat()).await;
+    client.next_of(kind::HEADERS).await;
+    let begin = Instant::now();
+    loop {
+        let (head, payload) = client.next().await.expect("a frame");
+        match head.kind {
+            kind::PING => {
+                let mut pong = Vec::new();
+                frame::ping(&mut pong, payload.try_into().unwrap(), true);
+                client.stream.write_all(&pong).await.unwrap();
+            }
+            kind::RST_STREAM => {
+                assert_eq!((head.stream, frame::number(&payload)), (1, Ok(8)));
+                break;
+            }
+            kind => assert_ne!(kind, kind::DATA),
+        }
+    }
+    let waited = begin.elapsed();
+    assert!(
+        (Duration::from_secs(60)..Duration::from_secs(121)).contains(&waited),
+        "{waited:?}"
+    );
+    let open = [settings(1_000), get(3)].concat();
+    client.stream.write_all(&open).await.unwrap();
+    let (head, _) = client.next_of(kind::DATA).await;
+    assert_eq!(head.stream, 3);
+}
+
+/// However slowly it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_field_section_that_does_not_end_is_cut_off() {
+    let mut client = client(&[settings(0), headers(1, 0, GET)].concat()).await;
+    let begin = Instant::now();
+    let continuation = Head {
+        length: 0,
+        kind: kind::CONTINUATION,
+        flags: 0,
+        stream: 1,
+    };
+    while client
+        .stream
+        .write_all(&continuation.octets())
+        .await
+        .is_ok()
+    {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(begin.elapsed() < Duration::from_secs(130));
+        if client.served.is_finished() {
+            return;
+        }
+    }
+}
+
+/// It neither reads nor says anything, and what it asked for does not fit into the sockets.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let mut client = client(&settings(frame::MAX_WINDOW)).await;
+    let mut ping = Vec::new();
+    frame::ping(&mut ping, [0; 8], false);
+    let pings = ping.repeat(1_000);
+    let begin = Instant::now();
+    let writes = async { while client.stream.write_all(&pings).await.is_ok() {} };
+    // Either it is found that it takes nothing, or that it is gone.
+    tokio::select! {
+        () = writes => {}
+        served = &mut client.served => assert!(served.is_ok()),
+    }
+    assert!(
+        begin.elapsed() < Duration::from_secs(121),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+/// Who is told to go and does not answer is waited for; who has no request under way and answers is
+/// let go.
+#[tokio::test(start_paused = true)]
+async fn rfc9113_6_8_an_idle_client_is_let_go() {
+    let mut client = client(&settings(0)).await;
+    client.next_of(kind::SETTINGS).await;
+    client.phase.send(Phase::Draining).unwrap();
+    client.next_of(kind::GOAWAY).await;
+    let (_, octets) = client.next_of(kind::PING).await;
+    assert!(!client.served.is_finished());
+    let mut pong = Vec::new();
+    frame::ping(&mut pong, octets.try_into().unwrap(), true);
+    client.stream.write_all(&pong).await.unwrap();
+    client.next_of(kind::GOAWAY).await;
+    assert!(client.next().await.is_none());
+    assert!(matches!(client.served.await.unwrap(), Served::Ended));
+}
+
+#[test]
+fn cve_2023_44487_who_gives_up_most_of_what_it_asks_for_is_cut_off() {
+    let mut flood = flood::Flood::new();
+    let spoilt = |flood: &mut flood::Flood| (0..1_000).all(|_| flood.spoilt().is_ok());
+    assert!(spoilt(&mut flood));
+    assert!(flood.spoilt().is_err());
+    // Half of them is not most.
+    let mut flood = flood::Flood::new();
+    for _ in 0..10_000 {
+        flood.answered();
+        assert!(flood.spoilt().is_ok());
+    }
+    assert!(
+        !spoilt(&mut flood),
+        "what was good does not pay for what is not yet bad"
+    );
+}
+
+#[test]
+fn a_broken_response_is_reset_as_the_upstream_has_done_it() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("broken")]
+    struct Broken(#[source] h2::Error);
+    let reset = Broken(h2::Reason::ENHANCE_YOUR_CALM.into());
+    assert_eq!(reason_of(&reset), Reason::ENHANCE_YOUR_CALM);
+    let other = std::io::Error::other("broken");
+    assert_eq!(reason_of(&other), Reason::INTERNAL_ERROR);
+}

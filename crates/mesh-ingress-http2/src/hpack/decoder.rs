@@ -139,7 +139,8 @@ fn text(rest: &mut &[u8], room: &mut BytesMut) -> Result<Bytes, NotHpack> {
     if first & 0x80 == 0 && length > ROOM / 4 {
         return Ok(Bytes::copy_from_slice(octets));
     }
-    // What is in there is somebody's: only what is behind it is written to.
+    // Of a text that was not to its end; all others have taken theirs with them.
+    room.clear();
     if room.capacity() < length * 8 / 5 {
         *room = BytesMut::with_capacity(ROOM.max(length * 8 / 5));
     }

@@ -126,6 +126,16 @@ fn rfc7541_c_5_entries_are_given_up_for_others() {
     );
 }
 
+/// All connections of a thread read to the same memory.
+#[test]
+fn rfc7541_5_2_a_text_that_breaks_off_leaves_nothing_behind() {
+    // `x: secret`, and then what is no code.
+    let broken = octets("00 01 78 8b 4148 b0ac 5b5b 5bff ffff ff");
+    assert!(decode(&mut Decoder::new(0), &broken).is_err());
+    let next = decode(&mut Decoder::new(0), &octets("00 01 78 03 616263"));
+    assert_eq!(next, Ok(vec!["x: abc".to_owned()]));
+}
+
 #[test]
 fn rfc7541_4_2_the_table_changes_its_size_at_the_beginning_and_within_what_was_offered() {
     let get = [0x82];

@@ -1,0 +1,365 @@
+//! HTTP/2 between frames: windows both ways, and how streams and connections end.
+
+use mesh_ingress_testkit::{Gate, Step};
+
+use crate::frames::{
+    ACK, CANCEL, DATA, END_STREAM, FrameClient, GET, GOAWAY, HEADERS, NO_ERROR, Outcome, PING,
+    POST, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, headers, reset, section, status, with,
+};
+use crate::world::{OK, World, answer, ok};
+
+const INITIAL_WINDOW_SIZE: u8 = 4;
+
+fn initial_window(octets: u32) -> Vec<u8> {
+    let setting = [&[0, INITIAL_WINDOW_SIZE][..], &octets.to_be_bytes()].concat();
+    frame(SETTINGS, 0, 0, setting)
+}
+
+fn window(stream: u32, octets: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, octets.to_be_bytes())
+}
+
+/// A response whose octets tell their places.
+fn numbered(octets: usize) -> (String, Vec<u8>) {
+    let body: Vec<u8> = (0..octets).map(|place| b'a' + (place % 23) as u8).collect();
+    let text = String::from_utf8(body.clone()).unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n");
+    (head + &text, body)
+}
+
+impl FrameClient {
+    /// So many octets of a stream's body, and no more; whether they are its last.
+    async fn body(&mut self, stream: u32, octets: usize) -> (Vec<u8>, bool) {
+        let (mut body, mut ended) = (Vec::new(), false);
+        while body.len() < octets && !ended {
+            let frame = self.next().await.expect("a frame");
+            if frame.kind == DATA && frame.stream == stream {
+                body.extend_from_slice(&frame.payload);
+                ended = frame.flags & END_STREAM != 0;
+            }
+        }
+        assert!(body.len() <= octets, "{} of {octets}", body.len());
+        (body, ended)
+    }
+
+    /// Nothing of a stream has come when this is answered.
+    async fn nothing_of(&mut self, stream: u32) {
+        self.send(frame(PING, 0, 0, b"nothing?")).await;
+        loop {
+            let frame = self.next().await.expect("a frame");
+            assert!(frame.stream != stream, "frame {} came", frame.kind);
+            if frame.kind == PING && frame.flags & ACK != 0 {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_a_response_waits_for_its_window() {
+    let (response, body) = numbered(10_000);
+    let world = World::start([answer(response)]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(initial_window(1_000)).await;
+    client.send(headers(1, END_STREAM, GET)).await;
+    let mut got = client.body(1, 1_000).await.0;
+    client.nothing_of(1).await;
+    client.send(window(1, 1)).await;
+    got.extend(client.body(1, 1).await.0);
+    client.nothing_of(1).await;
+    client.send(window(1, 20_000)).await;
+    let (rest, ended) = client.body(1, 8_999).await;
+    got.extend(rest);
+    assert!(ended);
+    assert_eq!(got, body);
+}
+
+/// A window may shrink below nothing while it is used.
+#[tokio::test]
+async fn rfc9113_6_9_2_a_window_below_nothing_is_paid_back_first() {
+    let (response, body) = numbered(5_000);
+    let world = World::start([answer(response)]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(initial_window(1_000)).await;
+    client.send(headers(1, END_STREAM, GET)).await;
+    let mut got = client.body(1, 1_000).await.0;
+    client.send(initial_window(0)).await;
+    client.send(window(1, 1_000)).await;
+    client.nothing_of(1).await;
+    client.send(initial_window(100)).await;
+    got.extend(client.body(1, 100).await.0);
+    client.nothing_of(1).await;
+    client.send(initial_window(100_000)).await;
+    let (rest, ended) = client.body(1, 3_900).await;
+    got.extend(rest);
+    assert!(ended);
+    assert_eq!(got, body);
+}
+
+/// All streams together have a window, too, and share what there is of it.
+#[tokio::test]
+async fn rfc9113_6_9_1_a_connection_has_a_window() {
+    let (response, body) = numbered(60_000);
+    let world = World::start([[answer(&response), answer(&response)].concat()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, END_STREAM, GET)).await;
+    assert_eq!(client.body(1, 60_000).await, (body.clone(), true));
+    client.send(headers(3, END_STREAM, GET)).await;
+    let mut got = client.body(3, 5_535).await.0;
+    client.nothing_of(3).await;
+    client.send(window(0, 100_000)).await;
+    let (rest, ended) = client.body(3, 54_465).await;
+    got.extend(rest);
+    assert!(ended);
+    assert_eq!(got, body);
+}
+
+/// What has been taken, or thrown away, may be sent again: many times the window of the connection.
+async fn uploads(world: &World, fields: &[(&str, &str)], padding: u8, outcome: Outcome) {
+    const PIECE: usize = 10_000;
+    let mut client = FrameClient::connect(world).await;
+    for number in 0..40 {
+        let stream = 2 * number + 1;
+        client.send(headers(stream, 0, fields)).await;
+        let payload = match padding {
+            0 => vec![b'x'; PIECE],
+            padding => [&[padding][..], &[b'x'; PIECE], &vec![0; padding.into()]].concat(),
+        };
+        let flags = if padding > 0 { 0x8 } else { 0 };
+        // A quarter of a stream's window, and all together three times that of the connection.
+        let mut frames = frame(DATA, flags, stream, &payload).repeat(7);
+        frames.extend(frame(DATA, flags | END_STREAM, stream, &payload));
+        client.send(frames).await;
+        assert_eq!(client.outcome(stream).await, outcome, "stream {stream}");
+    }
+}
+
+fn takes_uploads() -> Vec<Vec<Step>> {
+    let taken = || {
+        let body = Step::ReadUntil("x\r\n0\r\n\r\n".into());
+        [Step::ReadHead, body, Step::send(OK)]
+    };
+    let upload = std::iter::repeat_with(taken).take(40);
+    vec![upload.flatten().collect()]
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_1_what_is_taken_of_uploads_may_be_sent_again() {
+    let world = World::start(takes_uploads()).await;
+    uploads(&world, POST, 0, Outcome::Status(200)).await;
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_1_padding_may_be_sent_again() {
+    let world = World::start(takes_uploads()).await;
+    uploads(&world, POST, 255, Outcome::Status(200)).await;
+}
+
+#[tokio::test]
+async fn rfc9113_6_9_1_what_nobody_reads_may_be_sent_again() {
+    let nobody = [&POST[..2], &[(":authority", "evil.example"), POST[3]]].concat();
+    let world = World::start([ok()]).await;
+    uploads(&world, &nobody, 0, Outcome::Status(404)).await;
+    uploads(&world, &nobody, 200, Outcome::Status(404)).await;
+}
+
+/// Of one upload more than its window, a little at a time.
+#[tokio::test]
+async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
+    const OCTETS: usize = 5 << 18;
+    let body = Step::ReadUntil("x\r\n0\r\n\r\n".into());
+    let world = World::start([vec![Step::ReadHead, body, Step::send(OK)]]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, 0, POST)).await;
+    let (mut sent, mut stream, mut connection) = (0, 65_535_i64, 65_535_i64);
+    while sent < OCTETS {
+        let most = stream.min(connection).min(16_384);
+        let length = usize::try_from(most).unwrap().min(OCTETS - sent);
+        if length == 0 {
+            let frame = client.next().await.expect("a window");
+            let number = || i64::from(u32::from_be_bytes(frame.payload[..4].try_into().unwrap()));
+            match (frame.kind, frame.stream) {
+                (WINDOW_UPDATE, 0) => connection += number(),
+                (WINDOW_UPDATE, 1) => stream += number(),
+                (SETTINGS, _) => {
+                    let settings = frame.payload.chunks(6);
+                    for setting in settings.filter(|setting| setting[1] == INITIAL_WINDOW_SIZE) {
+                        let octets = u32::from_be_bytes(setting[2..].try_into().unwrap());
+                        stream += i64::from(octets) - 65_535;
+                    }
+                }
+                _ => {}
+            }
+            continue;
+        }
+        sent += length;
+        let ends = if sent == OCTETS { END_STREAM } else { 0 };
+        client.send(frame(DATA, ends, 1, vec![b'x'; length])).await;
+        stream -= length as i64;
+        connection -= length as i64;
+    }
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+}
+
+/// Streams that end early give back what they had.
+#[tokio::test]
+async fn rfc9113_6_9_1_what_is_given_up_may_be_sent_again() {
+    let world =
+        World::start(std::iter::repeat_with(|| vec![Step::ReadHead, Step::ReadToEnd]).take(40))
+            .await;
+    let mut client = FrameClient::connect(&world).await;
+    for number in 0..40 {
+        let stream = 2 * number + 1;
+        client.send(headers(stream, 0, POST)).await;
+        client
+            .send(frame(DATA, 0, stream, [b'x'; 16_000]).repeat(6))
+            .await;
+        client.send(reset(stream, CANCEL)).await;
+    }
+    let unknown = [&GET[..2], &[(":authority", "evil.example"), GET[3]]].concat();
+    assert_eq!(client.ask(81, &unknown).await, Outcome::Status(404));
+}
+
+#[tokio::test]
+async fn rfc9110_10_1_1_a_client_of_http2_is_told_to_go_ahead() {
+    let body = Step::ReadUntil("5\r\nhello\r\n0\r\n\r\n".into());
+    let go = Step::send("HTTP/1.1 100 Continue\r\n\r\n");
+    let world = World::start([vec![Step::ReadHead, go, body, Step::send(OK)]]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client
+        .send(headers(1, 0, &with(POST, &[("expect", "100-continue")])))
+        .await;
+    let interim = loop {
+        let frame = client.next().await.unwrap();
+        if frame.stream == 1 {
+            break frame;
+        }
+    };
+    assert_eq!((interim.kind, interim.flags & END_STREAM), (HEADERS, 0));
+    assert_eq!(status(&interim.payload), 100);
+    client.send(frame(DATA, END_STREAM, 1, "hello")).await;
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+}
+
+/// The client need not send the rest, and learns that nothing is wrong.
+#[tokio::test]
+async fn rfc9113_8_1_an_answered_upload_is_given_up_without_an_error() {
+    let world = World::start([ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    let unknown = [&POST[..2], &[(":authority", "evil.example"), POST[3]]].concat();
+    client.send(headers(1, 0, &unknown)).await;
+    client.send(frame(DATA, 0, 1, "hello")).await;
+    assert_eq!(client.outcome(1).await, Outcome::Status(404));
+    assert_eq!(client.outcome(1).await, Outcome::Reset(NO_ERROR));
+    // What is still on its way is of no consequence, trailers as well.
+    client.send(frame(DATA, 0, 1, "hello")).await;
+    client
+        .send(headers(1, END_STREAM, &[("x-checksum", "1")]))
+        .await;
+    assert_eq!(client.ask(3, &unknown).await, Outcome::Status(404));
+}
+
+#[tokio::test]
+async fn rfc9113_5_1_what_comes_behind_the_end_of_a_request_ends_its_stream() {
+    const STREAM_CLOSED: u32 = 5;
+    let gate = Gate::new();
+    let script = vec![Step::ReadHead, Step::Hold(gate.clone())];
+    let world = World::start([script.clone(), script]).await;
+    let mut client = FrameClient::connect(&world).await;
+    for (stream, more) in [
+        (1, frame(DATA, 0, 1, "more")),
+        (3, headers(3, END_STREAM, &[("x", "1")])),
+    ] {
+        client.send(headers(stream, END_STREAM, GET)).await;
+        client.send(more).await;
+        assert_eq!(client.outcome(stream).await, Outcome::Reset(STREAM_CLOSED));
+    }
+    gate.open();
+}
+
+/// Told twice, so that nothing is lost that was on its way (RFC 9113 §6.8).
+#[tokio::test]
+async fn rfc9113_6_8_a_connection_that_is_to_end_says_so_first() {
+    let gate = Gate::new();
+    let script = vec![Step::ReadHead, Step::Hold(gate.clone()), Step::send(OK)];
+    let world = World::start([script.clone(), script]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.send(headers(1, END_STREAM, GET)).await;
+    world.received(0, "\r\n\r\n").await;
+    world.gateway.terminate();
+    let goaway = loop {
+        let frame = client.next().await.unwrap();
+        if frame.kind == GOAWAY {
+            break frame;
+        }
+    };
+    assert_eq!(goaway.payload[..4], [0x7f, 0xff, 0xff, 0xff]);
+    assert_eq!(goaway.payload[4..8], NO_ERROR.to_be_bytes());
+    let ping = client.next().await.unwrap();
+    assert_eq!((ping.kind, ping.flags), (PING, 0));
+    // It was on its way.
+    client.send(headers(3, END_STREAM, GET)).await;
+    client.send(frame(PING, ACK, 0, ping.payload)).await;
+    let goaway = client.next().await.unwrap();
+    assert_eq!(
+        (goaway.kind, &goaway.payload[..4]),
+        (GOAWAY, &[0, 0, 0, 3][..])
+    );
+    client.send(headers(5, END_STREAM, GET)).await;
+    assert_eq!(client.outcome(5).await, Outcome::Reset(7), "refused");
+    gate.open();
+    for stream in [1, 3] {
+        assert_eq!(client.outcome(stream).await, Outcome::Status(200));
+    }
+    while client.next().await.is_some() {}
+}
+
+/// A path that is none of RFC 3986 is told so, as over HTTP/1.1.
+#[tokio::test]
+async fn rfc9110_15_5_1_an_odd_path_over_http2_is_400() {
+    let world = World::start([ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    for (stream, path) in [(1, "/<"), (3, "/a#b"), (5, "/`")] {
+        let fields = [&GET[..3], &[(":path", path)]].concat();
+        assert_eq!(
+            client.ask(stream, &fields).await,
+            Outcome::Status(400),
+            "{path}"
+        );
+    }
+    world.nothing_has_reached_the_origin().await;
+}
+
+/// Octet by octet, as a slow network may bring them.
+#[tokio::test]
+async fn rfc9113_4_1_frames_may_come_in_any_pieces() {
+    let body = Step::ReadUntil("lo\r\n0\r\n\r\n".into());
+    let world = World::start([vec![Step::ReadHead, body, Step::send(OK)]]).await;
+    let mut client = FrameClient::connect(&world).await;
+    client.client.stream.set_nodelay(true).unwrap();
+    let fields = section(POST);
+    let octets = [
+        frame(SETTINGS, 0, 0, []),
+        frame(HEADERS, 0, 1, &fields[..9]),
+        frame(9, 4, 1, &fields[9..]),
+        frame(PING, 0, 0, [0; 8]),
+        frame(DATA, 0x8, 1, b"\x03hel\0\0\0"),
+        frame(DATA, END_STREAM, 1, "lo"),
+    ];
+    for octet in octets.concat() {
+        client.send([octet]).await;
+    }
+    assert_eq!(client.outcome(1).await, Outcome::Status(200));
+}
+
+/// A reset that comes too late is of no consequence, and neither is a window.
+#[tokio::test]
+async fn rfc9113_5_1_what_comes_for_a_stream_that_has_ended_is_passed_over() {
+    let world = World::start([ok()]).await;
+    let mut client = FrameClient::connect(&world).await;
+    assert_eq!(client.ask(1, GET).await, Outcome::Status(200));
+    client.send(reset(1, CANCEL)).await;
+    client.send(window(1, 1_000)).await;
+    client.send(frame(RST_STREAM, 0, 1, [0; 4])).await;
+    assert_eq!(client.ask(3, GET).await, Outcome::Status(200));
+}
