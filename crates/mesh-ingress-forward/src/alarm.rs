@@ -17,6 +17,15 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
+    /// The same as [`poll`](Self::poll), for whoever polls it from one task only: the timer knows
+    /// whom to wake, and is left alone until it goes off.
+    pub(crate) fn poll_in_task(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        match &self.sleep {
+            Some(sleep) if sleep.deadline() <= due && !sleep.is_elapsed() => Poll::Pending,
+            _ => self.poll(cx, due),
+        }
+    }
+
     /// Ready when `due` has come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let sleep = self

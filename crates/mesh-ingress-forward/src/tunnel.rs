@@ -6,6 +6,8 @@ mod tests;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ pub(crate) struct Tunnels {
     limits: Limits,
     tracker: TaskTracker,
     closing: CancellationToken,
+    /// Set before the token is: to look at this costs next to nothing.
+    closed: Arc<AtomicBool>,
 }
 
 impl Tunnels {
@@ -71,6 +75,7 @@ impl Tunnels {
 
     /// Ends all that are open and those to come.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.closing.cancel();
     }
 
@@ -100,6 +105,8 @@ impl Tunnels {
             },
             limits: self.limits,
             closing,
+            closed: Arc::clone(&self.closed),
+            waits: false,
         };
         self.tracker.spawn(async move {
             tunnel.await;
@@ -115,6 +122,9 @@ pin_project! {
         limits: Limits,
         #[pin]
         closing: WaitForCancellationFutureOwned,
+        closed: Arc<AtomicBool>,
+        // The token wakes this task.
+        waits: bool,
     }
 }
 
@@ -166,7 +176,11 @@ impl<U: End> Future for Tunnel<U> {
         let this = self.project();
         let ended = match this.stage.poll(*this.limits, cx) {
             Poll::Ready(ended) => Some(ended),
+            Poll::Pending if *this.waits && !this.closed.load(Ordering::Acquire) => {
+                return Poll::Pending;
+            }
             Poll::Pending => {
+                *this.waits = true;
                 ready!(this.closing.poll(cx));
                 None
             }

@@ -49,7 +49,7 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
 }
 
 /// Copies both ways until both ends have ended, one has failed, or time is up. Dropped before both
-/// have ended, it cuts both off.
+/// have ended, it cuts both off. It is polled by one task, from the first time to the last.
 pub(crate) struct Copy<C: End, U: End> {
     client: C,
     upstream: U,
@@ -177,7 +177,7 @@ impl<C: End, U: End> Copy<C, U> {
                 (Some(due), None) | (None, Some(due)) => due,
                 (None, None) => return Poll::Pending,
             };
-            ready!(self.alarm.poll(cx, due));
+            ready!(self.alarm.poll_in_task(cx, due));
             if idle.is_some_and(|idle| idle <= Instant::now()) {
                 return Poll::Ready(Ok(Ended::Idle));
             }

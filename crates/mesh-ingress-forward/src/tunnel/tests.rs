@@ -233,9 +233,8 @@ async fn a_reset_is_noticed_of_an_end_that_is_not_read_from() {
         assert!(once.await);
         tokio::task::yield_now().await;
     }
-    let joined = tokio::spawn(async move { poll_fn(|cx| copy.poll(cx)).await });
     reset(client);
-    joined.await.unwrap().unwrap_err();
+    poll_fn(|cx| copy.poll(cx)).await.unwrap_err();
     drop(upstream);
 }
 
