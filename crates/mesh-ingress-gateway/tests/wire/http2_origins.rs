@@ -4,9 +4,9 @@
 use mesh_ingress_testkit::{Gate, Step};
 
 use crate::frames::{
-    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, NO_ERROR, PING, PREFACE,
-    PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM, SETTINGS, WINDOW_UPDATE, frame, goaway, headers,
-    reset, section, with,
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FrameClient, GET,
+    HEADERS, NO_ERROR, Outcome, PING, PREFACE, PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM,
+    SETTINGS, WINDOW_UPDATE, frame, goaway, headers, reset, section, with,
 };
 use crate::reply::soon;
 use crate::world::{World, get, head};
@@ -186,7 +186,7 @@ refused! {
     rfc9113_6_4_a_reset_instead_of_a_response_is_502: reset(1, CANCEL);
     rfc9113_8_1_data_before_its_head_is_502: frame(DATA, END_STREAM, 1, "evil");
     rfc9113_8_4_a_push_nobody_allowed_is_502:
-        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &section(crate::frames::GET)].concat());
+        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &section(GET)].concat());
     rfc7541_2_3_3_a_response_with_a_bad_index_is_502:
         frame(HEADERS, END_HEADERS | END_STREAM, 1, [0xff, 0x80, 0x01]);
     rfc9113_4_2_a_response_in_too_large_a_frame_is_502: frame(DATA, 0, 1, vec![0; 20_000]);
@@ -252,6 +252,24 @@ truncated! {
         LENGTH, [frame(DATA, 0, 1, "half"), reset(1, NO_ERROR)];
     rfc9113_8_1_1_a_response_longer_than_its_length_looks_so:
         LENGTH, [frame(DATA, END_STREAM, 1, "x".repeat(101))];
+}
+
+/// gRPC makes a status of it (a caller tells `RESOURCE_EXHAUSTED` from `INTERNAL` by it).
+#[tokio::test]
+async fn rfc9113_7_the_reason_of_a_reset_is_told_to_a_client_of_http2() {
+    let gate = Gate::new();
+    let half = [headers(1, 0, GOOD), frame(DATA, 0, 1, "o")].concat();
+    let steps = [
+        request(1),
+        Step::send(half),
+        Step::Hold(gate.clone()),
+        Step::send(reset(1, ENHANCE_YOUR_CALM)),
+    ];
+    let world = World::with([then(begin(), steps)], H2C).await;
+    let mut client = FrameClient::connect(&world).await;
+    assert_eq!(client.ask(1, GET).await, Outcome::Status(200));
+    gate.open();
+    assert_eq!(client.outcome(1).await, Outcome::Reset(ENHANCE_YOUR_CALM));
 }
 
 /// With the connection goes what is under way on it.
