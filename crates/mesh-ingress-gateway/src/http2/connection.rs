@@ -4,12 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use mesh_ingress::{BoxError, MeshConnection};
 use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::response::Writer;
 use mesh_ingress_http2::{Reason, frame, hpack};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::flood::Flood;
 use super::frames::{Block, Incoming};
@@ -27,15 +29,20 @@ use crate::stall::Stall;
 const TABLE: usize = 4096;
 /// How often the socket is looked at before it is others' turn.
 const ROUNDS: usize = 16;
-/// How often a stream may be found waiting for a window before it is given up: a minute or more.
-const STALLED: u8 = 4;
+/// How long a stream may be found waiting for a window before it is given up: Envoy's
+/// `stream_idle_timeout`.
+const STALLED: Duration = Duration::from_secs(300);
+/// How long a field section may take that comes in pieces.
+const UNFINISHED: Duration = Duration::from_secs(60);
+/// Why there is no more of a body.
+pub(super) const GONE: &str = "the client has gone before the body was complete";
 /// What tells the answer to the `PING` that goes with the first `GOAWAY` from others.
 const LAST_CALL: [u8; 8] = *b"lastcall";
 
 /// A client's connection.
 ///
 /// * A client that stops reading is cut off after a minute, and so is a stream for which it does not
-///   open a window for a minute.
+///   open a window for five.
 /// * A client that says nothing is asked whether it is there.
 /// * A client that is still sending when its connection is closed gets its responses first.
 #[derive(Debug)]
@@ -62,8 +69,8 @@ pub(crate) struct Connection {
     pub(super) reset: Vec<u32>,
     /// What the client may send.
     pub(super) recv_window: i64,
-    /// Read, and the client has got no window for it.
-    pub(super) unpaid: usize,
+    /// Has come, and nobody will read it: others learn of it when they are asked.
+    pub(super) released: usize,
     /// What the client takes of a stream that begins.
     pub(super) initial_window: i64,
     pub(super) flood: Flood,
@@ -111,6 +118,7 @@ impl Connection {
                 outbox,
                 writer: Writer::new(),
                 window: frame::WINDOW.into(),
+                sent: false,
                 max_payload: frame::MAX_PAYLOAD,
             },
             mesh,
@@ -124,7 +132,7 @@ impl Connection {
             last: 0,
             reset: Vec::new(),
             recv_window: CONNECTION_WINDOW.into(),
-            unpaid: 0,
+            released: 0,
             initial_window: frame::WINDOW.into(),
             flood: Flood::new(),
             pulse: Pulse::new(),
@@ -179,7 +187,12 @@ impl Connection {
                 self.read_frames();
             } else if readable && self.out.outbox.len() < 2 * OUT {
                 match self.inbox.poll_fill(&mut self.stream, cx) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                    // It wants no more answers, but those that are there are its own.
+                    Poll::Ready(Ok(0)) => {
+                        self.streams.close_all(GONE);
+                        self.close(false);
+                        continue;
+                    }
                     Poll::Ready(Ok(_)) => {
                         moved = true;
                         self.pulse.hear();
@@ -190,7 +203,6 @@ impl Connection {
                 }
             }
             moved |= self.run_streams();
-            self.pay();
             match self.poll_write(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 // What waited for room makes the next round.
@@ -220,7 +232,9 @@ impl Connection {
     /// Goes on with the streams that can. Tells whether there were any.
     fn run_streams(&mut self) -> bool {
         let mut ready = std::mem::take(&mut self.ready);
-        self.unpaid += self.signals.take(&mut ready);
+        let released = std::mem::take(&mut self.released);
+        let due = self.signals.take(&mut ready, released);
+        self.pay(due);
         for &place in &ready {
             let Some(slot) = self.streams.slots.get_mut(place) else {
                 continue;
@@ -269,12 +283,11 @@ impl Connection {
     }
 
     /// Lets the client send more, if more has been read.
-    fn pay(&mut self) {
-        if self.unpaid >= CONNECTION_WINDOW as usize / 2 {
-            let octets = u32::try_from(self.unpaid).unwrap_or_default();
+    fn pay(&mut self, octets: usize) {
+        if octets > 0 {
+            let octets = u32::try_from(octets).unwrap_or_default();
             frame::window_update(self.out.outbox.frames(), 0, octets);
             self.recv_window += i64::from(octets);
-            self.unpaid = 0;
         }
     }
 
@@ -322,11 +335,13 @@ impl Connection {
                 return;
             }
         }
-        let mut stuck = Vec::new();
+        let (now, mut stuck) = (Instant::now(), Vec::new());
+        // Where others use up the window of the connection, that is not the stream's doing.
+        let others = std::mem::take(&mut self.out.sent);
         for slot in self.streams.all() {
-            if slot.blocked == Blocked::Window {
-                slot.stalled += 1;
-                if slot.stalled >= STALLED {
+            if slot.blocked == Blocked::Window && (slot.window <= 0 || !others) {
+                let since = *slot.stalled.get_or_insert(now);
+                if now.duration_since(since) >= STALLED {
                     stuck.push(slot.id);
                 }
             }
@@ -335,11 +350,9 @@ impl Connection {
             tracing::debug!("stream {id}: the client takes nothing of its response");
             self.reset(id, Reason::CANCEL);
         }
-        if let Some(block) = &mut self.block {
-            block.age += 1;
-            if block.age >= STALLED {
-                self.fail(Reason::ENHANCE_YOUR_CALM);
-            }
+        let since = self.block.as_ref().map(|block| block.since);
+        if since.is_some_and(|since| now.duration_since(since) >= UNFINISHED) {
+            self.fail(Reason::ENHANCE_YOUR_CALM);
         }
         self.streams.rest();
         self.inbox.settle();

@@ -4,6 +4,8 @@ use bytes::{Buf as _, BytesMut};
 use mesh_ingress_http2::Reason;
 use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
 
+use tokio::time::Instant;
+
 use super::connection::Connection;
 use super::stream::Blocked;
 
@@ -13,7 +15,7 @@ const MAX_BLOCK: usize = 128 * 1024;
 /// And may come in so many.
 const MAX_PIECES: u32 = 1000;
 /// Streams that have been reset here and are remembered.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 1000;
 
 /// The rest of a `DATA` frame.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +32,7 @@ pub(super) struct Block {
     ends: bool,
     octets: Vec<u8>,
     pieces: u32,
-    /// How often it was found unfinished.
-    pub(super) age: u8,
+    pub(super) since: Instant,
 }
 
 impl Connection {
@@ -75,7 +76,7 @@ impl Connection {
                 self.take_data(octets)?;
                 // What is behind it has the length of the padding, less the octet that says so.
                 octets.advance(padding - 1);
-                self.unpaid += padding;
+                self.released += padding;
                 continue;
             }
             self.frame(head, payload)?;
@@ -139,7 +140,7 @@ impl Connection {
             ends,
             octets: section.to_vec(),
             pieces: 1,
-            age: 0,
+            since: Instant::now(),
         });
         Ok(())
     }
@@ -363,10 +364,10 @@ impl Connection {
         match upload {
             Some(upload) if taken > 0 => {
                 if upload.push(piece.freeze()).is_err() {
-                    self.unpaid += taken;
+                    self.released += taken;
                 }
             }
-            _ => self.unpaid += taken,
+            _ => self.released += taken,
         }
         if incoming.left > 0 {
             self.incoming = Some(incoming);

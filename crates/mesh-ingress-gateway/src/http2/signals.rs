@@ -45,11 +45,16 @@ impl Signals {
         }
     }
 
-    /// Tells which streams can go on, in exchange for an empty list, and how much was released.
-    pub(super) fn take(&self, ready: &mut Vec<usize>) -> usize {
+    /// Tells which streams can go on, in exchange for an empty list. The driver itself has released
+    /// so many octets; it learns how many the client is to be told of, all together.
+    pub(super) fn take(&self, ready: &mut Vec<usize>, released: usize) -> usize {
         let mut news = self.lock();
         std::mem::swap(&mut news.ready, ready);
-        std::mem::take(&mut news.released)
+        news.released += released;
+        match news.released >= RELEASED {
+            true => std::mem::take(&mut news.released),
+            false => 0,
+        }
     }
 
     /// The driver has looked at everything, and waits; unless there is more already.

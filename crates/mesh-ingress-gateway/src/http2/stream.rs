@@ -12,6 +12,7 @@ use mesh_ingress::{ResponseBody, ResponseFuture};
 use mesh_ingress_http2::response::{Content, Writer};
 use mesh_ingress_http2::{Reason, frame};
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use super::signals::{Bell, Signals};
@@ -30,6 +31,8 @@ pub(super) struct Out {
     pub(super) writer: Writer,
     /// What the client takes of all streams together.
     pub(super) window: i64,
+    /// Something of a body has been written since this was last asked.
+    pub(super) sent: bool,
     pub(super) max_payload: usize,
 }
 
@@ -56,8 +59,8 @@ pub(super) struct Slot {
     /// The client knows the answer's head.
     pub(super) informed: bool,
     pub(super) blocked: Blocked,
-    /// How often it was found waiting for a window, and nothing had gone out in between.
-    pub(super) stalled: u8,
+    /// Since when it has been found waiting for a window, and nothing has gone out in between.
+    pub(super) stalled: Option<Instant>,
 }
 
 /// Why a stream does not write what it has.
@@ -138,7 +141,7 @@ impl Slot {
             switch: None,
             informed: false,
             blocked: Blocked::No,
-            stalled: 0,
+            stalled: None,
         }
     }
 
@@ -277,7 +280,7 @@ impl Slot {
         self.recv_window = super::STREAM_WINDOW;
         self.informed = false;
         self.blocked = Blocked::No;
-        self.stalled = 0;
+        self.stalled = None;
     }
 }
 
@@ -286,7 +289,7 @@ struct Way<'s> {
     id: u32,
     window: &'s mut i64,
     blocked: &'s mut Blocked,
-    stalled: &'s mut u8,
+    stalled: &'s mut Option<Instant>,
 }
 
 impl Sending {
@@ -315,7 +318,8 @@ impl Sending {
                 out.outbox.piece(piece);
                 *way.window -= length as i64;
                 out.window -= length as i64;
-                *way.stalled = 0;
+                out.sent = true;
+                *way.stalled = None;
                 written += length;
                 if ends {
                     return Progress::Told;

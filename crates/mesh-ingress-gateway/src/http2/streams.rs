@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::connection::GONE;
 use super::signals::Signals;
 use super::stream::{Blocked, Slot};
 
@@ -19,6 +20,8 @@ pub(super) struct Streams {
     open: Vec<(u32, usize)>,
     /// Room for the fields of requests.
     pub(super) spare: Vec<HeaderMap>,
+    /// Who of those that wait has its turn next.
+    first: usize,
     signals: Arc<Signals>,
 }
 
@@ -29,6 +32,7 @@ impl Streams {
             free: Vec::new(),
             open: Vec::new(),
             spare: Vec::new(),
+            first: 0,
             signals: Arc::clone(signals),
         }
     }
@@ -85,14 +89,20 @@ impl Streams {
         self.slots.iter_mut().filter(|slot| slot.id != 0)
     }
 
-    /// Those that waited for this can go on.
+    /// Those that waited for this can go on, each time another one first: it may not be enough for
+    /// all.
     pub(super) fn unblock(&mut self, from: Blocked) {
-        for slot in self.all() {
-            if slot.blocked == from {
+        let places = self.slots.len();
+        let mut next = None;
+        for place in (self.first..places).chain(0..self.first.min(places)) {
+            let slot = &mut self.slots[place];
+            if slot.blocked == from && slot.id != 0 {
                 slot.blocked = Blocked::No;
                 slot.bell.ring();
+                next.get_or_insert(place + 1);
             }
         }
+        self.first = next.unwrap_or(self.first);
     }
 
     /// Gives memory back that only many streams needed.
@@ -108,6 +118,6 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.close_all("the client has gone before the body was complete");
+        self.close_all(GONE);
     }
 }
