@@ -1,5 +1,6 @@
 //! One client's connection, driven by one task: it reads frames, polls the answers, and writes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub(crate) struct Connection {
     /// The last stream that the client has begun.
     pub(super) last: u32,
     /// Streams that have been reset here not long ago: the client may not know.
-    pub(super) reset: Vec<u32>,
+    pub(super) reset: VecDeque<u32>,
     /// What the client may send.
     pub(super) recv_window: i64,
     /// Has come, and nobody will read it: others learn of it when they are asked.
@@ -76,6 +77,8 @@ pub(crate) struct Connection {
     pub(super) flood: Flood,
     pulse: Pulse,
     stall: Stall,
+    /// The socket has not taken all.
+    full: bool,
     pub(super) phase: Phase,
 }
 
@@ -130,13 +133,14 @@ impl Connection {
             incoming: None,
             block: None,
             last: 0,
-            reset: Vec::new(),
+            reset: VecDeque::new(),
             recv_window: CONNECTION_WINDOW.into(),
             released: 0,
             initial_window: frame::WINDOW.into(),
             flood: Flood::new(),
             pulse: Pulse::new(),
             stall: Stall::default(),
+            full: false,
             phase: Phase::Open,
         }
     }
@@ -203,11 +207,13 @@ impl Connection {
                 }
             }
             moved |= self.run_streams();
-            match self.poll_write(cx) {
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                // What waited for room makes the next round.
-                Poll::Ready(Ok(unblocked)) => moved |= unblocked,
-                Poll::Pending => {}
+            let waited = self.out.outbox.len() >= OUT;
+            if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if waited && self.out.outbox.len() < OUT {
+                self.streams.unblock(Blocked::Room);
+                moved = true;
             }
             if self.is_over() {
                 self.close(false);
@@ -233,7 +239,7 @@ impl Connection {
     fn run_streams(&mut self) -> bool {
         let mut ready = std::mem::take(&mut self.ready);
         let released = std::mem::take(&mut self.released);
-        let due = self.signals.take(&mut ready, released);
+        let due = self.signals.take(&mut ready, released, self.recv_window);
         self.pay(due);
         for &place in &ready {
             let Some(slot) = self.streams.slots.get_mut(place) else {
@@ -291,32 +297,32 @@ impl Connection {
         }
     }
 
-    /// Writes what there is. Tells whether somebody has waited for that.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.out.outbox.is_empty() {
-            return Poll::Ready(Ok(false));
-        }
+    /// Writes what there is.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.out.outbox.len();
+        if before == 0 {
+            return Poll::Ready(Ok(()));
+        }
         let wrote = self.out.outbox.poll_write(&mut self.stream, cx);
+        let full = std::mem::replace(&mut self.full, wrote.is_pending());
         if self.out.outbox.len() < before {
             self.stall.moved();
+            // Who makes room is there, even if its answers are far behind.
+            if full {
+                self.pulse.hear();
+            }
         }
-        let wrote = self.stall.check(wrote, cx);
-        let waited = before >= OUT && self.out.outbox.len() < OUT;
-        if waited {
-            self.streams.unblock(Blocked::Room);
-        }
-        match wrote {
-            Poll::Pending if waited => Poll::Ready(Ok(true)),
-            wrote => wrote.map_ok(|()| waited),
-        }
+        self.stall.check(wrote, cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Nobody waits for any stream any more.
+        self.signals.take(&mut self.ready, 0, i64::MAX);
+        self.ready.clear();
         match self.poll_write(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(())) => {}
         }
         let Phase::Closing { linger, sending } = &mut self.phase else {
             return Poll::Pending;

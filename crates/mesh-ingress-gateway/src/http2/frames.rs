@@ -89,6 +89,11 @@ impl Connection {
         if head.length > frame::MAX_PAYLOAD {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
+        // Those are for pushes, which there are none of (§5.1.1).
+        let is_pushed = head.stream != 0 && head.stream.is_multiple_of(2);
+        if is_pushed && head.kind != kind::PRIORITY && head.kind <= kind::CONTINUATION {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
         if !self.settled && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -293,13 +298,18 @@ impl Connection {
 
     /// Ends a stream before its time.
     pub(super) fn reset(&mut self, id: u32, reason: Reason) {
-        frame::reset(self.out.outbox.frames(), id, reason);
-        if self.reset.len() >= REMEMBERED {
-            self.reset.remove(0);
-        }
-        self.reset.push(id);
+        self.tell_reset(id, reason);
         self.streams
             .close(id, "the stream was reset before the body was complete");
+    }
+
+    /// Tells the client that a stream has ended, and remembers that it may not know.
+    pub(super) fn tell_reset(&mut self, id: u32, reason: Reason) {
+        frame::reset(self.out.outbox.frames(), id, reason);
+        if self.reset.len() >= REMEMBERED {
+            self.reset.pop_front();
+        }
+        self.reset.push_back(id);
     }
 
     /// The begin of a piece of a body, of which `length` octets are not padding (RFC 9113 §6.1).

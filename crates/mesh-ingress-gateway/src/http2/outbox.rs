@@ -129,6 +129,14 @@ impl Outbox {
                 self.pieces.pop_front();
             }
         }
+        // Room of what is gone, if something always waits behind it.
+        if self.written >= KEPT {
+            self.frames.drain(..self.written);
+            for piece in &mut self.pieces {
+                piece.0 -= self.written;
+            }
+            self.written = 0;
+        }
         if self.is_empty() {
             self.written = 0;
             self.frames.clear();
@@ -172,6 +180,54 @@ mod tests {
             let all = slices.iter().flat_map(|slice| slice.iter().copied());
             let all: Vec<u8> = all.collect();
             self.as_mut().poll_write(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A client that always has something left to read.
+    #[test]
+    fn what_is_gone_takes_no_memory() {
+        let (mut outbox, mut cx) = (Outbox::default(), Context::from_waker(Waker::noop()));
+        let mut read = 0;
+        outbox.frames().extend_from_slice(&[0; 1_000]);
+        for _ in 0..10_000 {
+            outbox.frames().extend_from_slice(&[0; 9]);
+            outbox.piece(Bytes::from_static(&[0; 1_000]));
+            let waits = outbox.len() - 1_009;
+            let mut stuck = Stuck(waits);
+            assert!(outbox.poll_write(&mut stuck, &mut cx).is_pending());
+            read += waits;
+        }
+        assert_eq!(read + outbox.len(), 1_000 + 10_000 * 1_009);
+        assert!(
+            outbox.frames.capacity() < 4 * KEPT,
+            "{}",
+            outbox.frames.capacity()
+        );
+    }
+
+    /// Takes so many octets in all.
+    struct Stuck(usize);
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let taken = self.0.min(octets.len());
+            self.0 -= taken;
+            match taken {
+                0 => Poll::Pending,
+                taken => Poll::Ready(Ok(taken)),
+            }
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,9 +3,9 @@
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::ext::Protocol;
 use mesh_ingress::forward::OnSwitch;
+use mesh_ingress_http2::Reason;
 use mesh_ingress_http2::request::{self, Refused};
 use mesh_ingress_http2::response::Content;
-use mesh_ingress_http2::{Reason, frame};
 
 use super::MAX_STREAMS;
 use super::connection::{Connection, Phase};
@@ -45,9 +45,6 @@ impl Connection {
     }
 
     fn begin_request(&mut self, id: u32, ends: bool, section: &[u8]) -> Result<(), Reason> {
-        if id.is_multiple_of(2) {
-            return Err(Reason::PROTOCOL_ERROR);
-        }
         self.last = id;
         let mut headers = self.streams.spare.pop().unwrap_or_default();
         let head = request::read(section, &mut self.decoder, LIMITS.octets, &mut headers);
@@ -143,8 +140,7 @@ impl Connection {
             .writer
             .head(id, status, &none, content, true, frames);
         if !ends {
-            frame::reset(self.out.outbox.frames(), id, Reason::NO_ERROR);
-            self.reset.push(id);
+            self.tell_reset(id, Reason::NO_ERROR);
         }
         self.spoilt()
     }

@@ -14,19 +14,19 @@ struct News {
     ready: Vec<usize>,
     /// Octets of bodies that have been read, and for which the connection has no window yet.
     released: usize,
+    /// So many of them are worth to tell the client at once.
+    worth: usize,
     driver: Waker,
     /// It is at it, and will look at everything before it pauses.
     driving: bool,
 }
-
-/// So many octets are worth to tell the client at once.
-const RELEASED: usize = super::CONNECTION_WINDOW as usize / 2;
 
 impl Signals {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(News {
             ready: Vec::new(),
             released: 0,
+            worth: super::CONNECTION_WINDOW as usize / 2,
             driver: Waker::noop().clone(),
             driving: false,
         })))
@@ -46,12 +46,14 @@ impl Signals {
     }
 
     /// Tells which streams can go on, in exchange for an empty list. The driver itself has released
-    /// so many octets; it learns how many the client is to be told of, all together.
-    pub(super) fn take(&self, ready: &mut Vec<usize>, released: usize) -> usize {
+    /// so many octets, and the client has `left` of its window; it learns how many it is to tell the
+    /// client of, all together. The less is left, the sooner: some uploads may hold the rest.
+    pub(super) fn take(&self, ready: &mut Vec<usize>, released: usize, left: i64) -> usize {
         let mut news = self.lock();
         std::mem::swap(&mut news.ready, ready);
         news.released += released;
-        match news.released >= RELEASED {
+        news.worth = usize::try_from(left).unwrap_or(0).max(1);
+        match news.released >= news.worth {
             true => std::mem::take(&mut news.released),
             false => 0,
         }
@@ -61,7 +63,7 @@ impl Signals {
     pub(super) fn pause(&self) {
         let mut news = self.lock();
         news.driving = false;
-        if !news.ready.is_empty() || news.released >= RELEASED {
+        if !news.ready.is_empty() || news.released >= news.worth {
             news.driver.wake_by_ref();
         }
     }
@@ -71,7 +73,7 @@ impl Signals {
         let mut news = self.lock();
         let before = news.released;
         news.released += octets;
-        if before < RELEASED && news.released >= RELEASED && !news.driving {
+        if before < news.worth && news.released >= news.worth && !news.driving {
             news.driver.wake_by_ref();
         }
     }
@@ -113,7 +115,8 @@ impl Bell {
 
     /// From here on it rings again.
     pub(super) fn hear(&self) {
-        self.rung.store(false, Ordering::Release);
+        // What whoever rang has done before is to be seen by whoever looks now.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 
     pub(super) fn signals(&self) -> &Signals {

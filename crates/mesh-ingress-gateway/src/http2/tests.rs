@@ -1,8 +1,10 @@
 //! A connection on the test's own time: it moves on when nothing else does.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -29,6 +31,19 @@ struct Client {
 
 /// A client of a gateway that answers by itself, and what it has sent behind the preface.
 async fn client(octets: &[u8]) -> Client {
+    let (mut stream, accepted, begun, mesh) = connected().await;
+    stream.write_all(octets).await.unwrap();
+    let (phase, seen) = watch::channel(Phase::Serving);
+    let served = serve(accepted, begun, mesh, Stop::new(seen));
+    Client {
+        stream,
+        served: tokio::spawn(served),
+        phase,
+    }
+}
+
+/// Both ends of a connection, and what the gateway's begins with.
+async fn connected() -> (TcpStream, TcpStream, Inbox, MeshConnection) {
     let dns = ClusterDns::builder().nameserver(([127, 0, 0, 1], 1).into());
     let nobody = Route::host("nobody.example.com");
     let mesh = MeshIngress::builder()
@@ -39,28 +54,24 @@ async fn client(octets: &[u8]) -> Client {
     let connecting = TcpStream::connect(listener.local_addr().unwrap());
     let (stream, accepted) = tokio::join!(connecting, listener.accept());
     let (accepted, peer) = accepted.unwrap();
-    let (phase, seen) = watch::channel(Phase::Serving);
     let mesh = mesh.for_connection(&Downstream::new(peer));
     let mut begun = Inbox::new(BUFFER);
     begun.octets.extend_from_slice(frame::PREFACE);
-    let mut stream = stream.unwrap();
-    stream.write_all(octets).await.unwrap();
-    let served = serve(accepted, begun, mesh, Stop::new(seen));
-    Client {
-        stream,
-        served: tokio::spawn(served),
-        phase,
-    }
+    (stream.unwrap(), accepted, begun, mesh)
+}
+
+async fn next(stream: &mut TcpStream) -> Option<(Head, Vec<u8>)> {
+    let mut head = [0; frame::HEAD];
+    stream.read_exact(&mut head).await.ok()?;
+    let head = Head::read(&head).unwrap();
+    let mut payload = vec![0; head.length];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head, payload))
 }
 
 impl Client {
     async fn next(&mut self) -> Option<(Head, Vec<u8>)> {
-        let mut head = [0; frame::HEAD];
-        self.stream.read_exact(&mut head).await.ok()?;
-        let head = Head::read(&head).unwrap();
-        let mut payload = vec![0; head.length];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        Some((head, payload))
+        next(&mut self.stream).await
     }
 
     async fn next_of(&mut self, kind: u8) -> (Head, Vec<u8>) {
@@ -119,6 +130,82 @@ async fn a_client_that_says_nothing_is_asked_and_then_gone() {
         "{waited:?}"
     );
     assert!(client.next().await.is_none());
+}
+
+/// Time stands still while somebody is busy: nobody is, though the upload has ended with all else.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_gone_in_an_upload_is_nothing_to_be_busy_with() {
+    let post = b"\x83\x86\x84\x01\x10shop.example.com";
+    let begun = headers(1, flag::END_HEADERS, post);
+    let mut client = client(&[settings(0), begun].concat()).await;
+    client.next_of(kind::GOAWAY).await;
+    assert!(client.next().await.is_none());
+    client.served.await.unwrap();
+}
+
+/// What was said before an error arrives, and the error behind it, even if the client reads late.
+#[tokio::test]
+async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
+    const PINGS: usize = 25_000;
+    let (mut client, accepted, begun, mesh) = connected().await;
+    let socket = socket2::SockRef::from(&accepted);
+    socket.set_send_buffer_size(4 * 1024).unwrap();
+    let mut ping = Vec::new();
+    frame::ping(&mut ping, [0; 8], false);
+    let wrong = Head {
+        length: 8,
+        kind: kind::PING,
+        flags: 0,
+        stream: 3,
+    };
+    let octets = [
+        &settings(0)[..],
+        &ping.repeat(PINGS),
+        &wrong.octets(),
+        &[0; 8],
+    ]
+    .concat();
+    let mut connection = pin!(Connection::new(accepted, begun, mesh));
+    {
+        let mut writing = pin!(client.write_all(&octets));
+        poll_fn(|cx| {
+            assert!(connection.as_mut().poll(cx).is_pending());
+            match connection.phase {
+                connection::Phase::Closing { .. } => writing.as_mut().poll(cx),
+                _ => {
+                    let _ = writing.as_mut().poll(cx);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+        .unwrap();
+    }
+    assert!(
+        connection.out.outbox.len() > stream::OUT,
+        "more than the sockets take"
+    );
+    let reading = async {
+        let mut answers = 0;
+        let goaway = loop {
+            let (head, payload) = next(&mut client).await.expect("a frame");
+            match head.kind {
+                kind::PING => answers += 1,
+                kind::GOAWAY => break payload,
+                _ => {}
+            }
+        };
+        assert_eq!(answers, PINGS);
+        assert_eq!(goaway[4..], 1_u32.to_be_bytes());
+        assert!(next(&mut client).await.is_none());
+    };
+    let ((), served) = tokio::join!(reading, async {
+        let served = connection.as_mut().await;
+        connection.stream.shutdown().await.unwrap();
+        served
+    });
+    served.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,14 +322,14 @@ fn rfc9113_6_9_1_what_several_have_read_makes_one_window() {
     let signals = signals::Signals::new();
     signals.drive(&Context::from_waker(&waker));
     let mut ready = Vec::new();
-    assert_eq!(signals.take(&mut ready, HALF - 10), 0);
+    assert_eq!(signals.take(&mut ready, HALF - 10, HALF as i64), 0);
     signals.pause();
     signals.release(9);
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     signals.release(1);
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     signals.drive(&Context::from_waker(&waker));
-    assert_eq!(signals.take(&mut ready, 0), HALF);
+    assert_eq!(signals.take(&mut ready, 0, HALF as i64), HALF);
     // What is read while the driver looks makes it look again.
     signals.release(HALF);
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
@@ -264,13 +351,13 @@ fn a_bell_rings_once_until_it_is_heard() {
     }
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     let mut ready = Vec::new();
-    signals.take(&mut ready, 0);
+    signals.take(&mut ready, 0, 1);
     assert_eq!(ready, [7, 9]);
     bells[0].hear();
     bells[0].ring();
     bells[1].ring();
     ready.clear();
-    signals.take(&mut ready, 0);
+    signals.take(&mut ready, 0, 1);
     assert_eq!(ready, [7], "the other one has not been heard");
 }
 

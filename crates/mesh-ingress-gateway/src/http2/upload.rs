@@ -29,6 +29,8 @@ struct Inner {
     unpaid: usize,
     reader: Option<Waker>,
     wanted: bool,
+    /// Somebody has it to read from.
+    held: bool,
     go_ahead: GoAhead,
     bell: Arc<Bell>,
 }
@@ -67,6 +69,7 @@ impl Upload {
             unpaid: 0,
             reader: None,
             wanted: true,
+            held: false,
             go_ahead: match expects_continue {
                 true => GoAhead::Owed,
                 false => GoAhead::NotNeeded,
@@ -100,9 +103,12 @@ impl Upload {
         inner.wake();
     }
 
-    /// No more will come, and that is not all. Not if it is complete.
+    /// Its stream has ended. Unless it is complete, that is not all of it.
     pub(super) fn fail(&self, why: &'static str) {
         let mut inner = self.lock();
+        if !inner.held {
+            inner.scrap();
+        }
         if inner.state == State::Open {
             inner.state = State::Failed(why);
             inner.scrap();
@@ -203,6 +209,7 @@ impl RequestBody {
     }
 
     pub(super) fn of(upload: &Upload) -> Self {
+        upload.lock().held = true;
         Self(Some(upload.clone()))
     }
 }

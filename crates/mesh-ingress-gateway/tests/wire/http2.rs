@@ -138,6 +138,10 @@ broken! {
     rfc9113_6_1_data_of_the_connection_ends_it: frame(DATA, 0, 0, "evil");
     rfc9113_5_1_data_of_an_idle_stream_ends_the_connection: frame(DATA, 0, 1, "evil");
     rfc9113_5_1_1_a_stream_with_an_even_number_ends_the_connection: headers(2, END_STREAM, GET);
+    rfc9113_5_1_1_data_of_a_stream_with_an_even_number_ends_the_connection:
+        [headers(5, 0, GET), frame(DATA, 0, 2, "evil")].concat();
+    rfc9113_5_1_1_a_reset_of_a_stream_with_an_even_number_ends_the_connection:
+        [headers(5, 0, GET), frame(RST_STREAM, 0, 2, [0; 4])].concat();
     rfc9113_6_2_headers_of_the_connection_end_it: headers(0, END_STREAM, GET);
     rfc9113_6_4_a_reset_of_an_idle_stream_ends_the_connection: frame(RST_STREAM, 0, 1, [0; 4]);
     rfc9113_6_4_a_reset_of_the_wrong_size_ends_the_connection: frame(RST_STREAM, 0, 1, [0; 3]);

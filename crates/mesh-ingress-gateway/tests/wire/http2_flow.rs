@@ -195,6 +195,106 @@ async fn rfc9113_6_9_1_what_nobody_reads_may_be_sent_again() {
     uploads(&world, &nobody, 200, Outcome::Status(404)).await;
 }
 
+/// Uploads that nobody takes hold what they have, and no more than that.
+#[tokio::test]
+async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
+    let gate = Gate::new();
+    let stalled = vec![Step::ReadHead, Step::Hold(gate.clone())];
+    let mut scripts = vec![stalled; 3];
+    scripts.extend(takes_uploads());
+    let world = World::start(scripts).await;
+    let mut client = FrameClient::connect(&world).await;
+    for stream in [1, 3, 5] {
+        client.send(headers(stream, 0, POST)).await;
+        let connection = usize::try_from(stream / 2).unwrap();
+        world.received(connection, "\r\n\r\n").await;
+    }
+    // As far as their windows go; the sockets behind them take some of it.
+    let (mut connection, mut streams) = (1_048_576_i64, [262_144_i64; 3]);
+    let mut number = 4;
+    for _ in 0..40 {
+        for (at, stream) in [1, 3, 5].into_iter().enumerate() {
+            let octets = streams[at].min(connection).min(16_000);
+            if octets > 0 {
+                let piece = vec![b'x'; usize::try_from(octets).unwrap()];
+                client.send(frame(DATA, 0, stream, piece)).await;
+                streams[at] -= octets;
+                connection -= octets;
+            }
+        }
+        client.send(frame(PING, 0, 0, [0; 8])).await;
+        loop {
+            let frame = client.next().await.unwrap();
+            if frame.kind == PING {
+                break;
+            }
+            if frame.kind == WINDOW_UPDATE {
+                let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                match frame.stream {
+                    0 => connection += i64::from(octets),
+                    stream => streams[usize::try_from(stream / 2).unwrap()] += i64::from(octets),
+                }
+            }
+        }
+    }
+    // Others are served, again and again.
+    while number < 14 {
+        let stream = 2 * number + 1;
+        client.send(headers(stream, 0, POST)).await;
+        let mut left = 100_000_i64;
+        while left > 0 {
+            let octets = left.min(connection).min(16_000);
+            if octets == 0 {
+                let frame = client.next().await.expect("a window");
+                if (frame.kind, frame.stream) == (WINDOW_UPDATE, 0) {
+                    let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                    connection += i64::from(octets);
+                }
+                continue;
+            }
+            left -= octets;
+            connection -= octets;
+            let ends = if left == 0 { END_STREAM } else { 0 };
+            let piece = vec![b'x'; usize::try_from(octets).unwrap()];
+            client.send(frame(DATA, ends, stream, piece)).await;
+        }
+        loop {
+            let frame = client.next().await.expect("an answer");
+            if (frame.kind, frame.stream) == (WINDOW_UPDATE, 0) {
+                let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                connection += i64::from(octets);
+            }
+            if (frame.kind, frame.stream) == (HEADERS, stream) {
+                assert_eq!(status(&frame.payload), 200);
+                break;
+            }
+        }
+        number += 1;
+    }
+    gate.open();
+}
+
+/// Early data of a tunnel that does not come about.
+#[tokio::test]
+async fn rfc8441_5_what_came_for_no_tunnel_may_be_sent_again() {
+    let world = World::start(vec![vec![Step::ReadHead, Step::ReadToEnd]; 10]).await;
+    let mut client = FrameClient::connect(&world).await;
+    let connect = [(":method", "CONNECT"), (":protocol", "websocket")];
+    let fields = [&connect[..], &GET[1..], &[("sec-websocket-version", "13")]].concat();
+    for number in 0..10 {
+        let stream = 2 * number + 1;
+        client.send(headers(stream, 0, &fields)).await;
+        world.received(number as usize, "\r\n\r\n").await;
+        client
+            .send(frame(DATA, 0, stream, [b'x'; 16_000]).repeat(12))
+            .await;
+        client.send(frame(DATA, END_STREAM, stream, "x")).await;
+        client.send(reset(stream, CANCEL)).await;
+    }
+    let unknown = [&GET[..2], &[(":authority", "evil.example"), GET[3]]].concat();
+    assert_eq!(client.ask(41, &unknown).await, Outcome::Status(404));
+}
+
 /// Of one upload more than its window, a little at a time.
 #[tokio::test]
 async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
