@@ -132,15 +132,21 @@ async fn a_client_that_says_nothing_is_asked_and_then_gone() {
     assert!(client.next().await.is_none());
 }
 
-/// Time stands still while somebody is busy: nobody is, though the upload has ended with all else.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_has_gone_in_an_upload_is_nothing_to_be_busy_with() {
-    let post = b"\x83\x86\x84\x01\x10shop.example.com";
-    let begun = headers(1, flag::END_HEADERS, post);
-    let mut client = client(&[settings(0), begun].concat()).await;
-    client.next_of(kind::GOAWAY).await;
-    assert!(client.next().await.is_none());
-    client.served.await.unwrap();
+/// Streams that end with their connection have something to say, which nobody waits for.
+#[tokio::test]
+async fn a_connection_that_closes_is_not_kept_busy_by_its_streams() {
+    let (_client, accepted, begun, mesh) = connected().await;
+    let mut connection = Connection::new(accepted, begun, mesh);
+    connection.fail(Reason::NO_ERROR);
+    signals::Bell::new(&connection.signals, 0).ring();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut connection = pin!(connection);
+    for _ in 0..3 {
+        let closed = connection.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(closed.is_pending(), "the client may still be sending");
+    }
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
 }
 
 /// What was said before an error arrives, and the error behind it, even if the client reads late.
