@@ -47,6 +47,10 @@ impl Attempt {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        if self.counted.is_none() {
+            // What is not looked at is not copied.
+            return self.exchange.poll(cx);
+        }
         let outcome = ready!(self.exchange.poll(cx));
         if let Some(counted) = self.counted.take() {
             counted.settle(&outcome);

@@ -12,8 +12,8 @@ use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
-use mesh_ingress_headers::Inventory;
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
+use mesh_ingress_headers::{Inventory, PreparedFields};
 
 use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
@@ -37,6 +37,8 @@ pub(crate) struct Exchange {
     pool: Arc<Pool>,
     shared: Arc<Shared>,
     upgrade: Option<Box<Upgrade>>,
+    /// What the upstream is told besides the request's own fields.
+    further: Option<PreparedFields>,
     hints: Hints,
     /// What is known of whether the upstream wants the body.
     expected: Option<Expectation>,
@@ -66,7 +68,7 @@ enum Step {
 /// Waiting for a connection.
 struct Queued {
     ticket: Ticket,
-    request: Option<Request<RequestBody>>,
+    request: Request<RequestBody>,
     alarm: Alarm,
 }
 
@@ -82,15 +84,19 @@ type Answer = Result<Response<h2::ResponseStream>, h2::Unanswered>;
 impl Exchange {
     /// Sends a request, if there is a connection at once. Hop-by-hop fields are stripped; `options`
     /// is what they said. `deadline` is that of all tries together.
+    ///
+    /// The request is taken. It is large, and so it is passed on where it is until somebody keeps
+    /// it: by value, each step would copy it.
     pub(crate) fn new(
         mut pool: Arc<Pool>,
         shared: Arc<Shared>,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
+        further: Option<PreparedFields>,
         options: &ConnectionOptions,
         deadline: Option<Deadline>,
     ) -> Result<Self, Error> {
         let client = request.version();
-        let upgrade = Upgrade::of(&mut request, options)?.map(Box::new);
+        let upgrade = Upgrade::of(request, options)?.map(Box::new);
         if upgrade
             .as_ref()
             .is_some_and(|upgrade| !upgrade.has_http2_form())
@@ -102,7 +108,7 @@ impl Exchange {
                 te_trailers: options.te_trailers,
                 announce: options.te_trailers && client < Version::HTTP_2,
                 // Without a body there is nothing to wait for, and nobody pays for the look.
-                expects: !request.body().is_end_stream() && expect::is_expected(&request, client),
+                expects: !request.body().is_end_stream() && expect::is_expected(request, client),
             },
             expected: None,
             clock: Clock {
@@ -114,21 +120,22 @@ impl Exchange {
             pool,
             shared,
             upgrade,
+            further,
         };
         exchange.step = exchange.begin(request);
         Ok(exchange)
     }
 
-    fn begin(&mut self, request: Request<RequestBody>) -> Step {
+    fn begin(&mut self, request: &mut Request<RequestBody>) -> Step {
         match self.pool.take() {
             Some(lease) => self.send(lease, request),
             None => self.queue(request),
         }
     }
 
-    fn queue(&self, request: Request<RequestBody>) -> Step {
+    fn queue(&self, request: &mut Request<RequestBody>) -> Step {
         // No connection is opened for a request that cannot be sent.
-        if self.pool.shares() && !prepare::names_authority(&request) {
+        if self.pool.shares() && !prepare::names_authority(request) {
             return Step::Failed(Some(Failure::NoAuthority.into_error()));
         }
         let pool = Arc::clone(&self.pool);
@@ -139,12 +146,12 @@ impl Exchange {
             } else {
                 Ticket::new(pool)
             },
-            request: Some(request),
+            request: std::mem::take(request),
             alarm: Alarm::default(),
         }))
     }
 
-    fn send(&mut self, lease: Lease, mut request: Request<RequestBody>) -> Step {
+    fn send(&mut self, lease: Lease, request: &mut Request<RequestBody>) -> Step {
         if let (Lease::Http2(stream), Some(_)) = (&lease, &self.upgrade)
             && !stream.extended_connect()
         {
@@ -156,26 +163,29 @@ impl Exchange {
         self.tries += 1;
         match lease {
             Lease::Http1(mut connection) => {
-                prepare::http1(&mut request, self.hints.te_trailers);
+                prepare::http1(request, self.hints.te_trailers);
                 if self.hints.expects {
-                    self.expected = expect::hold(&mut request);
+                    self.expected = expect::hold(request);
                 }
                 if let Some(upgrade) = &self.upgrade {
-                    upgrade.ask_http1(&mut request);
+                    upgrade.ask_http1(request);
                 }
-                connection.send(request);
+                connection.send(std::mem::take(request), self.further.as_ref());
                 Step::Http1(connection)
             }
             Lease::Http2(stream) => {
-                if let Err(error) = prepare::http2(&mut request, self.hints.te_trailers) {
+                if let Err(error) = prepare::http2(request, self.hints.te_trailers) {
                     return Step::Failed(Some(error));
                 }
                 if let Some(upgrade) = &self.upgrade {
-                    upgrade.ask_http2(&mut request);
+                    upgrade.ask_http2(request);
+                }
+                if let Some(further) = &self.further {
+                    further.insert_into(request.headers_mut());
                 }
                 let addr = self.pool.upstream.addr();
                 Step::Http2(Box::new(Http2 {
-                    reply: Box::pin(stream.exchange(addr, request)),
+                    reply: Box::pin(stream.exchange(addr, std::mem::take(request))),
                     sent_at: tokio::time::Instant::now(),
                     alarm: Alarm::default(),
                 }))
@@ -197,11 +207,10 @@ impl Exchange {
                             Err(deadline.error())
                         }
                     };
-                    let request = queued.request.take();
-                    self.step = match (lease, request) {
-                        (Ok(lease), Some(request)) => self.send(lease, request),
-                        (Err(error), _) => Step::Failed(Some(error)),
-                        (Ok(_), None) => Step::Failed(None),
+                    let mut request = std::mem::take(&mut queued.request);
+                    self.step = match lease {
+                        Ok(lease) => self.send(lease, &mut request),
+                        Err(error) => Step::Failed(Some(error)),
                     };
                 }
                 Step::Http1(connection) => {
@@ -216,9 +225,13 @@ impl Exchange {
                     let Step::Http1(connection) = step else {
                         return Poll::Pending;
                     };
-                    match self.replied(connection, reply) {
-                        Ok(response) => return Poll::Ready(response),
-                        Err(again) => self.step = self.queue(*again),
+                    let unanswered = match reply {
+                        Ok(response) => return Poll::Ready(self.http1_head(connection, response)),
+                        Err(unanswered) => unanswered,
+                    };
+                    match self.unanswered(&connection, unanswered) {
+                        Ok(mut again) => self.step = self.queue(&mut again),
+                        Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
                 Step::Http2(stream) => {
@@ -235,7 +248,7 @@ impl Exchange {
                     self.step = Step::Failed(None);
                     match self.answered(answer) {
                         Ok(response) => return Poll::Ready(response),
-                        Err(again) => self.step = self.queue(*again),
+                        Err(mut again) => self.step = self.queue(&mut again),
                     }
                 }
                 Step::Failed(error) => {
@@ -248,16 +261,13 @@ impl Exchange {
         }
     }
 
-    /// What comes of a reply: the outcome, or the request to send once more.
-    fn replied(
-        &mut self,
-        connection: Box<h1::Connection>,
-        reply: h1::Reply,
-    ) -> Result<Reply, Box<Request<RequestBody>>> {
-        let h1::Unanswered { fault, unsent } = match reply {
-            Ok(response) => return Ok(self.http1_head(connection, response)),
-            Err(unanswered) => unanswered,
-        };
+    /// What comes of no answer: the request, to be sent once more, or the error.
+    fn unanswered(
+        &self,
+        connection: &h1::Connection,
+        unanswered: h1::Unanswered,
+    ) -> Result<Request<RequestBody>, Error> {
+        let h1::Unanswered { fault, unsent } = unanswered;
         // A connection that was reused may have been closed by the upstream just when the request
         // went out. Asked again, nobody notices; what fails on a new connection is a real failure.
         if connection.is_reused()
@@ -265,10 +275,10 @@ impl Exchange {
             && let Some(request) = unsent
         {
             tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
-            return Err(Box::new(request));
+            return Ok(request);
         }
         let error = fault.into_error(self.pool.upstream.addr());
-        Ok(Err(connection.session().explain(error)))
+        Err(connection.session().explain(error))
     }
 
     fn http1_head(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {

@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, Protocol, Upstream};
+use mesh_ingress_headers::PreparedFields;
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -216,7 +217,8 @@ where
         };
         let options = hop_by_hop::strip(request.headers_mut());
         let place = self.ready.take();
-        self.pool(&upstream).send_with(place, request, &options)
+        self.pool(&upstream)
+            .send_with(place, request, None, &options)
     }
 }
 
@@ -257,13 +259,29 @@ impl UpstreamPool {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.send_with(None, request, options)
+        self.send_with(None, request, None, options)
+    }
+
+    /// The same, and tells the upstream further fields, none of which the request has itself. HTTP/1
+    /// needs no more than their octets.
+    pub fn send_prepared<B>(
+        &self,
+        request: Request<B>,
+        further: PreparedFields,
+        options: &ConnectionOptions,
+    ) -> ResponseFuture
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.send_with(None, request, Some(further), options)
     }
 
     fn send_with<B>(
         &self,
         place: Option<OwnedSemaphorePermit>,
         request: Request<B>,
+        further: Option<PreparedFields>,
         options: &ConnectionOptions,
     ) -> ResponseFuture
     where
@@ -281,7 +299,7 @@ impl UpstreamPool {
             _ => &self.pool,
         };
         let request = request.map(RequestBody::new);
-        ResponseFuture::send(pool, shared, request, options).counted(place)
+        ResponseFuture::send(pool, shared, request, further, options).counted(place)
     }
 
     /// Opens connections until `count` are ready, for requests to come: the first ones then do not

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use http::{Method, Request, Response};
 use mesh_ingress_core::Error;
+use mesh_ingress_headers::PreparedFields;
 use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,7 +45,8 @@ impl ResponseFuture {
     pub(crate) fn send(
         pool: &Arc<Pool>,
         shared: &Arc<Shared>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
+        further: Option<PreparedFields>,
         options: &ConnectionOptions,
     ) -> Self {
         // A connection that has been given away cannot be given away again.
@@ -53,10 +55,17 @@ impl ResponseFuture {
         let deadline = timeout.map(Deadline::after);
         let (own_pool, shared) = (Arc::clone(pool), Arc::clone(shared));
         if pool.settings.retry.is_some() && !once {
-            let retried = retried(own_pool, shared, request, options.clone(), deadline);
+            let retried = retried(
+                own_pool,
+                shared,
+                request,
+                further,
+                options.clone(),
+                deadline,
+            );
             return Self::of(State::Retrying(Box::pin(retried)));
         }
-        let exchange = || Exchange::new(own_pool, shared, request, options, deadline);
+        let exchange = || Exchange::new(own_pool, shared, &mut request, further, options, deadline);
         match Attempt::begin(pool, exchange) {
             Ok(attempt) => Self::of(State::Attempt(attempt)),
             Err(error) => Self::failed(error),
@@ -79,12 +88,15 @@ async fn retried(
     pool: Arc<Pool>,
     shared: Arc<Shared>,
     request: Request<RequestBody>,
+    further: Option<PreparedFields>,
     options: ConnectionOptions,
     deadline: Option<Deadline>,
 ) -> Reply {
-    let attempt = |request| {
+    let attempt = |mut request| {
         let (own_pool, shared) = (Arc::clone(&pool), Arc::clone(&shared));
-        let exchange = || Exchange::new(own_pool, shared, request, &options, deadline);
+        let further = further.clone();
+        let exchange =
+            || Exchange::new(own_pool, shared, &mut request, further, &options, deadline);
         let begun = Attempt::begin(&pool, exchange);
         async move {
             let mut attempt = begun?;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
+use mesh_ingress_headers::PreparedFields;
 use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, response as head};
 #[cfg(target_os = "linux")]
 use tokio::net::TcpStream;
@@ -124,9 +125,10 @@ pub(crate) fn jittered_count(count: u64) -> u64 {
 }
 
 impl Connection {
-    /// Takes a request; [`poll_reply`](Self::poll_reply) sends it.
-    pub(crate) fn send(&mut self, request: Request<RequestBody>) {
-        self.sending.expect(&request);
+    /// Takes a request, and what it is to have besides its own fields; [`poll_reply`](Self::poll_reply)
+    /// sends it.
+    pub(crate) fn send(&mut self, request: Request<RequestBody>, further: Option<&PreparedFields>) {
+        self.sending.begin(&request, further);
         self.request = Some(request);
         self.heard = false;
         self.interim = self.limits.octets;

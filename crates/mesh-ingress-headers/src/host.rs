@@ -100,6 +100,12 @@ impl RequestHost {
         &self.value
     }
 
+    /// The same, where nothing else is asked for any more.
+    #[must_use]
+    pub fn into_value(self) -> HeaderValue {
+        self.value
+    }
+
     /// The whole authority as text, as the client wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -9,7 +9,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use mesh_ingress_core::{Downstream, Scheme};
 use mesh_ingress_headers::{
-    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, RequestHost, TrustedPeers,
+    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, Inventory, RequestHost, TrustedPeers,
     UnderscorePolicy, Via, cookies, framing, hop_by_hop, max_forwards, response, trailers,
 };
 use proptest::collection::vec;
@@ -171,6 +171,15 @@ fn text_of(headers: &HeaderMap) -> Vec<u8> {
     text
 }
 
+const FORWARDED_FIELDS: &[ForwardedField] = &[
+    ForwardedField::For,
+    ForwardedField::Host,
+    ForwardedField::Proto,
+    ForwardedField::Port,
+    ForwardedField::RealIp,
+    ForwardedField::Forwarded,
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -276,6 +285,46 @@ proptest! {
                 headers.get_all(name).iter().cloned().collect()
             };
             prop_assert_eq!(lines(&sent), lines(&bare));
+        }
+    }
+
+    #[test]
+    fn what_is_prepared_is_what_the_rules_write(
+        headers in headers(),
+        client in client(),
+        host in host(),
+        trusted: bool,
+        written in vec(select(FORWARDED_FIELDS), 0..3),
+        version in select(&[Version::HTTP_10, Version::HTTP_11, Version::HTTP_2][..]),
+    ) {
+        let mut policy = ForwardedPolicy::builder().via("edge");
+        if trusted {
+            policy = policy.trusted(TrustedPeers::parse(["0.0.0.0/0", "::/0"]).unwrap());
+        }
+        for field in written {
+            policy = policy.emit(field, field == ForwardedField::Forwarded);
+        }
+        let policy = policy.build().unwrap();
+        let prepared = policy.prepare(&client, &host, version);
+        let suits = prepared.suit(&Inventory::of(&headers), version);
+        let says = ["via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+        prop_assert_eq!(suits, !says.iter().any(|name| headers.contains_key(*name)));
+        prop_assert!(!prepared.suit(&Inventory::of(&headers), Version::HTTP_3));
+        if suits {
+            let (mut expected, mut inserted) = (headers.clone(), headers.clone());
+            policy.apply(&mut expected, &client, &host);
+            policy.via().unwrap().pass(&mut expected, version).unwrap();
+            prepared.insert_into(&mut inserted);
+            prop_assert_eq!(&inserted, &expected);
+            let mut alone = HeaderMap::new();
+            prepared.insert_into(&mut alone);
+            let lines: Vec<u8> = alone
+                .iter()
+                .flat_map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"])
+                .flatten()
+                .copied()
+                .collect();
+            prop_assert_eq!(prepared.lines(), lines);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Malformed;
@@ -73,28 +74,36 @@ pub(crate) fn keep(head: &[u8]) -> Bytes {
 }
 
 /// Adds the fields to a map, sharing their octets, and shows each.
+///
+/// A `Connection: keep-alive` is only shown: it is about this connection, is not to be passed on
+/// (RFC 9110 §7.6.1), and names nothing else that is not. Many send it always.
 pub(crate) fn collect(
     octets: &Bytes,
     spans: &[Span],
     headers: &mut HeaderMap,
-    mut show: impl FnMut(&HeaderName, &HeaderValue),
+    mut show: impl FnMut(&HeaderName, &[u8]),
 ) -> Result<(), Malformed> {
     let too_large = |_| Malformed::HeadTooLarge;
     headers.try_reserve(spans.len()).map_err(too_large)?;
     for span in spans {
         let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
         let name = name.map_err(|error| Malformed::Head(error.into()))?;
-        let value = HeaderValue::from_maybe_shared(octets.slice(span.value.0..span.value.1));
+        let (start, end) = span.value;
+        let value = &octets[start..end];
+        show(&name, value);
+        if name == CONNECTION && value.eq_ignore_ascii_case(b"keep-alive") {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(octets.slice(start..end));
         let value = value.map_err(|error| Malformed::Head(error.into()))?;
-        show(&name, &value);
         headers.try_append(name, value).map_err(too_large)?;
     }
     Ok(())
 }
 
 /// Whether a list of words has this one in it, in any case.
-pub(crate) fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
-    let mut tokens = value.as_bytes().split(|&octet| octet == b',');
+pub(crate) fn has_token(value: &[u8], token: &[u8]) -> bool {
+    let mut tokens = value.split(|&octet| octet == b',');
     tokens.any(|word| word.trim_ascii().eq_ignore_ascii_case(token))
 }
 

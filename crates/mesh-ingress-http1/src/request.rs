@@ -7,7 +7,7 @@ use bytes::{Buf as _, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::Status;
-use mesh_ingress_headers::framing;
+use mesh_ingress_headers::{PreparedFields, framing};
 
 use crate::fields::{self, FEW, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
@@ -15,7 +15,7 @@ use crate::{Decoder, Framing, Limits, Malformed};
 /// A head, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
-    /// The request without its body.
+    /// The request without its body, and without a `Connection` that says `keep-alive` and no more.
     pub request: Request<()>,
     /// How its body is to be read.
     pub body: Decoder,
@@ -123,13 +123,13 @@ fn build(
                 closes |= has_token(value, b"close");
                 keeps_alive |= has_token(value, b"keep-alive");
             } else if name == CONTENT_LENGTH {
-                length = framing::number(value.as_bytes());
+                length = framing::number(value);
             } else if name == TRANSFER_ENCODING {
                 chunked = true;
             } else if name == TE {
                 takes_trailers |= has_token(value, b"trailers");
             } else if name == EXPECT {
-                expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
             } else if name == UPGRADE {
                 upgrade = true;
             }
@@ -156,8 +156,13 @@ fn build(
 }
 
 /// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with the one framing field that
-/// tells the truth.
-pub fn write<B>(request: &Request<B>, framing: Option<Framing>, out: &mut Vec<u8>) {
+/// tells the truth, and with further lines, if there are any.
+pub fn write<B>(
+    request: &Request<B>,
+    further: Option<&PreparedFields>,
+    framing: Option<Framing>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query();
@@ -185,6 +190,9 @@ pub fn write<B>(request: &Request<B>, framing: Option<Framing>, out: &mut Vec<u8
             continue;
         }
         fields::write_field(out, name.as_str(), value.as_bytes());
+    }
+    if let Some(further) = further {
+        out.extend_from_slice(further.lines());
     }
     // Writing to memory does not fail.
     let _ = match framing {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use http_body::Body;
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
@@ -18,7 +18,7 @@ use crate::{Decoder, Framing, Limits, Malformed};
 /// A head, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
-    /// The response without its body.
+    /// The response without its body, and without a `Connection` that says `keep-alive` and no more.
     pub response: Response<()>,
     /// How its body is to be read.
     pub body: Decoder,
@@ -153,14 +153,14 @@ struct Framed {
 }
 
 impl Framed {
-    fn length(&mut self, value: &HeaderValue) {
-        let number = framing::number(value.as_bytes());
+    fn length(&mut self, value: &[u8]) {
+        let number = framing::number(value);
         self.doubtful |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
         self.length = number;
     }
 
-    fn transfer_encoding(&mut self, value: &HeaderValue) {
-        let only = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    fn transfer_encoding(&mut self, value: &[u8]) {
+        let only = value.eq_ignore_ascii_case(b"chunked");
         self.chunked = only && !self.transfer_encoding;
         self.transfer_encoding = true;
     }
@@ -247,6 +247,7 @@ pub fn write<B: Body>(
         {
             continue;
         } else if *name == CONNECTION {
+            let value = value.as_bytes();
             let close = has_token(value, b"close");
             keeps_alive &= !close;
             says_close |= close;

@@ -106,30 +106,30 @@ fn check_label(label: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The host of a request, lower-case, without port and trailing dot, on the stack.
-pub(crate) struct HostKey {
-    bytes: [u8; MAX_HOST],
-    len: usize,
-}
+/// The host of a request, lower-case, without port and trailing dot.
+pub(crate) struct HostKey<'h>(&'h [u8]);
 
-impl HostKey {
+/// Room for a host, on the stack.
+pub(crate) type HostRoom = [u8; MAX_HOST];
+
+impl<'h> HostKey<'h> {
     /// `None` for a text that is no host a rule could name; such a request can still match routes
-    /// for any host.
-    pub(crate) fn of(host: &str) -> Option<Self> {
+    /// for any host. `room` is used where the host is not written in lower case already, as nearly
+    /// all clients do.
+    pub(crate) fn of(host: &'h str, room: &'h mut HostRoom) -> Option<Self> {
         let name = without_port(host);
-        let name = name.strip_suffix('.').unwrap_or(name);
-        let mut bytes = [0; MAX_HOST];
-        let target = bytes.get_mut(..name.len())?;
-        target.copy_from_slice(name.as_bytes());
-        target.make_ascii_lowercase();
-        Some(Self {
-            bytes,
-            len: name.len(),
-        })
+        let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+        let room = room.get_mut(..name.len())?;
+        if !name.iter().any(u8::is_ascii_uppercase) {
+            return Some(Self(name));
+        }
+        room.copy_from_slice(name);
+        room.make_ascii_lowercase();
+        Some(Self(room))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.0
     }
 
     /// What follows each dot, the longest first.
@@ -205,15 +205,19 @@ mod tests {
             ("10.0.0.1:80", "10.0.0.1"),
             ("", ""),
         ] {
-            assert_eq!(HostKey::of(host).unwrap().as_bytes(), key.as_bytes());
+            assert_eq!(
+                HostKey::of(host, &mut [0; MAX_HOST]).unwrap().as_bytes(),
+                key.as_bytes()
+            );
         }
-        assert!(HostKey::of(&"a".repeat(254)).is_none());
+        assert!(HostKey::of(&"a".repeat(254), &mut [0; MAX_HOST]).is_none());
     }
 
     #[test]
     fn parents_are_longest_first() {
         let all = |host| {
-            let key = HostKey::of(host).unwrap();
+            let mut room = [0; MAX_HOST];
+            let key = HostKey::of(host, &mut room).unwrap();
             key.parents()
                 .map(|p| String::from_utf8(p.to_vec()).unwrap())
                 .collect::<Vec<_>>()

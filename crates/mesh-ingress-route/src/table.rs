@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use crate::action::Action;
 use crate::error::{Miss, RouteError};
 use crate::hash::BuildHasher;
-use crate::host::{HostKey, HostRule, WildcardScope};
+use crate::host::{HostKey, HostRoom, HostRule, WildcardScope};
 use crate::path::has_dot_segments;
 use crate::paths::{Candidate, Paths};
 use crate::route::Route;
@@ -179,7 +179,8 @@ impl<T> RouteTable<T> {
             *known_host |= paths.is_some();
             paths.filter(|_| has_path)?.find(query)
         };
-        if let Some(host) = HostKey::of(query.host) {
+        let mut room: HostRoom = [0; _];
+        if let Some(host) = HostKey::of(query.host, &mut room) {
             if let Some(found) = ask(self.exact.get(host.as_bytes())) {
                 return Some(found);
             }

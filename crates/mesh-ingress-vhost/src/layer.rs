@@ -8,7 +8,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::future::{ResponseFuture, Restoring};
-use crate::{PublicIdentity, rewrite};
+use crate::{PublicIdentity, address_to};
 
 /// Applies [`UpstreamVhost`] to services. See the [crate documentation](crate).
 #[derive(Clone, Debug)]
@@ -117,10 +117,7 @@ where
             public,
             upstream: request.extensions().get::<Upstream>().cloned(),
         });
-        // Uri and headers cannot be borrowed at once through `Request`.
-        let mut uri = std::mem::take(request.uri_mut());
-        rewrite::set(&mut uri, request.headers_mut(), vhost);
-        *request.uri_mut() = uri;
+        address_to(&mut request, vhost);
         ResponseFuture::new(self.inner.call(request), restoring)
     }
 }

@@ -3,7 +3,7 @@
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Uri};
 
 use mesh_ingress_core::Vhost;
 
@@ -16,7 +16,27 @@ pub fn set_vhost(parts: &mut Parts, vhost: &Vhost) {
     set(&mut parts.uri, &mut parts.headers, vhost);
 }
 
-pub(crate) fn set(uri: &mut Uri, headers: &mut HeaderMap, vhost: &Vhost) {
+/// The same as [`set_vhost`], for a request that is not taken apart.
+///
+/// ```
+/// use mesh_ingress_core::Vhost;
+/// use mesh_ingress_vhost::address_to;
+///
+/// let vhost: Vhost = "web.default.svc.cluster.local".parse()?;
+/// let mut request = http::Request::get("/cart?id=1").header("host", "shop.example.com").body(())?;
+/// address_to(&mut request, &vhost);
+/// assert_eq!(request.headers()["host"], "web.default.svc.cluster.local");
+/// assert_eq!(request.uri(), "http://web.default.svc.cluster.local/cart?id=1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn address_to<B>(request: &mut Request<B>, vhost: &Vhost) {
+    // Uri and headers cannot be borrowed at once through `Request`.
+    let mut uri = std::mem::take(request.uri_mut());
+    set(&mut uri, request.headers_mut(), vhost);
+    *request.uri_mut() = uri;
+}
+
+fn set(uri: &mut Uri, headers: &mut HeaderMap, vhost: &Vhost) {
     headers.insert(HOST, vhost.header_value().clone());
 
     let mut parts = std::mem::take(uri).into_parts();

@@ -12,7 +12,7 @@ use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_forward::ResponseBody;
-use mesh_ingress_headers::{Client, InvalidRequest, Inventory, RequestHost};
+use mesh_ingress_headers::{Client, InvalidRequest, Inventory, PreparedFields, RequestHost};
 use tower_service::Service;
 
 use crate::{MeshIngress, ResponseFuture, request};
@@ -26,21 +26,28 @@ pub struct MeshConnection {
     host: Arc<LastHost>,
 }
 
-/// Remembers a host that has been read.
+/// Remembers a host that has been read, and what its requests are told.
 #[derive(Debug, Default)]
 pub(crate) struct LastHost {
-    last: ArcSwapOption<RequestHost>,
+    last: ArcSwapOption<Known>,
     /// Many connections have one request only: theirs is not worth remembering.
     used: AtomicBool,
 }
 
+#[derive(Debug)]
+struct Known {
+    host: RequestHost,
+    prepared: PreparedFields,
+}
+
 impl LastHost {
-    /// Whom a request is meant for.
+    /// Whom a request is meant for, and what there is prepared for it; `prepare` does that.
     pub(crate) fn of<B>(
         &self,
         request: &Request<B>,
         fields: &Inventory,
-    ) -> Result<RequestHost, InvalidRequest> {
+        prepare: impl FnOnce(&RequestHost) -> PreparedFields,
+    ) -> Result<(RequestHost, Option<PreparedFields>), InvalidRequest> {
         let (uri, version) = (request.uri(), request.version());
         let field = request.headers().get(HOST);
         // Said once, in the place where each version says it.
@@ -49,18 +56,21 @@ impl LastHost {
             (Version::HTTP_2 | Version::HTTP_3, Some(authority), None) => {
                 authority.as_str().as_bytes()
             }
-            _ => return RequestHost::of(uri, request.headers(), version),
+            _ => return Ok((RequestHost::of(uri, request.headers(), version)?, None)),
         };
         if let Some(last) = &*self.last.load()
-            && last.value() == said
+            && last.host.value() == said
         {
-            return Ok(RequestHost::clone(last));
+            let suits = last.prepared.suit(fields, version);
+            return Ok((last.host.clone(), suits.then(|| last.prepared.clone())));
         }
         let host = RequestHost::of(uri, request.headers(), version)?;
         if self.used.swap(true, Ordering::Relaxed) {
-            self.last.store(Some(Arc::new(host.clone())));
+            let prepared = prepare(&host);
+            let host = host.clone();
+            self.last.store(Some(Arc::new(Known { host, prepared })));
         }
-        Ok(host)
+        Ok((host, None))
     }
 }
 

@@ -72,7 +72,8 @@ pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -
     loop {
         let asked = backends.len();
         let mut last = true;
-        let decision = decide(inner, client, None, head(request), |prepared, route| {
+        let mut sent = head(request);
+        let decision = decide(inner, client, None, &mut sent, |prepared, route| {
             let targets = prepared.targets();
             last = asked + 1 >= targets.len();
             targets.get(asked).or_else(|| prepared.pick(route))
@@ -86,7 +87,7 @@ pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -
                 };
             }
             Ok(Decision::Forward(addressed)) => {
-                backends.push(backend(request.headers(), &addressed));
+                backends.push(backend(request.headers(), &sent, &addressed));
             }
         }
         if last {
@@ -104,9 +105,9 @@ fn head<B>(request: &Request<B>) -> Request<()> {
     head
 }
 
-fn backend(came: &HeaderMap, addressed: &Addressed<()>) -> BackendExplanation {
+fn backend(came: &HeaderMap, sent: &Request<()>, addressed: &Addressed) -> BackendExplanation {
     let target = &addressed.target;
-    let uri = addressed.request.uri();
+    let uri = sent.uri();
     let resolved = target.watch.get();
     BackendExplanation {
         route: Arc::clone(&target.route),
@@ -120,7 +121,7 @@ fn backend(came: &HeaderMap, addressed: &Addressed<()>) -> BackendExplanation {
             .path_and_query()
             .map_or("/", |target| target.as_str())
             .to_owned(),
-        headers: changes(came, addressed.request.headers()),
+        headers: changes(came, sent.headers()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
@@ -32,13 +32,14 @@ pin_project! {
     #[project = StateProj]
     #[project_replace = StateOwned]
     enum State<B> {
+        // What is rare is in boxes: all are as large as the largest, and moved as such.
         Answered {
-            response: Option<Response<ResponseBody>>,
+            response: Option<Box<Response<ResponseBody>>>,
         },
         Resolving {
             #[pin]
             ready: Ready,
-            addressed: Option<Addressed<B>>,
+            waiting: Option<Box<(Addressed, Request<B>)>>,
             inner: Arc<Inner>,
             dialect: Dialect,
         },
@@ -61,7 +62,7 @@ impl<B> ResponseFuture<B> {
     pub(crate) fn made(response: Response<ResponseBody>) -> Self {
         Self {
             state: State::Answered {
-                response: Some(response),
+                response: Some(Box::new(response)),
             },
         }
     }
@@ -70,12 +71,12 @@ impl<B> ResponseFuture<B> {
         inner: &Arc<Inner>,
         dialect: Dialect,
         ready: Ready,
-        addressed: Addressed<B>,
+        waiting: (Addressed, Request<B>),
     ) -> Self {
         Self {
             state: State::Resolving {
                 ready,
-                addressed: Some(addressed),
+                waiting: Some(Box::new(waiting)),
                 inner: Arc::clone(inner),
                 dialect,
             },
@@ -110,17 +111,18 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Answered { response } => match response.take() {
-                    Some(response) => return Poll::Ready(Ok(response)),
+                    Some(response) => return Poll::Ready(Ok(*response)),
                     None => return Poll::Pending,
                 },
                 StateProj::Resolving {
                     ready,
-                    addressed,
+                    waiting,
                     inner,
                     dialect,
-                } => match (ready!(ready.poll(cx)), addressed.take()) {
-                    (Ok(upstream), Some(addressed)) => {
-                        let forwarding = addressed.forward(inner, upstream);
+                } => match (ready!(ready.poll(cx)), waiting.take()) {
+                    (Ok(upstream), Some(waiting)) => {
+                        let (addressed, request) = *waiting;
+                        let forwarding = addressed.forward(request, inner, upstream);
                         Self::forwarding(inner, *dialect, forwarding).state
                     }
                     (Err(error), _) => Self::failed(inner, *dialect, &error).state,
@@ -132,17 +134,28 @@ where
                     inner,
                     dialect,
                 } => {
-                    let returned = match ready!(forwarding.poll(cx)) {
-                        Ok(response) => sent.succeeded(inner, response),
-                        Err(error) => {
-                            sent.failed(&error);
-                            Err(error)
+                    let responder = &inner.settings.responder;
+                    // In place: a response is large, and each hand would copy it.
+                    let mut answer = forwarding.poll(cx);
+                    let instead = match &mut answer {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(response)) => {
+                            let refused = sent.succeeded(inner, response).err();
+                            refused.map(|error| responder.respond(*dialect, &error))
+                        }
+                        Poll::Ready(Err(error)) => {
+                            sent.failed(error);
+                            Some(responder.respond(*dialect, error))
                         }
                     };
-                    let response = returned
-                        .unwrap_or_else(|error| inner.settings.responder.respond(*dialect, &error));
-                    this.state.project_replace(State::Done);
-                    return Poll::Ready(Ok(response));
+                    this.state.set(State::Done);
+                    if let Some(response) = instead {
+                        return Poll::Ready(Ok(response));
+                    }
+                    return match answer {
+                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                        _ => Poll::Pending,
+                    };
                 }
                 StateProj::Done => return Poll::Pending,
             };

@@ -10,9 +10,9 @@ use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol, Upstream};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
-use mesh_ingress_headers::{Client, Inventory, RequestHost, framing};
+use mesh_ingress_headers::{Client, Inventory, PreparedFields, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
-use mesh_ingress_vhost::{PublicIdentity, set_vhost};
+use mesh_ingress_vhost::{PublicIdentity, address_to};
 
 use crate::ResponseFuture;
 use crate::connection::LastHost;
@@ -24,12 +24,13 @@ use crate::table::{Prepared, Target};
 /// Tells a Linkerd proxy in ingress mode where to.
 const L5D_DST_OVERRIDE: HeaderName = HeaderName::from_static("l5d-dst-override");
 
-/// A request that only waits to be told where to go.
-pub(crate) struct Addressed<B> {
-    pub(crate) request: Request<B>,
+/// What is known of a request that only waits to be told where to go.
+pub(crate) struct Addressed {
     pub(crate) target: Arc<Target>,
     options: ConnectionOptions,
     public: Option<PublicIdentity>,
+    /// What the backend is told of the client, if that is not among the request's fields.
+    further: Option<PreparedFields>,
 }
 
 /// Why no backend was taken.
@@ -46,9 +47,9 @@ enum Unrouted {
 }
 
 /// What is to be done with a request.
-pub(crate) enum Decision<B> {
-    Forward(Addressed<B>),
-    Answer(Response<ResponseBody>),
+pub(crate) enum Decision {
+    Forward(Addressed),
+    Answer(Box<Response<ResponseBody>>),
 }
 
 /// Takes a request to its backend.
@@ -56,7 +57,7 @@ pub(crate) fn dispatch<B>(
     inner: &Arc<Inner>,
     client: &Client,
     last: Option<&LastHost>,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> ResponseFuture<B>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -68,7 +69,7 @@ where
     } else {
         Dialect::of(request.method(), request.headers())
     };
-    let addressed = match decide(inner, client, last, request, Prepared::pick) {
+    let addressed = match decide(inner, client, last, &mut request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
             // What answers here is no end of a tunnel.
@@ -76,20 +77,20 @@ where
             return ResponseFuture::made(responder.on_purpose(StatusCode::NOT_IMPLEMENTED));
         }
         Ok(Decision::Answer(response)) if dialect == Dialect::Head => {
-            return ResponseFuture::made(respond::headed(response));
+            return ResponseFuture::made(respond::headed(*response));
         }
-        Ok(Decision::Answer(response)) => return ResponseFuture::made(response),
+        Ok(Decision::Answer(response)) => return ResponseFuture::made(*response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
     match addressed.target.watch.get() {
         Some(Ok(upstream)) => {
-            let forwarding = addressed.forward(inner, upstream);
+            let forwarding = addressed.forward(request, inner, upstream);
             ResponseFuture::forwarding(inner, dialect, forwarding)
         }
         Some(Err(error)) => ResponseFuture::failed(inner, dialect, &error),
         None => {
             let ready = addressed.target.watch.ready();
-            ResponseFuture::resolving(inner, dialect, ready, addressed)
+            ResponseFuture::resolving(inner, dialect, ready, (addressed, request))
         }
     }
 }
@@ -98,25 +99,31 @@ where
 /// mesh is told.
 const ADDED: usize = 10;
 
-/// Checks the request, finds its backend and sets what the backend is told.
+/// Checks the request, finds its backend and sets what the backend is told. In place: a request is
+/// large, and each hand would copy it.
 pub(crate) fn decide<B>(
     inner: &Inner,
     client: &Client,
     last: Option<&LastHost>,
-    request: Request<B>,
+    request: &mut Request<B>,
     pick: impl for<'t> FnOnce(&'t Prepared, &Route) -> Option<&'t Arc<Target>>,
-) -> Result<Decision<B>, Error> {
+) -> Result<Decision, Error> {
     let settings = &inner.settings;
     // A WebSocket is the same resource in all versions of HTTP.
-    let tunnel = is_extended_connect(&request).then_some(Method::GET);
-    let mut request = request;
+    let tunnel = is_extended_connect(request).then_some(Method::GET);
     let method = tunnel.unwrap_or_else(|| request.method().clone());
     let mut fields = Inventory::of(request.headers());
     let version = request.version();
     framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
-    let host = match last {
-        Some(last) => last.of(&request, &fields)?,
-        None => RequestHost::of(request.uri(), request.headers(), version)?,
+    let (host, further) = match last {
+        Some(last) => {
+            let prepare = |host: &_| settings.forwarded.prepare(client, host, version);
+            last.of(request, &fields, prepare)?
+        }
+        None => {
+            let host = RequestHost::of(request.uri(), request.headers(), version)?;
+            (host, None)
+        }
     };
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
@@ -127,7 +134,7 @@ pub(crate) fn decide<B>(
     hygiene.apply_with(request.headers_mut(), &fields, trusted)?;
 
     if max_forwards::check(&method, request.headers_mut())? == MaxForwards::Answer {
-        return Ok(Decision::Answer(settings.responder.options()));
+        return Ok(Decision::Answer(Box::new(settings.responder.options())));
     }
 
     let table = inner.table.load();
@@ -147,10 +154,12 @@ pub(crate) fn decide<B>(
             let target = request.uri().path_and_query();
             let target = target.map_or("/", |target| target.as_str());
             let location = redirect.location(scheme, host.as_str(), target);
-            return respond::redirect(redirect.status, &location).map(Decision::Answer);
+            let response = respond::redirect(redirect.status, &location)?;
+            return Ok(Decision::Answer(Box::new(response)));
         }
         Action::Respond(status) => {
-            return Ok(Decision::Answer(settings.responder.on_purpose(*status)));
+            let response = settings.responder.on_purpose(*status);
+            return Ok(Decision::Answer(Box::new(response)));
         }
         _ => {}
     }
@@ -163,31 +172,31 @@ pub(crate) fn decide<B>(
     })?;
 
     let headers = request.headers_mut();
-    forwarded.apply_with(headers, &fields, client, &host);
-    if let Some(via) = forwarded.via() {
-        via.pass_with(headers, &fields, version)?;
+    if further.is_none() {
+        forwarded.apply_with(headers, &fields, client, &host);
+        if let Some(via) = forwarded.via() {
+            via.pass_with(headers, &fields, version)?;
+        }
     }
     if let Some(service) = &target.dst_override {
         headers.insert(L5D_DST_OVERRIDE, service.clone());
     }
     let mut public = None;
     if let Some(vhost) = &target.vhost {
-        public = Some(PublicIdentity::new(scheme, host.value().clone()));
+        public = Some(PublicIdentity::new(scheme, host.into_value()));
         if target.protocol == Protocol::Http1 && request.uri().authority().is_none() {
             // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
             let headers = request.headers_mut();
             headers.insert(HOST, vhost.header_value().clone());
         } else {
-            let (mut parts, body) = request.into_parts();
-            set_vhost(&mut parts, vhost);
-            request = Request::from_parts(parts, body);
+            address_to(request, vhost);
         }
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),
         options,
         public,
-        request,
+        further,
     }))
 }
 
@@ -205,15 +214,23 @@ fn unrouted(miss: Miss, host: &RequestHost, path: &str) -> Error {
     Error::new(kind, unrouted)
 }
 
-impl<B> Addressed<B>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    /// Sends it off.
-    pub(crate) fn forward(self, inner: &Inner, resolved: Upstream) -> (Forwarding, Sent) {
+impl Addressed {
+    /// Sends the request off.
+    pub(crate) fn forward<B>(
+        self,
+        request: Request<B>,
+        inner: &Inner,
+        resolved: Upstream,
+    ) -> (Forwarding, Sent)
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let reach = self.target.reach(&inner.settings.forwarder, resolved);
-        let forwarding = reach.pool.send(self.request, &self.options);
+        let forwarding = match self.further {
+            Some(further) => reach.pool.send_prepared(request, further, &self.options),
+            None => reach.pool.send(request, &self.options),
+        };
         let sent = Sent {
             target: self.target,
             reach,

@@ -81,8 +81,8 @@ impl Sent {
     pub(crate) fn succeeded(
         &self,
         inner: &Inner,
-        mut response: Response<ResponseBody>,
-    ) -> Result<Response<ResponseBody>, Error> {
+        response: &mut Response<ResponseBody>,
+    ) -> Result<(), Error> {
         let settings = &inner.settings;
         self.target.watch.report_success(self.addr());
         let fields = response.body().fields().copied();
@@ -129,7 +129,7 @@ impl Sent {
         if settings.tell_verdict {
             response.extensions_mut().insert(verdict);
         }
-        Ok(response)
+        Ok(())
     }
 
     fn addr(&self) -> SocketAddr {

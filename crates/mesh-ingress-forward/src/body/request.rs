@@ -94,6 +94,12 @@ fn take_as<B: 'static, T: 'static>(body: &mut Option<B>) -> Option<T> {
         .and_then(Option::take)
 }
 
+impl Default for RequestBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = BoxError;

@@ -200,6 +200,12 @@ impl ResponseBody {
     }
 }
 
+impl Default for ResponseBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl From<Body> for ResponseBody {
     /// A response made by the gateway itself.
     fn from(body: Body) -> Self {

@@ -6,14 +6,12 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request};
 use http_body::Body as _;
+use mesh_ingress_headers::PreparedFields;
 use mesh_ingress_http1::{Framing, Outbox, request};
 
 use super::fault::Fault;
 use crate::body::RequestBody;
 use crate::stream::Stream;
-
-/// Room for a head that is kept for the next request; longer ones are rare.
-const HEAD_ROOM: usize = 4 * 1024;
 
 /// Pieces of a body that are sent before the upstream is listened to again: it may have said
 /// something that matters.
@@ -43,8 +41,8 @@ pub(crate) enum Sent {
 
 #[derive(Debug, Default)]
 enum State {
-    /// Not an octet of it is written.
-    Unbegun,
+    /// Not an octet of it is sent: its head waits.
+    Unbegun(Option<Framing>),
     /// The next piece of its body is to come.
     Body(Framing),
     /// A piece must go out before the next is asked for.
@@ -58,15 +56,21 @@ enum State {
 }
 
 impl Sending {
-    /// This request is going to be sent.
-    pub(crate) fn expect(&mut self, request: &Request<RequestBody>) {
-        self.state = State::Unbegun;
+    /// This request is going to be sent, with these fields besides its own.
+    pub(crate) fn begin(
+        &mut self,
+        request: &Request<RequestBody>,
+        further: Option<&PreparedFields>,
+    ) {
+        let framing = Framing::of(request.body(), request.headers());
+        request::write(request, further, framing, self.outbox.begin());
+        self.state = State::Unbegun(framing);
         self.bodiless = request.body().is_end_stream();
         self.begun = false;
     }
 
     pub(crate) fn is_unbegun(&self) -> bool {
-        matches!(self.state, State::Unbegun)
+        matches!(self.state, State::Unbegun(_))
     }
 
     /// Whether the request had no body.
@@ -107,11 +111,7 @@ impl Sending {
         loop {
             self.state = match &mut self.state {
                 State::Done | State::Broken(_) => return Ok(Sent::All),
-                State::Unbegun => {
-                    let framing = Framing::of(request.body(), request.headers());
-                    request::write(request, framing, self.outbox.begin());
-                    framing.map_or(State::Rest, State::Body)
-                }
+                State::Unbegun(framing) => framing.map_or(State::Rest, State::Body),
                 State::Body(_) if pieces == PIECES => return Ok(Sent::More),
                 State::Body(framing) => {
                     let mut framing = *framing;
@@ -158,10 +158,7 @@ impl Sending {
                     }
                 }
                 State::Rest => match self.outbox.poll_write(stream, cx) {
-                    Poll::Ready(Ok(())) => {
-                        self.outbox.shrink(HEAD_ROOM);
-                        State::Done
-                    }
+                    Poll::Ready(Ok(())) => State::Done,
                     Poll::Ready(Err(error)) => self.broken(stream, error)?,
                     Poll::Pending => return Ok(Sent::Waits),
                 },

@@ -137,13 +137,14 @@ impl Future for Connection<'_> {
                     None => continue,
                     Some(rested) => return Poll::Ready(rested),
                 },
-                StateProj::Answering { response, .. } => match response.poll(cx) {
-                    Poll::Ready(Ok(response)) => {
-                        self.as_mut().begin_response(response, cx);
-                        continue;
-                    }
-                    Poll::Pending => return this.wire.lock().poll_answering(cx),
-                },
+                StateProj::Answering { response } => {
+                    let mut answer = response.poll(cx);
+                    let Poll::Ready(Ok(response)) = &mut answer else {
+                        return this.wire.lock().poll_answering(cx);
+                    };
+                    self.as_mut().begin_response(response, cx);
+                    continue;
+                }
                 StateProj::Writing { writing } => {
                     match ready!(writing.poll(this.wire, this.stall, cx)) {
                         Wrote::Broken(error) if writing.is_until_close() => {
@@ -249,14 +250,14 @@ impl Connection<'_> {
         *this.about = About::default();
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = status;
-        self.begin_response(response, cx);
+        self.begin_response(&mut response, cx);
         Poll::Ready(None)
     }
 
-    /// Writes the head of a response.
+    /// Writes the head of a response, and takes its body.
     fn begin_response(
         self: Pin<&mut Self>,
-        mut response: Response<ResponseBody>,
+        response: &mut Response<ResponseBody>,
         cx: &mut Context<'_>,
     ) {
         let mut this = self.project();
@@ -276,13 +277,17 @@ impl Connection<'_> {
         {
             about.asked.keeps_alive = wire.drain_now(left, cx);
         }
-        let (framing, keeps_alive) = response::write(&response, about.asked, wire.outbox.begin());
+        let (framing, keeps_alive) = response::write(response, about.asked, wire.outbox.begin());
         drop(wire);
         about.asked.keeps_alive = keeps_alive;
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         this.state.set(State::Writing {
-            writing: Writing::new(response.into_body(), framing, about.takes_trailers),
+            writing: Writing::new(
+                std::mem::take(response.body_mut()),
+                framing,
+                about.takes_trailers,
+            ),
         });
     }
 }

@@ -347,6 +347,5 @@ impl Wire {
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
         self.inbox.rest();
-        self.outbox.shrink(0);
     }
 }

@@ -4,10 +4,20 @@ use mesh_ingress_testkit::Step;
 
 use crate::world::{OK, World, answer, get, head, ok, told};
 
-/// What the origin is told of a request with fields.
-async fn sent(fields: &str) -> String {
+/// What the origin is told of a request with fields: the first of its connection, and the fourth,
+/// for which the gateway has learnt and prepared all that it can.
+async fn sent(fields: &str) -> [String; 2] {
+    let request = head("GET / HTTP/1.1", fields);
     let world = World::start([ok()]).await;
-    world.forwarded(head("GET / HTTP/1.1", fields)).await
+    let mut client = world.client().await;
+    for request in [&request, &get("/"), &get("/"), &request] {
+        client.send(request).await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status, 200, "{}", reply.head);
+    }
+    let received = world.all_received();
+    let heads: Vec<&str> = received.split_terminator("\r\n\r\n").collect();
+    [0, 3].map(|number| format!("{}\r\n", heads[number]))
 }
 
 /// What the client is told of a response with fields.
@@ -27,11 +37,14 @@ fn gone(head: &str, name: &str) {
 macro_rules! requests {
     ($($(#[$attr:meta])* $name:ident: $fields:expr => gone $gone:expr, kept $kept:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
-            let head = sent($fields).await;
-            let gone_: &[&str] = &$gone;
-            for name in gone_ { gone(&head, name); }
-            let kept: &[(&str, &[&str])] = &$kept;
-            for (name, values) in kept { assert_eq!(told(&head, name), *values, "{name}: {head}"); }
+            for head in sent($fields).await {
+                let gone_: &[&str] = &$gone;
+                for name in gone_ { gone(&head, name); }
+                let kept: &[(&str, &[&str])] = &$kept;
+                for (name, values) in kept {
+                    assert_eq!(told(&head, name), *values, "{name}: {head}");
+                }
+            }
         })*
     };
 }
@@ -114,7 +127,7 @@ requests! {
 /// Istio reads a request id as a UUID of version 4 (istio/istio#11696).
 #[tokio::test]
 async fn ingress_nginx_a_request_id_is_a_uuid() {
-    let head = sent("X-Request-ID: 0123456789abcdef0123456789abcdef\r\n").await;
+    let [head, _] = sent("X-Request-ID: 0123456789abcdef0123456789abcdef\r\n").await;
     let [id] = told(&head, "x-request-id")[..] else {
         panic!("{head}");
     };

@@ -54,13 +54,13 @@ fn small_pieces_go_out_together_and_large_ones_on_their_own() {
     assert!((2_000..4_000).contains(&pieces), "{pieces}");
     let mut outbox = Outbox::default();
     framing.add(data(1), &mut outbox).unwrap();
-    framing.add(data(1_000), &mut outbox).unwrap();
+    framing.add(data(3_000), &mut outbox).unwrap();
     assert!(!outbox.has_room());
     framing.end(&HeaderMap::new(), &mut outbox).unwrap();
     let mut sent = std::io::Cursor::new(Vec::new());
     let waker = std::task::Waker::noop();
     let polled = outbox.poll_write(&mut sent, &mut std::task::Context::from_waker(waker));
     assert!(matches!(polled, std::task::Poll::Ready(Ok(()))));
-    let expected = format!("1\r\nx\r\n3e8\r\n{}\r\n0\r\n\r\n", "x".repeat(1_000));
+    let expected = format!("1\r\nx\r\nbb8\r\n{}\r\n0\r\n\r\n", "x".repeat(3_000));
     assert_eq!(String::from_utf8(sent.into_inner()).unwrap(), expected);
 }

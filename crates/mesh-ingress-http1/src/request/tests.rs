@@ -27,7 +27,7 @@ fn written(mut request: Request<Body>, fields: &[(&'static str, &'static str)]) 
     }
     let mut out = Vec::new();
     let framing = Framing::of(request.body(), request.headers());
-    write(&request, framing, &mut out);
+    write(&request, None, framing, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -237,5 +237,58 @@ fn what_is_no_request_is_refused() {
     ] {
         let malformed = read(octets).unwrap_err();
         assert!(matches!(malformed, Malformed::Head(_)), "{octets:?}");
+    }
+}
+
+#[test]
+fn further_fields_go_out_behind_the_requests_own() {
+    use http::header::HOST;
+    use mesh_ingress_core::Downstream;
+    use mesh_ingress_headers::{Client, ForwardedPolicy, RequestHost};
+
+    let mut request = request(Method::POST, "/", Body::from("text"));
+    let host = HeaderValue::from_static("shop.example.com");
+    request.headers_mut().insert(HOST, host);
+    let host = RequestHost::of(request.uri(), request.headers(), Version::HTTP_11).unwrap();
+    let client = Client::new(&Downstream::new(([203, 0, 113, 7], 51000).into()));
+    let policy = ForwardedPolicy::builder().via("edge").build().unwrap();
+    let further = policy.prepare(&client, &host, Version::HTTP_11);
+    let mut out = Vec::new();
+    let framing = Framing::of(request.body(), request.headers());
+    write(&request, Some(&further), framing, &mut out);
+    let head = String::from_utf8(out).unwrap();
+    assert!(head.ends_with("content-length: 4\r\n\r\n"), "{head}");
+    for line in [
+        "host: shop.example.com",
+        "x-forwarded-for: 203.0.113.7",
+        "x-forwarded-host: shop.example.com",
+        "via: 1.1 edge",
+    ] {
+        assert_eq!(
+            head.matches(&format!("\r\n{line}\r\n")).count(),
+            1,
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn rfc9110_7_6_1_a_connection_that_is_kept_is_nobody_elses_business() {
+    for (line, left) in [
+        ("Connection: keep-alive", 0),
+        ("connection: Keep-Alive", 0),
+        ("Connection: keep-alive, x-a", 1),
+        ("Connection: close", 1),
+        ("Connection: upgrade", 1),
+    ] {
+        let mut buf = BytesMut::from(&*format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"));
+        let limits = Limits {
+            octets: 2000,
+            fields: 100,
+        };
+        let head = take(&mut buf, limits, &mut HeaderMap::new());
+        let head = head.unwrap().unwrap();
+        let lines = head.request.headers().get_all(CONNECTION);
+        assert_eq!(lines.iter().count(), left, "{line}");
     }
 }
