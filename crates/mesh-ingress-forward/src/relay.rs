@@ -29,7 +29,9 @@ const MOST: usize = 64;
 static PIPES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static EMPTY: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    // In boxes: most bodies have none, and are moved about.
+    #[allow(clippy::vec_box)]
+    static EMPTY: RefCell<Vec<Box<Pipe>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What is between two sockets.
@@ -39,6 +41,8 @@ pub(crate) struct Pipe {
     input: OwnedFd,
     /// Octets that have come and not gone.
     held: usize,
+    /// Where they are to go there was no room for them.
+    waits: bool,
     _counted: Counted,
 }
 
@@ -71,7 +75,7 @@ impl Drop for Counted {
 
 impl Pipe {
     /// An empty one.
-    pub(crate) fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Box<Self>> {
         // Not at the end of the thread.
         let kept = EMPTY.try_with(|empty| empty.borrow_mut().pop());
         if let Ok(Some(pipe)) = kept {
@@ -81,16 +85,17 @@ impl Pipe {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Refused where one user has too many large ones; a small one is slower than to copy.
         fcntl_setpipe_size(&input, ROOM)?;
-        Ok(Self {
+        Ok(Box::new(Self {
             output,
             input,
             held: 0,
+            waits: false,
             _counted: counted,
-        })
+        }))
     }
 
     /// Keeps it for the next one, if nothing is left in it.
-    pub(crate) fn put_back(self) {
+    pub(crate) fn put_back(self: Box<Self>) {
         if self.held == 0 {
             let _ = EMPTY.try_with(|empty| {
                 let mut empty = empty.borrow_mut();
@@ -158,24 +163,38 @@ impl Pipe {
     }
 
     /// Gives what there is to a socket, as far as that takes it, and tells how much that is.
+    ///
+    /// Of a socket that was full, the runtime learns only when a third of it is free again, which
+    /// may take a slow reader minutes. Asked again before, it is tried without the runtime.
     fn poll_drain(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<usize, Stuck>> {
-        loop {
-            ready!(to.poll_write_ready(cx)).map_err(Stuck::Receiver)?;
-            let drained = to.try_io(Interest::WRITABLE, || {
-                Ok(splice(&self.output, None, to, None, self.held, FLAGS)?)
-            });
-            match drained {
-                Ok(0) => {
-                    let error = io::ErrorKind::WriteZero.into();
-                    return Poll::Ready(Err(Stuck::Receiver(error)));
-                }
-                Ok(drained) => {
-                    self.held -= drained;
-                    return Poll::Ready(Ok(drained));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(Stuck::Receiver(error))),
+        let (output, held, waits) = (&self.output, self.held, &mut self.waits);
+        let drain = || Ok(splice(output, None, to, None, held, FLAGS)?);
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let drained = loop {
+            match to.poll_write_ready(cx) {
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Ready(Ok(())) => match to.try_io(Interest::WRITABLE, drain) {
+                    Err(error) if is_full(&error) => {}
+                    drained => break drained,
+                },
+                Poll::Pending if std::mem::replace(waits, true) => match drain() {
+                    Err(error) if is_full(&error) => return Poll::Pending,
+                    drained => break drained,
+                },
+                Poll::Pending => return Poll::Pending,
             }
+        };
+        self.waits = false;
+        match drained {
+            Ok(0) => {
+                let error = io::ErrorKind::WriteZero.into();
+                Poll::Ready(Err(Stuck::Receiver(error)))
+            }
+            Ok(drained) => {
+                self.held -= drained;
+                Poll::Ready(Ok(drained))
+            }
+            Err(error) => Poll::Ready(Err(Stuck::Receiver(error))),
         }
     }
 }

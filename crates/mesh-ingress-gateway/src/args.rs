@@ -48,7 +48,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
 
-    /// How long a client may take for the head of a request, and between requests; 0 is for ever.
+    /// How long a client of HTTP/1 may take for the head of a request, and between requests; 0 is
+    /// for ever. One of HTTP/2 is asked now and then whether it is there.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) request_header_timeout: Duration,
 

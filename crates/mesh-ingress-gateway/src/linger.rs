@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long, after the last response, a client may go on sending what nobody wants.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may say nothing that is still to read what it was sent, and says so.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Closes a connection so that a client that is still sending gets its response first: closing a
 /// socket with unread bytes resets it, and the reset overtakes the response (RFC 9112 §9.6).
@@ -18,10 +20,22 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) struct Linger {
     /// The client has been told that nothing follows.
     told: bool,
+    /// What it sends is about what it has read.
+    reads: bool,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Linger {
+    /// For a client that speaks while it reads, as clients of HTTP/2 do: each window that it opens
+    /// would reset a socket that is closed, with all that is still to be sent to it. It is waited
+    /// for until it has closed its end, or says nothing for long.
+    pub(crate) fn until_read() -> Self {
+        Self {
+            reads: true,
+            ..Self::default()
+        }
+    }
+
     /// Ready when the socket may be dropped. `sending` tells whether the client is known to be
     /// sending still.
     pub(crate) fn poll(
@@ -46,8 +60,9 @@ impl Linger {
     }
 
     fn begin(&mut self) -> &mut Pin<Box<Sleep>> {
+        let time = if self.reads { SILENCE } else { LINGER };
         self.lingering
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)))
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)))
     }
 
     /// Reads and drops what the client is still sending, until it ends or its time is up.
@@ -57,7 +72,9 @@ impl Linger {
             let mut scrap = ReadBuf::new(&mut scrap);
             match Pin::new(&mut *stream).poll_read(cx, &mut scrap) {
                 Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
-                    if self.begin().as_mut().poll(cx).is_ready() {
+                    if self.reads {
+                        self.begin().as_mut().reset(Instant::now() + SILENCE);
+                    } else if self.begin().as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
                 }

@@ -143,7 +143,20 @@ impl Outbox {
         Pin::new(stream).poll_flush(cx)
     }
 
-    fn advance(&mut self, octets: usize) {
+    /// The first octets of what is to be written, in one piece: for who writes them by other means
+    /// than [`poll_write`](Self::poll_write).
+    #[must_use]
+    pub fn first(&self) -> &[u8] {
+        let framing = &self.framing[self.written..];
+        match (framing.is_empty(), self.piece.is_empty()) {
+            (false, _) => framing,
+            (true, false) => &self.piece,
+            (true, true) => self.tail,
+        }
+    }
+
+    /// So many of the [first](Self::first) are gone.
+    pub fn advance(&mut self, octets: usize) {
         self.gone = self.gone.saturating_add(octets);
         let framing = octets.min(self.framing.len() - self.written);
         self.written += framing;

@@ -24,7 +24,7 @@ pub(crate) struct ResponseStream {
     failed: bool,
     /// What of it is on its way to another socket.
     #[cfg(target_os = "linux")]
-    pipe: Option<Pipe>,
+    pipe: Option<Box<Pipe>>,
     pool: Arc<Pool>,
 }
 
@@ -127,7 +127,7 @@ impl ResponseStream {
     /// Whether octets wait for the socket they are moved to.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_moving(&self) -> bool {
-        self.pipe.as_ref().is_some_and(Pipe::is_filled)
+        self.pipe.as_ref().is_some_and(|pipe| pipe.is_filled())
     }
 
     fn fail(&mut self, fault: Fault) -> BoxError {

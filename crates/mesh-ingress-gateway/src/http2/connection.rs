@@ -60,12 +60,16 @@ pub(crate) struct Connection {
     pub(super) decoder: hpack::Decoder,
     /// The client's settings have come, as they must first.
     pub(super) settled: bool,
+    /// Where the frames of this moment have been read to.
+    pub(super) room: usize,
     /// A piece of a body that has not come whole.
     pub(super) incoming: Option<Incoming>,
     /// A field section that has not come whole.
     pub(super) block: Option<Block>,
     /// The last stream that the client has begun.
     pub(super) last: u32,
+    /// The last one that the client was told is served.
+    told_last: Option<u32>,
     /// Streams that have been reset here not long ago: the client may not know.
     pub(super) reset: VecDeque<u32>,
     /// What the client may send.
@@ -130,9 +134,11 @@ impl Connection {
             ready: Vec::new(),
             decoder: hpack::Decoder::new(TABLE),
             settled: false,
+            room: 0,
             incoming: None,
             block: None,
             last: 0,
+            told_last: None,
             reset: VecDeque::new(),
             recv_window: CONNECTION_WINDOW.into(),
             released: 0,
@@ -158,6 +164,7 @@ impl Connection {
     /// The client has answered a `PING`.
     pub(super) fn answered(&mut self, octets: [u8; 8]) {
         if octets == LAST_CALL && matches!(self.phase, Phase::LastCall) {
+            self.told_last = Some(self.last);
             frame::goaway(self.out.outbox.frames(), self.last, Reason::NO_ERROR);
             self.phase = Phase::Draining;
         }
@@ -166,17 +173,16 @@ impl Connection {
     /// Ends the connection, and says why.
     pub(super) fn fail(&mut self, reason: Reason) {
         tracing::debug!("client connection over HTTP/2: {reason}");
-        frame::goaway(self.out.outbox.frames(), self.last, reason);
+        // What was refused is not served after all (RFC 9113 §6.8).
+        let last = self.told_last.unwrap_or(self.last);
+        frame::goaway(self.out.outbox.frames(), last, reason);
         self.streams
             .close_all("the connection was closed before the body was complete");
-        self.close(true);
+        self.close(Linger::default(), true);
     }
 
-    fn close(&mut self, sending: bool) {
-        self.phase = Phase::Closing {
-            linger: Linger::default(),
-            sending,
-        };
+    fn close(&mut self, linger: Linger, sending: bool) {
+        self.phase = Phase::Closing { linger, sending };
     }
 
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
@@ -194,7 +200,7 @@ impl Connection {
                     // It wants no more answers, but those that are there are its own.
                     Poll::Ready(Ok(0)) => {
                         self.streams.close_all(GONE);
-                        self.close(false);
+                        self.close(Linger::default(), false);
                         continue;
                     }
                     Poll::Ready(Ok(_)) => {
@@ -216,7 +222,8 @@ impl Connection {
                 moved = true;
             }
             if self.is_over() {
-                self.close(false);
+                // The client may have much of it still to read.
+                self.close(Linger::until_read(), true);
             } else if !moved {
                 match self.pulse.poll(cx) {
                     Poll::Ready(beat) => self.beat(beat),
@@ -307,12 +314,14 @@ impl Connection {
         let full = std::mem::replace(&mut self.full, wrote.is_pending());
         if self.out.outbox.len() < before {
             self.stall.moved();
+            self.pulse.wrote(before - self.out.outbox.len());
             // Who makes room is there, even if its answers are far behind.
             if full {
                 self.pulse.hear();
             }
         }
-        self.stall.check(wrote, cx)
+        let (outbox, stream) = (&mut self.out.outbox, &self.stream);
+        self.stall.check(wrote, cx, || outbox.send_now(stream))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {

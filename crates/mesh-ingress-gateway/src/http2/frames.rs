@@ -39,6 +39,7 @@ impl Connection {
     /// Reads what there is of frames.
     pub(super) fn read_frames(&mut self) {
         let mut octets = std::mem::take(&mut self.inbox.octets);
+        self.room = octets.capacity();
         let read = self.each_frame(&mut octets);
         self.inbox.octets = octets;
         self.inbox.settle();
@@ -373,7 +374,7 @@ impl Connection {
             .and_then(|slot| slot.upload.as_ref());
         match upload {
             Some(upload) if taken > 0 => {
-                if upload.push(piece.freeze()).is_err() {
+                if upload.push(piece.freeze(), self.room).is_err() {
                     self.released += taken;
                 }
             }

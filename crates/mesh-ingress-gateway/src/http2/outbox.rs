@@ -8,6 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::stall::send_now;
 
 /// Pieces of bodies that are no longer than this are copied: many small responses go out in one
 /// slice, which costs the kernel less than two for each.
@@ -88,6 +91,18 @@ impl Outbox {
             self.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends what the socket takes of the first octets, whatever the runtime takes it to.
+    pub(super) fn send_now(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let first = match self.pieces.front() {
+            Some((behind, piece)) if *behind == self.written => piece,
+            Some((behind, _)) => &self.frames[self.written..*behind],
+            None => &self.frames[self.written..],
+        };
+        let sent = send_now(stream, first)?;
+        self.advance(sent);
+        Ok(sent)
     }
 
     /// What is to be written, in its order.

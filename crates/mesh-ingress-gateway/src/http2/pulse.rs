@@ -10,6 +10,10 @@ use tokio::time::{Instant, Sleep};
 const INTERVAL: Duration = Duration::from_secs(20);
 /// And is gone if it says nothing for so long then.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Or for so long, if it may have much to read before it comes to the question.
+const BEHIND: Duration = Duration::from_secs(300);
+/// What that is: a client that answers in time reads so much meanwhile, whatever its network.
+const MUCH: usize = 16 * 1024;
 
 /// Beats from time to time. What is looked at then costs nothing in between, not even a look at the
 /// clock.
@@ -20,6 +24,8 @@ pub(super) struct Pulse {
     set: bool,
     heard: bool,
     asked: bool,
+    /// Octets written since the last beat, and before that since the one before.
+    written: [usize; 2],
 }
 
 /// What it is time for.
@@ -40,12 +46,18 @@ impl Pulse {
             set: false,
             heard: false,
             asked: false,
+            written: [0; 2],
         }
     }
 
     /// The client has said something.
     pub(super) fn hear(&mut self) {
         self.heard = true;
+    }
+
+    /// So many octets have been given to the socket. When the client reads them is not known.
+    pub(super) fn wrote(&mut self, octets: usize) {
+        self.written[0] = self.written[0].saturating_add(octets);
     }
 
     /// Ready from time to time.
@@ -57,8 +69,12 @@ impl Pulse {
         ready!(self.sleep.as_mut().poll(cx));
         self.set = false;
         let heard = std::mem::take(&mut self.heard);
+        let [now, before] = self.written;
+        let behind = now.saturating_add(before) > MUCH;
+        self.written = [0, now];
         let (beat, after) = match (heard, self.asked) {
             (true, _) => (Beat::Look, INTERVAL),
+            (false, false) if behind => (Beat::Ask, BEHIND),
             (false, false) => (Beat::Ask, TIMEOUT),
             (false, true) => (Beat::Gone, INTERVAL),
         };

@@ -123,6 +123,7 @@ impl Connection {
             return self.refuse(id, Reason::PROTOCOL_ERROR);
         }
         slot.receiving = false;
+        self.flood.useful();
         if let Some(upload) = &slot.upload {
             upload.complete(trailers);
         }

@@ -291,6 +291,31 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     );
 }
 
+/// The question waits behind what it has not read yet.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_far_behind_has_time_to_answer() {
+    let mut client = client(&settings(0)).await;
+    let mut ping = Vec::new();
+    frame::ping(&mut ping, [0; 8], false);
+    // More than may be on its way, and less than the sockets hold.
+    client.stream.write_all(&ping.repeat(4_000)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(!client.served.is_finished());
+    let mut questions = 0;
+    for _ in 0..4_000 {
+        let (head, _) = client.next_of(kind::PING).await;
+        questions += u32::from(!head.has(flag::ACK));
+    }
+    assert_eq!(questions, 0, "behind the answers");
+    let begin = Instant::now();
+    client.next_of(kind::GOAWAY).await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(200),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
 /// Who is told to go and does not answer is waited for; who has no request under way and answers is
 /// let go.
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use mesh_ingress::BoxError;
@@ -21,6 +21,8 @@ pub(super) struct Upload(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     pieces: VecDeque<Bytes>,
+    /// Behind these: what came in small pieces, copied.
+    gathered: BytesMut,
     trailers: Option<HeaderMap>,
     state: State,
     /// How much is still to be read, if that was said.
@@ -63,6 +65,7 @@ impl Upload {
     pub(super) fn new(bell: &Arc<Bell>, length: Option<u64>, expects_continue: bool) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             pieces: VecDeque::new(),
+            gathered: BytesMut::new(),
             trailers: None,
             state: State::Open,
             left: length,
@@ -82,15 +85,22 @@ impl Upload {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece has come. Gives it back if nobody wants it.
-    pub(super) fn push(&self, piece: Bytes) -> Result<(), Bytes> {
+    /// A piece has come. Gives it back if nobody wants it. `room` is how much memory it holds on to:
+    /// of one that is only a small part of that, or small at all, a copy is kept, so that what waits
+    /// here is not a multiple of what the client's window allows.
+    pub(super) fn push(&self, piece: Bytes, room: usize) -> Result<(), Bytes> {
         let mut inner = self.lock();
         // Not if it has begun already.
         inner.go_ahead = GoAhead::NotNeeded;
         if !inner.wanted {
             return Err(piece);
         }
-        inner.pieces.push_back(piece);
+        if piece.len() < SMALL.max(room / 4) {
+            inner.gathered.extend_from_slice(&piece);
+        } else {
+            inner.close_gathered();
+            inner.pieces.push_back(piece);
+        }
         inner.wake();
         Ok(())
     }
@@ -142,6 +152,8 @@ impl Upload {
     }
 }
 
+/// Pieces that are no longer than this are copied.
+const SMALL: usize = 2 * 1024;
 /// So many octets are worth to tell the client at once.
 const UNPAID: usize = STREAM_WINDOW as usize / 2;
 
@@ -152,8 +164,17 @@ impl Inner {
         }
     }
 
+    /// What comes now goes behind what was gathered.
+    fn close_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.pieces.push_back(gathered.freeze());
+        }
+    }
+
     /// Drops what has come.
     fn scrap(&mut self) {
+        self.close_gathered();
         let octets = self.pieces.drain(..).map(|piece| piece.len()).sum();
         self.trailers = None;
         if octets > 0 {
@@ -162,6 +183,9 @@ impl Inner {
     }
 
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.pieces.is_empty() {
+            self.close_gathered();
+        }
         if let Some(piece) = self.pieces.pop_front() {
             if let Some(left) = &mut self.left {
                 *left = left.saturating_sub(piece.len() as u64);
@@ -231,7 +255,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         self.0.as_ref().is_none_or(|upload| {
             let inner = upload.lock();
-            let nothing = inner.pieces.is_empty() && inner.trailers.is_none();
+            let nothing =
+                inner.pieces.is_empty() && inner.gathered.is_empty() && inner.trailers.is_none();
             nothing && inner.state == State::Complete
         })
     }

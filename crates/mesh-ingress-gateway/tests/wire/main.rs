@@ -15,6 +15,7 @@ mod gateway;
 mod heads;
 mod http2;
 mod http2_bodies;
+mod http2_ends;
 mod http2_flow;
 mod http2_origins;
 mod identity;

@@ -107,7 +107,17 @@ impl Decoder {
                 let value = text(&mut rest, room)?;
                 let size = name.len() + value.len() + OVERHEAD;
                 let mut value = Some(value);
-                show(&mut || name.with(value.take().unwrap_or_default()), size);
+                show(
+                    &mut || {
+                        let mut field = name.with(value.take().unwrap_or_default());
+                        // Never indexed: not by anybody on its way (§6.2.3).
+                        if let Field::Regular(_, value) = &mut field {
+                            value.set_sensitive(first & 0x10 != 0);
+                        }
+                        field
+                    },
+                    size,
+                );
             }
             begun = true;
         }

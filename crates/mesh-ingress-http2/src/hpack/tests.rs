@@ -309,6 +309,22 @@ proptest! {
     }
 }
 
+/// Whoever passes it on is told by the value.
+#[test]
+fn rfc7541_6_2_3_what_is_never_indexed_is_marked() {
+    for (how, marked) in [(0x00, false), (0x10, true), (0x40, false)] {
+        let mut sensitive = Vec::new();
+        let section = [&[how][..], b"\x01a\x01b"].concat();
+        let decoded = Decoder::new(4096).decode(&section, usize::MAX, |field| {
+            if let Field::Regular(_, value) = field {
+                sensitive.push(value.is_sensitive());
+            }
+        });
+        assert_eq!(decoded, Ok(Decoded::Whole));
+        assert_eq!(sensitive, [marked], "{how:#x}");
+    }
+}
+
 #[test]
 fn clones_of_a_table_share_their_octets() {
     let mut decoder = Decoder::new(4096);

@@ -121,7 +121,7 @@ impl Writing {
         if gone != wire.outbox.gone() {
             stall.moved();
         }
-        let wrote = stall.check(wrote, cx);
+        let wrote = stall.check(wrote, cx, || wire.send_now());
         self.stuck = wrote.is_pending();
         if self.stuck {
             wire.pause();
@@ -161,7 +161,8 @@ impl Writing {
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending if self.body.is_moving() => {
-                stall.check(Poll::Pending::<io::Result<()>>, cx)
+                // It is tried again where it is moved.
+                stall.check(Poll::Pending::<io::Result<()>>, cx, || Ok(0))
             }
             Poll::Pending => wire
                 .poll_gone(cx)

@@ -13,6 +13,7 @@ use tokio::task::coop::{has_budget_remaining, unconstrained};
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
 use crate::linger::Linger;
+use crate::stall::send_now;
 
 /// What may wait of a protocol that is not agreed on yet.
 const MAX_UNSEEN: usize = 64 * 1024;
@@ -27,6 +28,13 @@ impl Wire {
         if self.reader.0.is_some() && self.stream.poll_read_ready(cx).is_ready() {
             self.reader.wake();
         }
+    }
+
+    /// Sends what the socket takes, whatever the runtime takes it to.
+    pub(crate) fn send_now(&mut self) -> io::Result<usize> {
+        let sent = send_now(&self.stream, self.outbox.first())?;
+        self.outbox.advance(sent);
+        Ok(sent)
     }
 
     /// To be called when the driver has looked at everything, and waits.
