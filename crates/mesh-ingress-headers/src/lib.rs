@@ -83,7 +83,7 @@ pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
 pub use self::inventory::Inventory;
 pub use self::names::FieldGroup;
-pub use self::prepared::PreparedFields;
+pub use self::prepared::{PreparedClient, PreparedFields};
 pub use self::trusted::TrustedPeers;
 pub use self::verdict::{Evidence, VerdictRules, VerdictRulesBuilder};
 pub use self::via::Via;

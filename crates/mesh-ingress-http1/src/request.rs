@@ -192,7 +192,7 @@ pub fn write<B>(
         fields::write_field(out, name.as_str(), value.as_bytes());
     }
     if let Some(further) = further {
-        out.extend_from_slice(further.lines());
+        further.write(out);
     }
     // Writing to memory does not fail.
     let _ = match framing {

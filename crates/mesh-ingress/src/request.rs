@@ -115,16 +115,14 @@ pub(crate) fn decide<B>(
     let mut fields = Inventory::of(request.headers());
     let version = request.version();
     framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
-    let (host, further) = match last {
-        Some(last) => {
-            let prepare = |host: &_| settings.forwarded.prepare(client, host, version);
-            last.of(request, &fields, prepare)?
-        }
-        None => {
-            let host = RequestHost::of(request.uri(), request.headers(), version)?;
-            (host, None)
-        }
+    let host = match last {
+        Some(last) => last.of(request, &fields)?,
+        None => RequestHost::of(request.uri(), request.headers(), version)?,
     };
+    let further = last.and_then(|last| {
+        let prepare = || settings.forwarded.prepare(client, &host, version);
+        last.prepared(&fields, version, &host, prepare)
+    });
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
     let trusted = settings.forwarded.is_trusted(client);

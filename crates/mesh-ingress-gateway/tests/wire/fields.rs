@@ -124,6 +124,43 @@ requests! {
         "Via: 1.0 fred\r\n" => gone [], kept [];
 }
 
+/// What is remembered of one request is not said of another one, whatever their order.
+#[tokio::test]
+async fn each_request_of_a_connection_is_told_its_own_host() {
+    const HOSTS: [&str; 4] = [
+        "shop.example.com",
+        "SHOP.example.com",
+        "shop.example.com:8080",
+        "shop.example.com.",
+    ];
+    let order = (0..40).map(|number| HOSTS[(number * number / 3 + number) % 4]);
+    let world = World::start([[ok(), ok(), ok(), ok()].concat()]).await;
+    let mut client = world.client().await;
+    for host in order.clone() {
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        assert_eq!(client.reply().await.status, 200);
+    }
+    let received = world.all_received();
+    let heads: Vec<&str> = received.split_terminator("\r\n\r\n").collect();
+    let told: Vec<_> = heads
+        .iter()
+        .flat_map(|head| told(head, "x-forwarded-host"))
+        .collect();
+    assert_eq!(told, order.collect::<Vec<_>>());
+    for name in [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "via",
+        "host",
+    ] {
+        let lines = received.matches(&format!("\r\n{name}: ")).count();
+        assert_eq!(lines, heads.len(), "{name}");
+    }
+}
+
 /// Istio reads a request id as a UUID of version 4 (istio/istio#11696).
 #[tokio::test]
 async fn ingress_nginx_a_request_id_is_a_uuid() {

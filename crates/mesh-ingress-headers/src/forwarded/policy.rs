@@ -94,6 +94,11 @@ impl ForwardedPolicy {
         &self.trusted
     }
 
+    /// Whether a field is written.
+    pub(crate) fn writes(&self, field: ForwardedField) -> bool {
+        self.emit.has(field)
+    }
+
     /// What to write into `Via` and to look for in it; `None` if that is off. Apart from
     /// [`apply`](Self::apply), because it needs the version and can find a loop.
     #[must_use]
