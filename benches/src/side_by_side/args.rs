@@ -22,8 +22,8 @@ what:
   build           build the gateway and the peers, and no more
 
 options:
-  --rounds N      how often each proxy gets its turn [default: 3]
-  --seconds N     how long a turn is [default: 2]
+  --rounds N      how often each proxy gets its turn [default: 9]
+  --seconds N     how long a turn is [default: 1]
   --only A,B      these proxies: ours, nginx, haproxy, envoy, pingora, axum-reverse-proxy,
                   legacy-client, floor-hyper, floor-bytes
   --profile DIR   keep what callgrind wrote there, for callgrind_annotate
@@ -61,8 +61,8 @@ impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, BoxError> {
         let mut parsed = Self {
             command: Command::Help,
-            rounds: 3,
-            seconds: 2,
+            rounds: 9,
+            seconds: 1,
             only: Vec::new(),
             profile: None,
             ours: None,
