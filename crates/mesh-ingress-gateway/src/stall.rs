@@ -17,40 +17,72 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Cuts a client off that has stopped reading; hyper would wait for ever.
 #[derive(Debug, Default)]
-pub(crate) struct Stall(Option<Stalled>);
+pub(crate) struct Stall {
+    stalled: Option<Stalled>,
+    took: bool,
+}
 
 #[derive(Debug)]
 struct Stalled {
+    /// Since when the client has taken nothing, less the time in which there was nothing to take.
     since: Instant,
     again: Pin<Box<Sleep>>,
+    room: Room,
+}
+
+/// What is known of the socket's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// The runtime takes it to be full; up to a third of it may be free.
+    Unknown,
+    /// It is full: what it takes next, the client has made room for.
+    None,
+    /// All that there was has gone into it at this moment, and there may be more room.
+    Some(Instant),
+}
+
+/// What came of sending without the runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) octets: usize,
+    /// Nothing is left to be sent; otherwise the socket is full.
+    pub(crate) all: bool,
 }
 
 impl Stall {
-    /// Turns a write that waits for too long into an error. From time to time `again` is to try
-    /// whether a few octets can be sent, without asking the runtime, and to tell how many.
-    pub(crate) fn check<T>(
+    /// Turns a write that waits for too long into an error. From time to time `again` is to send
+    /// what it can without asking the runtime.
+    pub(crate) fn check(
         &mut self,
-        wrote: Poll<io::Result<T>>,
+        wrote: Poll<io::Result<()>>,
         cx: &mut Context<'_>,
-        mut again: impl FnMut() -> io::Result<usize>,
-    ) -> Poll<io::Result<T>> {
+        mut again: impl FnMut() -> io::Result<Sent>,
+    ) -> Poll<io::Result<()>> {
         if wrote.is_ready() {
-            self.moved();
             return wrote;
         }
-        let stalled = self.0.get_or_insert_with(|| Stalled {
+        let stalled = self.stalled.get_or_insert_with(|| Stalled {
             since: Instant::now(),
             again: Box::pin(tokio::time::sleep(AGAIN)),
+            room: Room::Unknown,
         });
         loop {
-            ready!(stalled.again.as_mut().poll(cx));
-            let now = Instant::now();
-            match again() {
-                Ok(0) => {}
-                Ok(_) => stalled.since = now,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            match stalled.room {
+                // There is more to be sent now.
+                Room::Some(then) => stalled.since += then.elapsed(),
+                Room::Unknown | Room::None => ready!(stalled.again.as_mut().poll(cx)),
             }
+            let now = Instant::now();
+            let sent = again()?;
+            if stalled.room == Room::None && sent.octets > 0 {
+                stalled.since = now;
+                self.took = true;
+            }
+            if sent.all {
+                stalled.room = Room::Some(now);
+                return Poll::Ready(Ok(()));
+            }
+            stalled.room = Room::None;
             if now.duration_since(stalled.since) >= WRITE_TIMEOUT {
                 let text = "the client takes nothing of its response";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
@@ -59,19 +91,25 @@ impl Stall {
         }
     }
 
-    /// The client has taken something.
+    /// The runtime has found that the client takes something.
     pub(crate) fn moved(&mut self) {
-        if self.0.is_some() {
-            self.0 = None;
+        if self.stalled.is_some() {
+            self.stalled = None;
         }
+    }
+
+    /// Whether the client was found to take something without the runtime since this was last asked.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.took)
     }
 }
 
-/// Sends octets of a stream whose socket the runtime takes to be full.
-pub(crate) fn send_now(stream: &TcpStream, octets: &[u8]) -> io::Result<usize> {
-    match octets {
-        [] => Ok(0),
-        octets => SockRef::from(stream).send(octets),
+/// Sends octets to a socket that the runtime takes to be full; `None` if it is.
+pub(crate) fn send_now(stream: &TcpStream, octets: &[u8]) -> io::Result<Option<usize>> {
+    match SockRef::from(stream).send(octets) {
+        Ok(sent) => Ok(Some(sent)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -85,43 +123,95 @@ mod tests {
 
     use super::*;
 
-    /// A socket that takes no more, and who could read from it.
-    async fn full() -> (TcpStream, TcpStream) {
+    async fn connected() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(connecting, listener.accept());
         let (stream, _) = accepted.unwrap();
         stream.writable().await.unwrap();
-        while stream.try_write(&[0; 64 * 1024]).is_ok() {}
         (stream, client.unwrap())
     }
 
-    async fn stalls(stall: &mut Stall, stream: &TcpStream) -> io::Error {
-        let again = || send_now(stream, &[0; 64 * 1024]);
-        let stalled = poll_fn(|cx| stall.check(Poll::<io::Result<()>>::Pending, cx, again));
-        stalled.await.unwrap_err()
+    /// Writes until the runtime takes the socket to be full: there may be room all the same.
+    fn fill(stream: &TcpStream) {
+        while stream
+            .try_write(&[0; 64 * 1024])
+            .is_ok_and(|sent| sent == 64 * 1024)
+        {}
+    }
+
+    /// A response without an end, so much of it at a time.
+    async fn stalls(stall: &mut Stall, stream: &TcpStream, piece: usize) -> io::Error {
+        let piece = vec![0; piece];
+        let again = || {
+            let sent = send_now(stream, &piece)?;
+            Ok(Sent {
+                octets: sent.unwrap_or(0),
+                all: sent.is_some(),
+            })
+        };
+        loop {
+            let stalled = poll_fn(|cx| stall.check(Poll::Pending, cx, again));
+            if let Err(error) = stalled.await {
+                return error;
+            }
+        }
     }
 
     /// Less than what lets the runtime know of it.
     #[tokio::test(start_paused = true)]
     async fn who_reads_little_is_not_cut_off() {
-        let (stream, client) = full().await;
+        let (stream, client) = connected().await;
+        fill(&stream);
         let (mut stall, mut chunk) = (Stall::default(), vec![0; 200 * 1024]);
         for _ in 0..30 {
-            let waits = stalls(&mut stall, &stream);
+            let waits = stalls(&mut stall, &stream, 64 * 1024);
             assert!(timeout(Duration::from_secs(20), waits).await.is_err());
             client.readable().await.unwrap();
             assert!(client.try_read(&mut chunk).unwrap() > 0);
         }
+        assert!(stall.has_moved());
     }
 
+    /// What goes into the buffer of the socket has not gone to the client.
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_cut_off_after_a_minute() {
-        let (stream, _client) = full().await;
+        for piece in [100, 2_049, 64 * 1024] {
+            let (stream, _client) = connected().await;
+            fill(&stream);
+            let (begin, mut stall) = (Instant::now(), Stall::default());
+            let error = stalls(&mut stall, &stream, piece).await;
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            let waited = begin.elapsed().as_secs();
+            assert!((60..=65).contains(&waited), "{waited}");
+            assert!(!stall.has_moved());
+        }
+    }
+
+    /// Time in which there is nothing to take does not count.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_nothing_to_read_is_not_late() {
+        let (stream, _client) = connected().await;
+        let mut stall = Stall::default();
+        let all = || {
+            Ok(Sent {
+                octets: send_now(&stream, b"x")?.unwrap_or(0),
+                all: true,
+            })
+        };
+        for _ in 0..10 {
+            poll_fn(|cx| stall.check(Poll::Pending, cx, all))
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_secs(50)).await;
+        }
+        fill(&stream);
         let begin = Instant::now();
-        let error = stalls(&mut Stall::default(), &stream).await;
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let waited = begin.elapsed().as_secs();
-        assert!((60..=65).contains(&waited), "{waited}");
+        stalls(&mut stall, &stream, 1_000).await;
+        assert!(
+            (55..=65).contains(&begin.elapsed().as_secs()),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 }

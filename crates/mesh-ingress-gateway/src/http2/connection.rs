@@ -321,7 +321,13 @@ impl Connection {
             }
         }
         let (outbox, stream) = (&mut self.out.outbox, &self.stream);
-        self.stall.check(wrote, cx, || outbox.send_now(stream))
+        let left = outbox.len();
+        let wrote = self.stall.check(wrote, cx, || outbox.send_now(stream));
+        self.pulse.wrote(left - self.out.outbox.len());
+        if self.stall.has_moved() {
+            self.pulse.hear();
+        }
+        wrote
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {

@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::stall::send_now;
+use crate::stall::{Sent, send_now};
 
 /// Pieces of bodies that are no longer than this are copied: many small responses go out in one
 /// slice, which costs the kernel less than two for each.
@@ -94,15 +94,23 @@ impl Outbox {
     }
 
     /// Sends what the socket takes of the first octets, whatever the runtime takes it to.
-    pub(super) fn send_now(&mut self, stream: &TcpStream) -> io::Result<usize> {
-        let first = match self.pieces.front() {
-            Some((behind, piece)) if *behind == self.written => piece,
-            Some((behind, _)) => &self.frames[self.written..*behind],
-            None => &self.frames[self.written..],
-        };
-        let sent = send_now(stream, first)?;
-        self.advance(sent);
-        Ok(sent)
+    pub(super) fn send_now(&mut self, stream: &TcpStream) -> io::Result<Sent> {
+        let mut octets = 0;
+        while !self.is_empty() {
+            let first = match self.pieces.front() {
+                Some((behind, piece)) if *behind == self.written => piece,
+                Some((behind, _)) => &self.frames[self.written..*behind],
+                None => &self.frames[self.written..],
+            };
+            match send_now(stream, first)? {
+                Some(sent) => {
+                    self.advance(sent);
+                    octets += sent;
+                }
+                None => return Ok(Sent { octets, all: false }),
+            }
+        }
+        Ok(Sent { octets, all: true })
     }
 
     /// What is to be written, in its order.

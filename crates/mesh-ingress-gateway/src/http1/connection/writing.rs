@@ -11,7 +11,7 @@ use mesh_ingress::{BoxError, ResponseBody};
 use mesh_ingress_http1::{Framing, Outbox};
 
 use crate::http1::wire::{Shared, Wire};
-use crate::stall::Stall;
+use crate::stall::{Sent, Stall};
 
 /// A response on its way out; its head waits in the outbox.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Writing {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending if self.body.is_moving() => {
                 // It is tried again where it is moved.
-                stall.check(Poll::Pending::<io::Result<()>>, cx, || Ok(0))
+                stall.check(Poll::Pending, cx, || Ok(Sent::default()))
             }
             Poll::Pending => wire
                 .poll_gone(cx)

@@ -13,7 +13,7 @@ use tokio::task::coop::{has_budget_remaining, unconstrained};
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
 use crate::linger::Linger;
-use crate::stall::send_now;
+use crate::stall::{Sent, send_now};
 
 /// What may wait of a protocol that is not agreed on yet.
 const MAX_UNSEEN: usize = 64 * 1024;
@@ -31,10 +31,18 @@ impl Wire {
     }
 
     /// Sends what the socket takes, whatever the runtime takes it to.
-    pub(crate) fn send_now(&mut self) -> io::Result<usize> {
-        let sent = send_now(&self.stream, self.outbox.first())?;
-        self.outbox.advance(sent);
-        Ok(sent)
+    pub(crate) fn send_now(&mut self) -> io::Result<Sent> {
+        let mut octets = 0;
+        while !self.outbox.is_empty() {
+            match send_now(&self.stream, self.outbox.first())? {
+                Some(sent) => {
+                    self.outbox.advance(sent);
+                    octets += sent;
+                }
+                None => return Ok(Sent { octets, all: false }),
+            }
+        }
+        Ok(Sent { octets, all: true })
     }
 
     /// To be called when the driver has looked at everything, and waits.
