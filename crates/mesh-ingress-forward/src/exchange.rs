@@ -180,7 +180,8 @@ impl Exchange {
                 if let Some(upgrade) = &self.upgrade {
                     upgrade.ask_http2(request);
                 }
-                if let Some(further) = &self.further {
+                // For good: handed back and sent over HTTP/1 instead, it has them already.
+                if let Some(further) = self.further.take() {
                     further.insert_into(request.headers_mut());
                 }
                 let addr = self.pool.upstream.addr();

@@ -262,8 +262,8 @@ impl UpstreamPool {
         self.send_with(None, request, None, options)
     }
 
-    /// The same, and tells the upstream further fields, none of which the request has itself. HTTP/1
-    /// needs no more than their octets.
+    /// The same as [`send`](Self::send), and tells the upstream further fields, none of which the
+    /// request may have itself: they are not looked for. HTTP/1 needs no more than their octets.
     pub fn send_prepared<B>(
         &self,
         request: Request<B>,

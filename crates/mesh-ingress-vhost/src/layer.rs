@@ -8,7 +8,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::future::{ResponseFuture, Restoring};
-use crate::{PublicIdentity, address_to};
+use crate::{PublicIdentity, set_request_vhost};
 
 /// Applies [`UpstreamVhost`] to services. See the [crate documentation](crate).
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ where
             public,
             upstream: request.extensions().get::<Upstream>().cloned(),
         });
-        address_to(&mut request, vhost);
+        set_request_vhost(&mut request, vhost);
         ResponseFuture::new(self.inner.call(request), restoring)
     }
 }

@@ -62,4 +62,4 @@ pub use self::future::ResponseFuture;
 pub use self::identity::PublicIdentity;
 pub use self::layer::{UpstreamVhost, UpstreamVhostLayer};
 pub use self::restore::restore;
-pub use self::rewrite::{address_to, set_vhost};
+pub use self::rewrite::{set_request_vhost, set_vhost};

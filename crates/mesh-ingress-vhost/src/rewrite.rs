@@ -20,16 +20,16 @@ pub fn set_vhost(parts: &mut Parts, vhost: &Vhost) {
 ///
 /// ```
 /// use mesh_ingress_core::Vhost;
-/// use mesh_ingress_vhost::address_to;
+/// use mesh_ingress_vhost::set_request_vhost;
 ///
 /// let vhost: Vhost = "web.default.svc.cluster.local".parse()?;
 /// let mut request = http::Request::get("/cart?id=1").header("host", "shop.example.com").body(())?;
-/// address_to(&mut request, &vhost);
+/// set_request_vhost(&mut request, &vhost);
 /// assert_eq!(request.headers()["host"], "web.default.svc.cluster.local");
 /// assert_eq!(request.uri(), "http://web.default.svc.cluster.local/cart?id=1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn address_to<B>(request: &mut Request<B>, vhost: &Vhost) {
+pub fn set_request_vhost<B>(request: &mut Request<B>, vhost: &Vhost) {
     // Uri and headers cannot be borrowed at once through `Request`.
     let mut uri = std::mem::take(request.uri_mut());
     set(&mut uri, request.headers_mut(), vhost);

@@ -12,7 +12,7 @@ use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, Inventory, PreparedFields, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
-use mesh_ingress_vhost::{PublicIdentity, address_to};
+use mesh_ingress_vhost::{PublicIdentity, set_request_vhost};
 
 use crate::ResponseFuture;
 use crate::connection::LastHost;
@@ -187,7 +187,7 @@ pub(crate) fn decide<B>(
             let headers = request.headers_mut();
             headers.insert(HOST, vhost.header_value().clone());
         } else {
-            address_to(request, vhost);
+            set_request_vhost(request, vhost);
         }
     }
     Ok(Decision::Forward(Addressed {

@@ -152,7 +152,7 @@ impl Upload {
     }
 }
 
-/// Pieces that are no longer than this are copied.
+/// Pieces that are shorter than this are copied.
 const SMALL: usize = 2 * 1024;
 /// So many octets are worth to tell the client at once.
 const UNPAID: usize = STREAM_WINDOW as usize / 2;
