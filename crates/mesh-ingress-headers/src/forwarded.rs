@@ -25,7 +25,7 @@ pub enum ForwardedField {
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fields(u8);
+pub(crate) struct Fields(u8);
 
 impl Fields {
     const fn of(fields: &[ForwardedField]) -> Self {
@@ -38,7 +38,7 @@ impl Fields {
         Self(bits)
     }
 
-    fn has(self, field: ForwardedField) -> bool {
+    pub(crate) fn has(self, field: ForwardedField) -> bool {
         self.0 & (1 << field as u8) != 0
     }
 

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::VIA;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use crate::forwarded::ForwardedField;
+use crate::forwarded::{self, ForwardedField};
 use crate::inventory::Fields;
-use crate::names::X_FORWARDED_HOST;
-use crate::{Client, ForwardedPolicy, Inventory, RequestHost};
+use crate::names::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP,
+};
+use crate::{Client, ForwardedPolicy, Inventory, RequestHost, Via};
 
 /// What all requests of a client are told about it, ready to be sent.
 ///
@@ -30,7 +33,7 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost};
 /// let client = Client::new(&Downstream::new("203.0.113.7:51000".parse()?));
 /// let policy = ForwardedPolicy::builder().without_via().build()?;
 ///
-/// let prepared = policy.prepare(&client, &host, Version::HTTP_11).expect("no `Forwarded`");
+/// let prepared = policy.prepare(&client, Version::HTTP_11).expect("no `Forwarded`");
 /// assert!(prepared.suit(&Inventory::of(&headers), Version::HTTP_11));
 /// let mut lines = Vec::new();
 /// prepared.for_host(&host).write(&mut lines);
@@ -54,11 +57,33 @@ pub struct PreparedFields {
 
 struct Prepared {
     version: Version,
-    /// All but the host.
-    fields: HeaderMap,
-    /// The same in HTTP/1, each line with its CRLF.
+    client: Client,
+    emit: forwarded::Fields,
+    via: Option<Via>,
+    /// All but the host in HTTP/1, each line with its CRLF.
     lines: Box<[u8]>,
-    says_host: bool,
+}
+
+impl Prepared {
+    /// All but the host.
+    fn each(&self, mut say: impl FnMut(&HeaderName, &HeaderValue)) {
+        if let Some(known) = self.client.known() {
+            let fields = [
+                (ForwardedField::Proto, &X_FORWARDED_PROTO, &known.proto),
+                (ForwardedField::Port, &X_FORWARDED_PORT, &known.port),
+                (ForwardedField::RealIp, &X_REAL_IP, &known.address),
+                (ForwardedField::For, &X_FORWARDED_FOR, &known.address),
+            ];
+            for (field, name, value) in fields {
+                if self.emit.has(field) {
+                    say(name, value);
+                }
+            }
+        }
+        if let Some(via) = &self.via {
+            say(&VIA, via.entry(self.version));
+        }
+    }
 }
 
 /// A request with any of these is not told what all are told.
@@ -84,7 +109,11 @@ impl PreparedClient {
     pub fn for_host(&self, host: &RequestHost) -> PreparedFields {
         PreparedFields {
             client: Arc::clone(&self.0),
-            host: self.0.says_host.then(|| host.value().clone()),
+            host: self
+                .0
+                .emit
+                .has(ForwardedField::Host)
+                .then(|| host.value().clone()),
         }
     }
 }
@@ -100,9 +129,9 @@ impl PreparedFields {
 
     /// Puts the fields into a map.
     pub fn insert_into(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.client.fields {
+        self.client.each(|name, value| {
             headers.insert(name, value.clone());
-        }
+        });
         if let Some(host) = &self.host {
             headers.insert(&X_FORWARDED_HOST, host.clone());
         }
@@ -117,50 +146,42 @@ fn write_line(out: &mut Vec<u8>, name: &str, value: &HeaderValue) {
 
 impl fmt::Debug for PreparedClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PreparedClient")
-            .field(&self.0.fields)
-            .finish()
+        let lines = String::from_utf8_lossy(&self.0.lines);
+        f.debug_tuple("PreparedClient").field(&lines).finish()
     }
 }
 
 impl fmt::Debug for PreparedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PreparedFields")
-            .field("client", &self.client.fields)
+            .field("client", &String::from_utf8_lossy(&self.client.lines))
             .field("host", &self.host)
             .finish()
     }
 }
 
 impl ForwardedPolicy {
-    /// What [`apply`](Self::apply) and [`Via::pass`](crate::Via::pass) write into a request of this
-    /// client that says nothing of its client itself and came in this version; `host` is that of
-    /// any. `None` where `Forwarded` is written: it names the host in the middle.
+    /// What [`apply`](Self::apply) and [`Via::pass`] write into a request of this client that says
+    /// nothing of its client itself and came in this version. `None` where `Forwarded` is written:
+    /// it names the host in the middle.
     #[must_use]
-    pub fn prepare(
-        &self,
-        client: &Client,
-        host: &RequestHost,
-        version: Version,
-    ) -> Option<PreparedClient> {
-        if self.writes(ForwardedField::Forwarded) {
+    pub fn prepare(&self, client: &Client, version: Version) -> Option<PreparedClient> {
+        let emit = self.emitted();
+        if emit.has(ForwardedField::Forwarded) {
             return None;
         }
-        let mut fields = HeaderMap::new();
-        self.apply(&mut fields, client, host);
-        let says_host = fields.remove(&X_FORWARDED_HOST).is_some();
-        if let Some(via) = self.via() {
-            via.append(&mut fields, version);
-        }
-        let mut lines = Vec::new();
-        for (name, value) in &fields {
-            write_line(&mut lines, name.as_str(), value);
-        }
-        Some(PreparedClient(Arc::new(Prepared {
+        let mut prepared = Prepared {
             version,
-            fields,
-            lines: lines.into(),
-            says_host,
-        })))
+            client: client.clone(),
+            emit,
+            via: self.via().cloned(),
+            lines: Box::default(),
+        };
+        let mut length = 0;
+        prepared.each(|name, value| length += name.as_str().len() + value.len() + 4);
+        let mut lines = Vec::with_capacity(length);
+        prepared.each(|name, value| write_line(&mut lines, name.as_str(), value));
+        prepared.lines = lines.into();
+        Some(PreparedClient(Arc::new(prepared)))
     }
 }

@@ -71,15 +71,19 @@ impl Via {
         &self.0.pseudonym
     }
 
-    /// Adds the entry for a message that came in this version, as a line of its own.
-    pub fn append(&self, headers: &mut HeaderMap, version: Version) {
-        let entry = match version {
+    /// The entry for a message that came in this version.
+    pub(crate) fn entry(&self, version: Version) -> &HeaderValue {
+        match version {
             Version::HTTP_09 | Version::HTTP_10 => &self.0.http10,
             Version::HTTP_11 => &self.0.http11,
             Version::HTTP_2 => &self.0.http2,
             _ => &self.0.http3,
-        };
-        headers.append(VIA, entry.clone());
+        }
+    }
+
+    /// Adds the entry for a message that came in this version, as a line of its own.
+    pub fn append(&self, headers: &mut HeaderMap, version: Version) {
+        headers.append(VIA, self.entry(version).clone());
     }
 
     /// [`check_loop`], then [`append`](Self::append).

@@ -12,6 +12,10 @@ use crate::Malformed;
 /// more than to read those there are.
 pub(crate) const FEW: usize = 32;
 
+/// Room for what a gateway adds as a rule, and for an answer that has more to say than the request:
+/// a map that grows sorts all its fields anew.
+const ADDED: usize = 6;
+
 /// Bounds to a section of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -84,7 +88,8 @@ pub(crate) fn collect(
     mut show: impl FnMut(&HeaderName, &[u8]),
 ) -> Result<(), Malformed> {
     let too_large = |_| Malformed::HeadTooLarge;
-    headers.try_reserve(spans.len()).map_err(too_large)?;
+    let fields = spans.len().saturating_add(ADDED);
+    headers.try_reserve(fields).map_err(too_large)?;
     for span in spans {
         let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
         let name = name.map_err(|error| Malformed::Head(error.into()))?;

@@ -81,9 +81,6 @@ impl LastHost {
         host: &RequestHost,
         prepare: impl FnOnce() -> Option<PreparedClient>,
     ) -> Option<PreparedFields> {
-        if self.client.get().is_none() && self.last.load().is_none() {
-            return None;
-        }
         let client = self.client.get_or_init(prepare).as_ref();
         let client = client.filter(|client| client.suit(fields, version))?;
         Some(client.for_host(host))

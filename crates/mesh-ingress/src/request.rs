@@ -95,9 +95,10 @@ where
     }
 }
 
-/// Fields that a request gets on its way: an id, those that say where it came from, `Via` and what a
-/// mesh is told.
-const ADDED: usize = 10;
+/// Fields that a request gets on its way: an id, and what a mesh is told.
+const ADDED: usize = 2;
+/// Those that say where it came from, and `Via`.
+const ADDED_OF_CLIENT: usize = 8;
 
 /// Checks the request, finds its backend and sets what the backend is told. In place: a request is
 /// large, and each hand would copy it.
@@ -120,14 +121,18 @@ pub(crate) fn decide<B>(
         None => RequestHost::of(request.uri(), request.headers(), version)?,
     };
     let further = last.and_then(|last| {
-        let prepare = || settings.forwarded.prepare(client, &host, version);
+        let prepare = || settings.forwarded.prepare(client, version);
         last.prepared(&fields, version, &host, prepare)
     });
     // Before anything of ours is added: a client must not be able to have that removed.
     let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
     let trusted = settings.forwarded.is_trusted(client);
     // At once: a map that is new would grow, and sort all its fields anew, three times.
-    request.headers_mut().reserve(ADDED);
+    let added = match further {
+        Some(_) => ADDED,
+        None => ADDED + ADDED_OF_CLIENT,
+    };
+    request.headers_mut().reserve(added);
     let hygiene = &settings.hygiene;
     hygiene.apply_with(request.headers_mut(), &fields, trusted)?;
 

@@ -94,9 +94,9 @@ impl ForwardedPolicy {
         &self.trusted
     }
 
-    /// Whether a field is written.
-    pub(crate) fn writes(&self, field: ForwardedField) -> bool {
-        self.emit.has(field)
+    /// Which fields are written.
+    pub(crate) fn emitted(&self) -> Fields {
+        self.emit
     }
 
     /// What to write into `Via` and to look for in it; `None` if that is off. Apart from

@@ -252,7 +252,7 @@ fn further_fields_go_out_behind_the_requests_own() {
     let host = RequestHost::of(request.uri(), request.headers(), Version::HTTP_11).unwrap();
     let client = Client::new(&Downstream::new(([203, 0, 113, 7], 51000).into()));
     let policy = ForwardedPolicy::builder().via("edge").build().unwrap();
-    let further = policy.prepare(&client, &host, Version::HTTP_11).unwrap();
+    let further = policy.prepare(&client, Version::HTTP_11).unwrap();
     let further = further.for_host(&host);
     let mut out = Vec::new();
     let framing = Framing::of(request.body(), request.headers());
