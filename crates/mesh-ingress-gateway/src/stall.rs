@@ -104,12 +104,29 @@ impl Stall {
     }
 }
 
-/// Sends octets to a socket that the runtime takes to be full; `None` if it is.
-pub(crate) fn send_now(stream: &TcpStream, octets: &[u8]) -> io::Result<Option<usize>> {
-    match SockRef::from(stream).send(octets) {
-        Ok(sent) => Ok(Some(sent)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
+/// Sends what waits in an outbox to a socket that the runtime takes to be full, until it is.
+pub(crate) fn send_now<O>(
+    stream: &TcpStream,
+    outbox: &mut O,
+    first: impl Fn(&O) -> &[u8],
+    advance: impl Fn(&mut O, usize),
+) -> io::Result<Sent> {
+    let mut octets = 0;
+    loop {
+        let next = first(outbox);
+        if next.is_empty() {
+            return Ok(Sent { octets, all: true });
+        }
+        match SockRef::from(stream).send(next) {
+            Ok(sent) => {
+                advance(outbox, sent);
+                octets += sent;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Sent { octets, all: false });
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -140,16 +157,15 @@ mod tests {
         {}
     }
 
+    fn sent_now(stream: &TcpStream, mut octets: &[u8]) -> io::Result<Sent> {
+        let advance = |octets: &mut &[u8], sent| *octets = &octets[sent..];
+        send_now(stream, &mut octets, |octets| octets, advance)
+    }
+
     /// A response without an end, so much of it at a time.
     async fn stalls(stall: &mut Stall, stream: &TcpStream, piece: usize) -> io::Error {
         let piece = vec![0; piece];
-        let again = || {
-            let sent = send_now(stream, &piece)?;
-            Ok(Sent {
-                octets: sent.unwrap_or(0),
-                all: sent.is_some(),
-            })
-        };
+        let again = || sent_now(stream, &piece);
         loop {
             let stalled = poll_fn(|cx| stall.check(Poll::Pending, cx, again));
             if let Err(error) = stalled.await {
@@ -193,12 +209,7 @@ mod tests {
     async fn who_has_nothing_to_read_is_not_late() {
         let (stream, _client) = connected().await;
         let mut stall = Stall::default();
-        let all = || {
-            Ok(Sent {
-                octets: send_now(&stream, b"x")?.unwrap_or(0),
-                all: true,
-            })
-        };
+        let all = || sent_now(&stream, b"x");
         for _ in 0..10 {
             poll_fn(|cx| stall.check(Poll::Pending, cx, all))
                 .await

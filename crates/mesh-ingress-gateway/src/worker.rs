@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,10 +80,11 @@ async fn accept(
         tokio::spawn(Arc::clone(&clients).serve(stream, connection));
     };
     let mut warned: Option<Instant> = None;
+    let mut stopped = pin!(phase.wait_for(|phase| *phase != Phase::Serving));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
+            _ = &mut stopped => break,
         };
         match accepted {
             Ok(accepted) => serve(accepted),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use mesh_ingress::forward::{OnSwitch, Switch};
 use mesh_ingress::{BoxError, MeshConnection, ResponseBody, ResponseFuture};
+use mesh_ingress_http1::Decoder;
 use mesh_ingress_http1::request::Head;
 use mesh_ingress_http1::response::{self, Asked};
 use pin_project_lite::pin_project;
@@ -17,7 +18,7 @@ use pin_project_lite::pin_project;
 use self::writing::{Writing, Wrote};
 use super::body::RequestBody;
 use super::patience::{Overdue, Patience};
-use super::wire::{GoAhead, NoHead, Shared, Upload};
+use super::wire::{BUFFER, GoAhead, NoHead, Shared, Upload};
 use crate::linger::Linger;
 use crate::phase::Stop;
 use crate::stall::Stall;
@@ -91,6 +92,8 @@ struct About {
     asked: Asked,
     takes_trailers: bool,
     asks_to_switch: bool,
+    /// Its body may be longer than what is read for nobody.
+    is_long: bool,
     /// Until it is answered with anything but another protocol.
     switch: Option<Switch>,
 }
@@ -171,15 +174,21 @@ impl Future for Connection<'_> {
                     let mut wire = this.wire.lock();
                     let complete = match wire.upload {
                         Upload::Complete => true,
-                        Upload::Left(left) => ready!(wire.poll_drain(left, cx)),
-                        Upload::Held => {
-                            wire.pause();
-                            ready!(this.patience.poll(true, cx));
-                            if wire.take_moved() {
-                                this.patience.reset();
-                                continue;
+                        Upload::Left(_) if *this.closing => false,
+                        left => {
+                            let drained = match left {
+                                Upload::Left(left) => wire.poll_drain(left, cx),
+                                _ => Poll::Pending,
+                            };
+                            if drained.is_pending() {
+                                wire.pause();
+                                ready!(this.patience.poll(true, cx));
+                                if wire.take_moved() {
+                                    this.patience.reset();
+                                    continue;
+                                }
                             }
-                            false
+                            drained == Poll::Ready(true)
                         }
                     };
                     this.patience.reset();
@@ -271,6 +280,9 @@ impl Connection<'_> {
         }
         // Clients are told one by one that the gateway is going away (RFC 9112 §9.6).
         about.asked.keeps_alive &= wire.answered() && !*this.closing && !this.stop.has_begun();
+        // So are they when the upstream refuses what it has not read, and that may be long.
+        let refused = response.status().is_client_error() || response.status().is_server_error();
+        about.asked.keeps_alive &= !(refused && about.is_long && wire.upload == Upload::Held);
         // So are they when the rest of their request has not come, and nobody waits for it.
         if about.asked.keeps_alive
             && let Upload::Left(left) = wire.upload
@@ -280,6 +292,7 @@ impl Connection<'_> {
         let (framing, keeps_alive) = response::write(response, about.asked, wire.outbox.begin());
         drop(wire);
         about.asked.keeps_alive = keeps_alive;
+        let last = !keeps_alive && about.switch.is_none();
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         this.state.set(State::Writing {
@@ -287,6 +300,7 @@ impl Connection<'_> {
                 std::mem::take(response.body_mut()),
                 framing,
                 about.takes_trailers,
+                last,
             ),
         });
     }
@@ -302,6 +316,11 @@ impl About {
             },
             takes_trailers: head.takes_trailers,
             asks_to_switch: head.asks_to_switch,
+            is_long: match head.body {
+                Decoder::Length(length) => length > BUFFER as u64,
+                Decoder::Complete => false,
+                Decoder::Chunked { .. } | Decoder::UntilClose => true,
+            },
             switch: None,
         }
     }
@@ -318,6 +337,7 @@ impl Default for About {
             },
             takes_trailers: false,
             asks_to_switch: false,
+            is_long: false,
             switch: None,
         }
     }

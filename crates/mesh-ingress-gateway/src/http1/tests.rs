@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::StatusCode;
 use http_body::Body as _;
 use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
@@ -211,21 +212,41 @@ async fn who_waits_for_a_body_is_not_woken_by_its_own_waiting() {
     assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
 }
 
-/// What is left of a body that nobody wants is read as far as it is there, and no further.
+/// What is left of a body that nobody wants is read, unless it is long or breaks off.
 #[tokio::test]
-async fn what_is_left_of_a_body_is_drained_if_it_is_there() {
-    for (rest, drained) in [("hello", true), ("hell", false), ("", false)] {
-        let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
+async fn what_is_left_of_a_body_is_drained() {
+    let long = BUFFER + 1;
+    for (length, rest, more, drained) in [
+        (5, "hello", "", true),
+        (5, "hell", "o", true),
+        (5, "", "hello", true),
+        (5, "hell", "", false),
+        (long, "hello", "", false),
+    ] {
+        let head = format!("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n");
         let octets = format!("{head}{rest}");
-        let (_client, wire, head) = asked(&octets).await;
+        let (mut client, wire, head) = asked(&octets).await;
         let body = RequestBody::new(&wire, head.body);
-        assert_eq!(body.size_hint().exact(), Some(5));
+        assert_eq!(body.size_hint().exact(), Some(length as u64));
         drop(body);
         let left = wire.lock().upload;
-        assert_eq!(left, Upload::Left(Decoder::Length(5)));
-        let Upload::Left(left) = left else { return };
-        let all = poll_fn(|cx| wire.lock().poll_drain(left, cx)).await;
-        assert_eq!(all, drained, "{rest:?}");
+        assert_eq!(left, Upload::Left(Decoder::Length(length as u64)));
+        let drain = poll_fn(|cx| {
+            let Upload::Left(left) = wire.lock().upload else {
+                return Poll::Ready(true);
+            };
+            wire.lock().poll_drain(left, cx)
+        });
+        let mut drain = std::pin::pin!(drain);
+        let at_once = drain.as_mut().now_or_never();
+        if rest.len() < length && length < long {
+            assert_eq!(at_once, None, "{rest:?}");
+            client.write_all(more.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(drain.await, drained, "{rest:?}");
+        } else {
+            assert_eq!(at_once, Some(drained), "{rest:?}");
+        }
         assert_eq!(wire.lock().upload == Upload::Complete, drained);
     }
 }

@@ -93,24 +93,18 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what the socket takes of the first octets, whatever the runtime takes it to.
+    /// Sends what the socket takes, whatever the runtime takes it to.
     pub(super) fn send_now(&mut self, stream: &TcpStream) -> io::Result<Sent> {
-        let mut octets = 0;
-        while !self.is_empty() {
-            let first = match self.pieces.front() {
-                Some((behind, piece)) if *behind == self.written => piece,
-                Some((behind, _)) => &self.frames[self.written..*behind],
-                None => &self.frames[self.written..],
-            };
-            match send_now(stream, first)? {
-                Some(sent) => {
-                    self.advance(sent);
-                    octets += sent;
-                }
-                None => return Ok(Sent { octets, all: false }),
-            }
+        send_now(stream, self, Self::first, Self::advance)
+    }
+
+    /// The first octets of what is to be written, in one piece.
+    fn first(&self) -> &[u8] {
+        match self.pieces.front() {
+            Some((behind, piece)) if *behind == self.written => piece,
+            Some((behind, _)) => &self.frames[self.written..*behind],
+            None => &self.frames[self.written..],
         }
-        Ok(Sent { octets, all: true })
     }
 
     /// What is to be written, in its order.

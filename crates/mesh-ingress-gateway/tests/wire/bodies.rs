@@ -280,6 +280,41 @@ async fn rfc9112_9_3_an_early_answer_arrives_and_the_connection_is_not_used_agai
     world.first_connection_is_not_used_again().await;
 }
 
+/// A client that was not told to go is waited for, if what it still has to send is little.
+#[tokio::test]
+async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
+    let world = World::start([answer(OK), ok(), ok()]).await;
+    let request = head("POST / HTTP/1.1", "Content-Length: 10\r\n");
+    let mut client = world.send(request + "hello").await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.text()), (200, "ok"));
+    assert_eq!(reply.values("connection"), [""; 0]);
+    // Not before the gateway has done with the request, and has only this client to wait for.
+    world.first_connection_is_not_used_again().await;
+    client.send("world".to_owned() + &get("/next")).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.text()), (200, "ok"));
+    assert!(world.all_received().contains("GET /next "));
+}
+
+/// A client that is refused is told to go, if there may be much that it still has to send.
+#[tokio::test]
+async fn rfc9112_9_6_who_is_refused_amid_a_long_body_is_told_to_go() {
+    for fields in [
+        "Content-Length: 1000000\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    ] {
+        let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+        let world = World::start([answer(refusal)]).await;
+        let request = head("POST / HTTP/1.1", fields);
+        let mut client = world.send(request + "5\r\nhello\r\n").await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status, 413);
+        assert_eq!(reply.values("connection"), ["close"], "{fields}");
+        client.ends().await;
+    }
+}
+
 /// An answer that is the gateway's own leaves the body to nobody: not to the next request.
 #[tokio::test]
 async fn pingora_2025_0037_the_body_of_a_request_answered_here_is_no_request() {

@@ -9,7 +9,8 @@ use crate::frames::{
     SETTINGS, WINDOW_UPDATE, frame, goaway, headers, reset, section, with,
 };
 use crate::reply::soon;
-use crate::world::{World, get, head};
+use crate::upgrades::{SWITCHING, upgrade};
+use crate::world::{World, get, head, told};
 
 const H2C: &[&str] = &["--upstream-protocol", "h2c"];
 const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-length", "2")];
@@ -92,6 +93,34 @@ async fn rfc9113_6_8_a_stream_above_the_last_of_a_goaway_is_asked_again_elsewher
     let (world, status) = second_meets([Step::send(goaway(1, NO_ERROR))]).await;
     assert_eq!(status, 200);
     assert_eq!(world.origin.connections(), 2);
+}
+
+/// A WebSocket that HTTP/2 has refused, and that is asked for over HTTP/1.1 because the next
+/// connection knows of none: what its first try was told of the client, the second is told once.
+#[tokio::test]
+async fn rfc8441_3_what_is_asked_again_in_another_version_is_told_the_same() {
+    let takes_connect = frame(SETTINGS, 0, 0, [0, 8, 0, 0, 0, 1]);
+    let refuses = vec![
+        Step::ReadUntil(PREFACE.into()),
+        Step::send(takes_connect),
+        upload(1),
+        Step::send(goaway(0, NO_ERROR)),
+    ];
+    let switches = vec![Step::ReadHead, Step::send(SWITCHING)];
+    let world = World::with([refuses, begin(), switches], H2C).await;
+    let mut client = world.send(upgrade()).await;
+    assert_eq!(client.head().await.0, 101);
+    let head = world.head_at_origin(2).await;
+    for field in [
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-real-ip",
+        "via",
+    ] {
+        assert_eq!(told(&head, field).len(), 1, "{field}: {head}");
+    }
 }
 
 /// A stream up to the last one is still answered.

@@ -6,12 +6,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use mesh_ingress_http1::Decoder;
+use mesh_ingress_http1::{Decoder, Outbox};
 use tokio::io::ReadBuf;
-use tokio::task::coop::{has_budget_remaining, unconstrained};
+use tokio::task::coop::unconstrained;
 
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
+#[cfg(target_os = "linux")]
+use crate::last::Last;
 use crate::linger::Linger;
 use crate::stall::{Sent, send_now};
 
@@ -32,17 +34,12 @@ impl Wire {
 
     /// Sends what the socket takes, whatever the runtime takes it to.
     pub(crate) fn send_now(&mut self) -> io::Result<Sent> {
-        let mut octets = 0;
-        while !self.outbox.is_empty() {
-            match send_now(&self.stream, self.outbox.first())? {
-                Some(sent) => {
-                    self.outbox.advance(sent);
-                    octets += sent;
-                }
-                None => return Ok(Sent { octets, all: false }),
-            }
-        }
-        Ok(Sent { octets, all: true })
+        send_now(
+            &self.stream,
+            &mut self.outbox,
+            Outbox::first,
+            Outbox::advance,
+        )
     }
 
     /// To be called when the driver has looked at everything, and waits.
@@ -90,6 +87,15 @@ impl Wire {
             true => Poll::Ready(Ok(())),
             false => self.outbox.poll_write(&mut self.stream, cx),
         }
+    }
+
+    /// Writes what is to be written, and that is all: the connection is closed when it has gone.
+    pub(crate) fn poll_write_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        #[cfg(target_os = "linux")]
+        if !self.outbox.is_empty() {
+            return self.outbox.poll_write(&mut Last(&self.stream), cx);
+        }
+        self.poll_write(cx)
     }
 
     /// Closes the connection; ready when it may be dropped.
@@ -144,8 +150,8 @@ impl Wire {
         }
     }
 
-    /// Reads and drops what is left of a body nobody wants, as far as that can be had at once. Tells
-    /// whether that was all of it; pending only while it is others' turn.
+    /// Reads and drops what is left of a body nobody wants. Tells whether that was all of it: not if
+    /// it is long, or breaks off.
     pub(crate) fn poll_drain(&mut self, mut decoder: Decoder, cx: &mut Context<'_>) -> Poll<bool> {
         // Whoever waits to be told to send may send it or not.
         if self.go_ahead != GoAhead::NotNeeded && self.inbox.octets.is_empty() {
@@ -153,6 +159,11 @@ impl Wire {
         }
         self.go_ahead = GoAhead::NotNeeded;
         loop {
+            if let Decoder::Length(left) = decoder
+                && left > self.scrap as u64
+            {
+                return Poll::Ready(false);
+            }
             match self.poll_piece(&mut decoder, cx) {
                 Poll::Ready(None) => {
                     self.upload = Upload::Complete;
@@ -165,16 +176,16 @@ impl Wire {
                         None => return Poll::Ready(false),
                     }
                 }
-                Poll::Pending if !has_budget_remaining() => {
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Pending => {
                     self.upload = Upload::Left(decoder);
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
             }
         }
     }
 
-    /// The same, where the answer cannot wait for others' turn.
+    /// The same, as far as it is there, where the answer cannot wait for more, nor for others' turn.
     pub(crate) fn drain_now(&mut self, left: Decoder, cx: &mut Context<'_>) -> bool {
         let drained = poll_fn(|cx| self.poll_drain(left, cx));
         let drained = pin!(unconstrained(drained)).poll(cx);
