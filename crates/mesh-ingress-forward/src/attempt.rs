@@ -61,7 +61,7 @@ impl Attempt {
 
 impl Counted {
     fn settle(self, outcome: &Reply) {
-        let upstream = self.pool.upstream.addr();
+        let upstream = self.pool.addr;
         let change = self.breaker.settle(self.admission, outcome, Instant::now());
         match change {
             Some(Change::Opened(penalty)) => {

@@ -87,10 +87,5 @@ pub(crate) async fn open(pool: &Arc<Pool>, permit: Permit) -> Result<Lease, Erro
             _ => Ok(Lease::Http1(h1::open(pool, stream, permit))),
         }
     };
-    connect::within(
-        pool.settings.connect_timeout,
-        pool.upstream.addr(),
-        connecting,
-    )
-    .await
+    connect::within(pool.settings.connect_timeout, pool.addr, connecting).await
 }

@@ -184,7 +184,7 @@ impl Exchange {
                 if let Some(further) = self.further.take() {
                     further.insert_into(request.headers_mut());
                 }
-                let addr = self.pool.upstream.addr();
+                let addr = self.pool.addr;
                 Step::Http2(Box::new(Http2 {
                     reply: Box::pin(stream.exchange(addr, std::mem::take(request))),
                     sent_at: tokio::time::Instant::now(),
@@ -275,10 +275,10 @@ impl Exchange {
             && self.tries < TRIES
             && let Some(request) = unsent
         {
-            tracing::debug!(upstream = %self.pool.upstream.addr(), "kept connection was closed, asking again");
+            tracing::debug!(upstream = %self.pool.addr, "kept connection was closed, asking again");
             return Ok(request);
         }
-        let error = fault.into_error(self.pool.upstream.addr());
+        let error = fault.into_error(self.pool.addr);
         Err(connection.session().explain(error))
     }
 
@@ -312,7 +312,7 @@ impl Exchange {
     }
 
     fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
-        let addr = self.pool.upstream.addr();
+        let addr = self.pool.addr;
         let Some(upgrade) = self.upgrade.take() else {
             return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
         };
@@ -336,7 +336,7 @@ impl Exchange {
         // There already; a task that has worked for long enough is not to wait for it.
         let stream = tokio::task::unconstrained(upgraded).now_or_never();
         let Some(Ok(stream)) = stream else {
-            let addr = self.pool.upstream.addr();
+            let addr = self.pool.addr;
             return Err(Failure::UpgradeLost { addr }.into_error());
         };
         upgrade.connected(&mut response);
@@ -351,7 +351,7 @@ impl Exchange {
         let Some(upgrade) = &self.upgrade else {
             return Ok(());
         };
-        let addr = self.pool.upstream.addr();
+        let addr = self.pool.addr;
         upgrade.check_refusal(addr, response.status(), response.version())
     }
 

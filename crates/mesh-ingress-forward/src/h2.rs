@@ -158,7 +158,7 @@ pub(crate) async fn open(
     permit: Permit,
 ) -> Result<Stream, Error> {
     let settings = &pool.settings;
-    let addr = pool.upstream.addr();
+    let addr = pool.addr;
     let era = pool.era();
     let session = stream.session();
     let failed =

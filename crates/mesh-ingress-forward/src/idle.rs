@@ -23,8 +23,9 @@ type Shard = VecDeque<Box<h1::Connection>>;
 #[derive(Debug)]
 pub(crate) struct Idle {
     shards: Box<[Apart<Mutex<Shard>>]>,
-    /// How many there are in all shards, those included that are looked at just now.
-    len: Apart<AtomicUsize>,
+    /// How many there are in all shards, those included that are looked at just now. In a box, or
+    /// whatever this is a part of would be laid out as apart.
+    len: Box<Apart<AtomicUsize>>,
 }
 
 /// Something that shares no cache line with anything else: each thread writes to its own shard for
@@ -39,7 +40,7 @@ impl Idle {
         let shards = (0..shards.get()).map(|_| Apart::default());
         Self {
             shards: shards.collect(),
-            len: Apart::default(),
+            len: Box::default(),
         }
     }
 

@@ -119,7 +119,7 @@ impl Clock {
 
 impl What {
     fn error(self, pool: &Pool) -> Error {
-        let addr = pool.upstream.addr();
+        let addr = pool.addr;
         match self {
             Self::Request(deadline) => return deadline.error(),
             Self::Head(timeout) => Failure::ResponseTimeout { addr, timeout },

@@ -1,6 +1,7 @@
 //! The connections to one upstream.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,21 +22,27 @@ use crate::{dial, h1, h2};
 
 /// The connections to one upstream. Upstreams share nothing, no lock either; only where there is a
 /// bound on all connections do they share its count.
+///
+/// What each request looks at comes first, and is together therefore: where there are a thousand
+/// pools, each line of memory that is asked for is one to be waited for.
+#[repr(C)]
 pub(crate) struct Pool {
-    pub(crate) upstream: Upstream,
     pub(crate) settings: Arc<Settings>,
     idle: Idle,
-    pub(crate) http2: h2::Connections,
+    /// Counts drains: a connection from before the last one is not used again.
+    era: AtomicU64,
+    pub(crate) breaker: Option<Arc<Breaker>>,
+    /// Its first address.
+    pub(crate) addr: SocketAddr,
+    total: Arc<Total>,
     /// What the upstream has chosen, where it chooses.
     learned: AtomicU8,
     pub(crate) queue: Queue,
-    pub(crate) breaker: Option<Arc<Breaker>>,
-    pub(crate) budget: Option<Budget>,
+    pub(crate) upstream: Upstream,
     open: Arc<Open>,
-    total: Arc<Total>,
-    /// Counts drains: a connection from before the last one is not used again.
-    era: AtomicU64,
     me: Weak<Self>,
+    pub(crate) http2: h2::Connections,
+    pub(crate) budget: Option<Budget>,
 }
 
 const LEARNED_HTTP1: u8 = 1;
@@ -55,6 +62,7 @@ impl Pool {
                 .retry
                 .as_ref()
                 .map(|policy| Budget::new(policy, now)),
+            addr: upstream.addr(),
             upstream,
             open: Open::new(settings.max_connections),
             idle: Idle::new(settings.shards),
@@ -376,7 +384,7 @@ impl Pool {
     /// The error of a request that may not even wait.
     pub(crate) fn limit_reached(&self) -> Error {
         Failure::LimitReached {
-            addr: self.upstream.addr(),
+            addr: self.addr,
             open: self.open_len(),
             waiting: self.queue.len(),
         }
@@ -385,7 +393,7 @@ impl Pool {
 
     /// The error of a request that has waited in vain.
     pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
-        let addr = self.upstream.addr();
+        let addr = self.addr;
         let open = self.open_len();
         Failure::QueueTimeout { addr, waited, open }.into_error()
     }

@@ -33,9 +33,11 @@ pub(crate) type Turn = oneshot::Receiver<Outcome>;
 
 /// Who waits, and the connections that are being opened for them.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    /// First: it is all that most requests look at.
     len: AtomicUsize,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]

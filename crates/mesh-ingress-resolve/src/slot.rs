@@ -17,8 +17,10 @@ pub(crate) struct Slot {
     changed: Arc<Notify>,
 }
 
-/// All that is known of a target at one moment. Replaced as a whole, never edited.
+/// All that is known of a target at one moment. Replaced as a whole, never edited. What requests look
+/// at comes first, and is together therefore.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Snapshot {
     pub(crate) outcome: Outcome,
     pub(crate) upkeep: Upkeep,
@@ -100,6 +102,9 @@ impl Slot {
             edit(&mut next);
             if !next.outcome.is_same(&current.outcome) {
                 next.generation = current.generation.wrapping_add(1);
+            } else if let Outcome::One(upstream) = &current.outcome {
+                // Not one that is equal: whoever keeps something by it need not look into it.
+                next.outcome = Outcome::One(upstream.clone());
             }
             next
         });

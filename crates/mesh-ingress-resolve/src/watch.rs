@@ -33,7 +33,11 @@ pub(crate) const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Watch(Arc<Target>);
+pub struct Watch {
+    /// That of the target, without the way there.
+    slot: Arc<Slot>,
+    target: Arc<Target>,
+}
 
 /// What the clones of a watch share. Dropping the last drops the keeper, which stops the work.
 pub(crate) struct Target {
@@ -94,7 +98,7 @@ impl Watch {
         resolve_timeout: Duration,
         keeper: Option<Box<dyn Keep>>,
     ) -> Self {
-        Self(Arc::new(Target {
+        Self::of(Arc::new(Target {
             service,
             slot,
             resolve_timeout,
@@ -102,10 +106,17 @@ impl Watch {
         }))
     }
 
+    fn of(target: Arc<Target>) -> Self {
+        Self {
+            slot: Arc::clone(&target.slot),
+            target,
+        }
+    }
+
     /// The target.
     #[must_use]
     pub fn service(&self) -> &ServiceRef {
-        &self.0.service
+        &self.target.service
     }
 
     /// Where to send the next request, if that is known: one atomic load and one reference count,
@@ -118,10 +129,27 @@ impl Watch {
         self.pick().map(|pick| pick.map(|pick| pick.upstream))
     }
 
+    /// Whether [`get`](Self::get) would give this again: for those who keep something by it, and so
+    /// need not be given it. `false` also tells that it is `get` that is to be asked: which of
+    /// several addresses is next, or an answer that has to be looked after.
+    #[must_use]
+    pub fn is_at(&self, upstream: &Upstream) -> bool {
+        let snapshot = self.slot.load();
+        snapshot.upkeep == Upkeep::Kept
+            && matches!(&snapshot.outcome, Outcome::One(now) if now == upstream)
+    }
+
+    /// Whether requests are spread over several addresses, and reports of their outcome decide over
+    /// which.
+    #[must_use]
+    pub fn is_spread(&self) -> bool {
+        matches!(self.slot.load().outcome, Outcome::Spread(_))
+    }
+
     /// How long ago the address was last confirmed; `None` if it never was, or is fixed.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let resolved = self.0.slot.load().timing.resolved?;
+        let resolved = self.slot.load().timing.resolved?;
         Some(Instant::now().saturating_duration_since(resolved))
     }
 
@@ -144,19 +172,19 @@ impl Watch {
     ///
     /// [`ServiceUpstream`](crate::ServiceUpstream) does this by itself.
     pub fn report_failure(&self, address: SocketAddr) {
-        if let Outcome::Spread(spread) = &self.0.slot.load().outcome
+        if let Outcome::Spread(spread) = &self.slot.load().outcome
             && let Some(backend) = spread.backend(address)
         {
             backend.failed();
         }
-        if let Some(keeper) = &self.0.keeper {
+        if let Some(keeper) = &self.target.keeper {
             keeper.nudge();
         }
     }
 
     /// Tells that an address works: ends its being left alone.
     pub fn report_success(&self, address: SocketAddr) {
-        if let Outcome::Spread(spread) = &self.0.slot.load().outcome
+        if let Outcome::Spread(spread) = &self.slot.load().outcome
             && let Some(backend) = spread.backend(address)
         {
             backend.succeeded();
@@ -164,10 +192,10 @@ impl Watch {
     }
 
     pub(crate) fn pick(&self) -> Option<Result<Pick, Error>> {
-        let mut snapshot = self.0.slot.load();
+        let mut snapshot = self.slot.load();
         if snapshot.upkeep != Upkeep::Kept {
             self.look_after(&snapshot);
-            snapshot = self.0.slot.load();
+            snapshot = self.slot.load();
         }
         match &snapshot.outcome {
             Outcome::Pending => None,
@@ -191,13 +219,13 @@ impl Watch {
     /// What a reader has to do when all is not well.
     #[cold]
     fn look_after(&self, snapshot: &Snapshot) {
-        let Some(keeper) = &self.0.keeper else {
+        let Some(keeper) = &self.target.keeper else {
             return;
         };
         let now = Instant::now();
         if snapshot.upkeep == Upkeep::Stopped {
             // Without a runtime an old answer is better than none, while it lasts.
-            self.0.slot.expire(now);
+            self.slot.expire(now);
             let _ = keeper.start();
         }
         if snapshot.outcome.is_usable() && snapshot.timing.fresh_until.is_some_and(|end| end <= now)
@@ -208,36 +236,36 @@ impl Watch {
 
     /// Sees to it that an answer can come.
     pub(crate) fn start(&self) -> Result<(), ResolveError> {
-        match &self.0.keeper {
-            Some(keeper) if self.0.slot.load().upkeep == Upkeep::Stopped => keeper.start(),
+        match &self.target.keeper {
+            Some(keeper) if self.slot.load().upkeep == Upkeep::Stopped => keeper.start(),
             _ => Ok(()),
         }
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.0.slot
+        &self.slot
     }
 
     pub(crate) fn resolve_timeout(&self) -> Duration {
-        self.0.resolve_timeout
+        self.target.resolve_timeout
     }
 
     #[cfg(feature = "hickory")]
     pub(crate) fn downgrade(&self) -> std::sync::Weak<Target> {
-        Arc::downgrade(&self.0)
+        Arc::downgrade(&self.target)
     }
 
     #[cfg(feature = "hickory")]
     pub(crate) fn upgrade(target: &std::sync::Weak<Target>) -> Option<Self> {
-        target.upgrade().map(Self)
+        target.upgrade().map(Self::of)
     }
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("service", &self.0.service)
-            .field("snapshot", &self.0.slot)
+            .field("service", &self.target.service)
+            .field("snapshot", &self.slot)
             .finish()
     }
 }
@@ -366,5 +394,23 @@ mod tests {
         assert!(watch.get().is_none());
         assert!(watch.get().is_none());
         assert_eq!(counting.starts.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn an_answer_that_is_confirmed_stays_the_one_that_is_kept() {
+        let upstream = |address: &str| Upstream::new(address.parse().unwrap());
+        let (sender, watch) = Watch::channel("web.default:80".parse().unwrap());
+        let known = upstream("10.96.0.7:80");
+        assert!(!watch.is_at(&known), "no answer yet");
+        sender.send(known.clone());
+        sender.send(upstream("10.96.0.7:80"));
+        let given = watch.get().unwrap().unwrap();
+        assert!(std::ptr::eq(given.addresses(), known.addresses()));
+        assert!(watch.is_at(&known));
+        sender.send(upstream("10.96.0.8:80"));
+        assert!(!watch.is_at(&known));
+        let both = ["10.96.0.7:80", "10.96.0.8:80"].map(|address| address.parse().unwrap());
+        sender.send_spread(&both, Balance::RoundRobin);
+        assert!(watch.is_spread() && !watch.is_at(&known));
     }
 }

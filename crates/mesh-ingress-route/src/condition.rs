@@ -73,9 +73,12 @@ impl fmt::Display for ValueMatch {
     }
 }
 
-/// All conditions of a route, made comparable.
+/// All conditions of a route, made comparable. Most routes have none.
 #[derive(Clone, Debug)]
-pub(crate) struct Conditions {
+pub(crate) struct Conditions(Option<Box<Asked>>);
+
+#[derive(Clone, Debug)]
+struct Asked {
     method: Option<Method>,
     headers: Box<[(HeaderName, ValueRule)]>,
     query: Box<[(Box<str>, ValueRule)]>,
@@ -135,26 +138,39 @@ impl Conditions {
             headers: header_key,
             query: query_key,
         };
-        let conditions = Self {
+        let asked = Asked {
             method: method.cloned(),
             headers: names.into(),
             query: params.into(),
         };
-        Ok((conditions, key))
+        let none = asked.method.is_none() && asked.headers.is_empty() && asked.query.is_empty();
+        Ok((Self((!none).then(|| Box::new(asked))), key))
     }
 
     /// Sorts before what is to be asked later: method, then number of headers, then number of
     /// query parameters.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         use std::cmp::Reverse;
+        let asked = self.0.as_deref();
+        let (headers, query) =
+            asked.map_or((0, 0), |asked| (asked.headers.len(), asked.query.len()));
         (
-            self.method.is_none(),
-            Reverse(self.headers.len()),
-            Reverse(self.query.len()),
+            asked.is_none_or(|asked| asked.method.is_none()),
+            Reverse(headers),
+            Reverse(query),
         )
     }
 
+    #[inline]
     pub(crate) fn match_request(&self, request: &RouteQuery<'_>) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|asked| asked.match_request(request))
+    }
+}
+
+impl Asked {
+    fn match_request(&self, request: &RouteQuery<'_>) -> bool {
         self.method
             .as_ref()
             .is_none_or(|method| method == request.method)

@@ -69,6 +69,7 @@
 
 mod action;
 mod backend;
+mod compact;
 mod condition;
 mod error;
 mod hash;

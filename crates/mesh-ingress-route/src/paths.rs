@@ -1,5 +1,6 @@
 //! The paths of one host.
 
+use crate::compact::{Few, Text};
 use crate::condition::Conditions;
 use crate::path::PathRule;
 #[cfg(feature = "regex")]
@@ -10,12 +11,15 @@ use crate::table::RouteQuery;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paths {
     /// Sorted by text.
-    exact: Vec<Exact>,
+    prefixes: Few<Prefix>,
     /// Sorted by text.
-    prefixes: Vec<Prefix>,
+    exact: Vec<Exact>,
     #[cfg(feature = "regex")]
     regexes: Vec<(regex::Regex, Candidates)>,
 }
+
+/// Most prefixes are short, `/` above all.
+type PrefixText = Text<22>;
 
 #[derive(Clone, Debug)]
 struct Exact {
@@ -25,24 +29,23 @@ struct Exact {
 
 #[derive(Clone, Debug)]
 struct Prefix {
-    text: Box<str>,
+    text: PrefixText,
     /// The longest other entry that is a prefix of this one.
     parent: Option<usize>,
-    /// Element by element.
-    elements: Candidates,
-    /// As plain text.
-    string: Candidates,
+    candidates: Candidates,
 }
 
 /// Routes of one host and path, in the order they are to be asked.
 #[derive(Clone, Debug, Default)]
-struct Candidates(Vec<Candidate>);
+struct Candidates(Few<Candidate>);
 
 /// The conditions of a route, and its place in the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) conditions: Conditions,
     pub(crate) route: usize,
+    /// The path is a prefix element by element, not as plain text.
+    pub(crate) by_element: bool,
 }
 
 impl Paths {
@@ -50,7 +53,7 @@ impl Paths {
     pub(crate) fn add(
         &mut self,
         rule: &PathRule,
-        candidate: Candidate,
+        mut candidate: Candidate,
     ) -> Result<(), mesh_ingress_core::ParseError> {
         match rule {
             PathRule::Exact(text) => {
@@ -68,13 +71,14 @@ impl Paths {
                 }
             }
             PathRule::Prefix(text) => {
+                candidate.by_element = true;
                 if let Some(entry) = self.prefix_entry(text) {
-                    entry.elements.0.push(candidate);
+                    entry.candidates.0.push(candidate);
                 }
             }
             PathRule::StringPrefix(text) => {
                 if let Some(entry) = self.prefix_entry(text) {
-                    entry.string.0.push(candidate);
+                    entry.candidates.0.push(candidate);
                 }
             }
             #[cfg(feature = "regex")]
@@ -83,7 +87,7 @@ impl Paths {
                 let same = |(known, _): &&mut (regex::Regex, _)| known.as_str() == regex.as_str();
                 match self.regexes.iter_mut().find(same) {
                     Some((_, candidates)) => candidates.0.push(candidate),
-                    None => self.regexes.push((regex, Candidates(vec![candidate]))),
+                    None => self.regexes.push((regex, Candidates(Few::One(candidate)))),
                 }
             }
         }
@@ -93,13 +97,12 @@ impl Paths {
     fn prefix_entry(&mut self, text: &str) -> Option<&mut Prefix> {
         let at = self
             .prefixes
-            .binary_search_by(|entry| (*entry.text).cmp(text));
+            .binary_search_by(|entry| (*entry.text).cmp(text.as_bytes()));
         let at = at.unwrap_or_else(|at| {
             let entry = Prefix {
-                text: text.into(),
+                text: Text::new(text.as_bytes()),
                 parent: None,
-                elements: Candidates::default(),
-                string: Candidates::default(),
+                candidates: Candidates::default(),
             };
             self.prefixes.insert(at, entry);
             at
@@ -117,13 +120,12 @@ impl Paths {
             candidates.sort();
         }
         // In a sorted list the prefixes of an entry are the entries still open when it comes.
-        let mut open: Vec<(usize, Box<str>)> = Vec::new();
+        let mut open: Vec<(usize, PrefixText)> = Vec::new();
         for (at, entry) in self.prefixes.iter_mut().enumerate() {
-            entry.elements.sort();
-            entry.string.sort();
+            entry.candidates.sort();
             while open
                 .last()
-                .is_some_and(|(_, text)| !entry.text.starts_with(&**text))
+                .is_some_and(|(_, text)| !entry.text.starts_with(text))
             {
                 open.pop();
             }
@@ -144,14 +146,14 @@ impl Paths {
             .exact
             .binary_search_by(|entry| (*entry.text).cmp(request.path))
             .ok()?;
-        self.exact.get(at)?.candidates.find(request)
+        self.exact.get(at)?.candidates.find(request, false)
     }
 
     /// Every entry that is a prefix of the path sorts at or before it, and so does every text
     /// between the two begin with that entry: all are on the chain of parents of the last entry
     /// that does not sort after the path.
     fn find_prefix(&self, request: &RouteQuery<'_>) -> Option<usize> {
-        let path = request.path;
+        let path = request.path.as_bytes();
         let after = self.prefixes.partition_point(|entry| *entry.text <= *path);
         let mut at = after.checked_sub(1)?;
         let shared = self
@@ -162,11 +164,8 @@ impl Paths {
             let entry = self.prefixes.get(at)?;
             let len = entry.text.len();
             if len <= shared {
-                let whole_elements = matches!(path.as_bytes().get(len), None | Some(b'/'));
-                let found = whole_elements
-                    .then(|| entry.elements.find(request))
-                    .flatten()
-                    .or_else(|| entry.string.find(request));
+                let whole_elements = matches!(path.get(len), None | Some(b'/'));
+                let found = entry.candidates.find(request, whole_elements);
                 if found.is_some() {
                     return found;
                 }
@@ -180,7 +179,7 @@ impl Paths {
         self.regexes
             .iter()
             .filter(|(regex, _)| regex.is_match(request.path))
-            .find_map(|(_, candidates)| candidates.find(request))
+            .find_map(|(_, candidates)| candidates.find(request, false))
     }
 
     #[cfg(not(feature = "regex"))]
@@ -191,19 +190,22 @@ impl Paths {
 }
 
 impl Candidates {
-    /// Stable: routes of equal rank stay in the order they were given.
+    /// Element by element first. Stable: routes of equal rank stay in the order they were given.
     fn sort(&mut self) {
-        self.0.sort_by_key(|candidate| candidate.conditions.rank());
+        self.0
+            .sort_by_key(|candidate| (!candidate.by_element, candidate.conditions.rank()));
     }
 
-    fn find(&self, request: &RouteQuery<'_>) -> Option<usize> {
+    /// `whole_elements` tells whether the path goes on with another element, if it goes on.
+    fn find(&self, request: &RouteQuery<'_>, whole_elements: bool) -> Option<usize> {
         self.0
             .iter()
+            .filter(|candidate| whole_elements || !candidate.by_element)
             .find(|candidate| candidate.conditions.match_request(request))
             .map(|candidate| candidate.route)
     }
 }
 
-fn common_prefix(a: &str, b: &str) -> usize {
-    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use http::{HeaderMap, Method};
 
 use crate::action::Action;
+use crate::compact::Text;
 use crate::error::{Miss, RouteError};
 use crate::hash::BuildHasher;
 use crate::host::{HostKey, HostRoom, HostRule, WildcardScope};
@@ -66,13 +67,17 @@ pub enum DotSegments {
 /// change; to change routes, build another and swap it in as a whole.
 #[derive(Clone)]
 pub struct RouteTable<T> {
-    entries: Vec<(Route, T)>,
-    exact: HashMap<Box<[u8]>, Paths, BuildHasher>,
-    one_label: HashMap<Box<[u8]>, Paths, BuildHasher>,
-    many_labels: HashMap<Box<[u8]>, Paths, BuildHasher>,
+    routes: Vec<Route>,
+    /// Apart from the routes: they are all that most requests want.
+    values: Vec<T>,
+    exact: Hosts,
+    one_label: Hosts,
+    many_labels: Hosts,
     any: Option<Paths>,
     dot_segments: DotSegments,
 }
+
+type Hosts = HashMap<Text<38>, Paths, BuildHasher>;
 
 impl<T> RouteTable<T> {
     /// Checks routes and builds their table. A table without routes is fine: it finds nothing.
@@ -82,7 +87,8 @@ impl<T> RouteTable<T> {
     /// only such with weight 0; when two routes match the same requests.
     pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Result<Self, RouteError> {
         let mut table = Self {
-            entries: Vec::new(),
+            routes: Vec::new(),
+            values: Vec::new(),
             exact: HashMap::default(),
             one_label: HashMap::default(),
             many_labels: HashMap::default(),
@@ -92,7 +98,7 @@ impl<T> RouteTable<T> {
         let mut seen = HashMap::new();
         for (mut route, value) in routes {
             route.write_name_down();
-            let index = table.entries.len();
+            let index = table.routes.len();
             let position = index + 1;
             check_backends(position, &route)?;
             let invalid = |source| RouteError::Invalid {
@@ -112,10 +118,12 @@ impl<T> RouteTable<T> {
             let candidate = Candidate {
                 conditions: compiled.conditions,
                 route: index,
+                by_element: false,
             };
             let paths = table.paths_of(compiled.host);
             paths.add(&compiled.path, candidate).map_err(invalid)?;
-            table.entries.push((route, value));
+            table.routes.push(route);
+            table.values.push(value);
         }
         let hosts = table.exact.values_mut();
         let hosts = hosts.chain(table.one_label.values_mut());
@@ -147,9 +155,9 @@ impl<T> RouteTable<T> {
         }
         let mut known_host = false;
         let index = self.search(query, &mut known_host);
-        let entry = index.and_then(|index| self.entries.get(index));
+        let entry = index.and_then(|index| self.routes.get(index).zip(self.values.get(index)));
         match entry {
-            Some((route, value)) => Ok((route, value)),
+            Some(entry) => Ok(entry),
             None if known_host => Err(Miss::NoRoute),
             None => Err(Miss::UnknownHost),
         }
@@ -157,19 +165,19 @@ impl<T> RouteTable<T> {
 
     /// All routes and their values, in the order they were given.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Route, &T)> {
-        self.entries.iter().map(|(route, value)| (route, value))
+        self.routes.iter().zip(&self.values)
     }
 
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.routes.len()
     }
 
     /// Whether there are no routes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.routes.is_empty()
     }
 
     fn search(&self, query: &RouteQuery<'_>, known_host: &mut bool) -> Option<usize> {
@@ -204,19 +212,19 @@ impl<T> RouteTable<T> {
     fn paths_of(&mut self, host: HostRule) -> &mut Paths {
         match host {
             HostRule::Any => self.any.get_or_insert_default(),
-            HostRule::Exact(name) => self.exact.entry(name).or_default(),
+            HostRule::Exact(name) => self.exact.entry(Text::new(&name)).or_default(),
             HostRule::Wildcard(parent, WildcardScope::OneLabel) => {
-                self.one_label.entry(parent).or_default()
+                self.one_label.entry(Text::new(&parent)).or_default()
             }
             HostRule::Wildcard(parent, WildcardScope::ManyLabels) => {
-                self.many_labels.entry(parent).or_default()
+                self.many_labels.entry(Text::new(&parent)).or_default()
             }
         }
     }
 
     fn name_of(&self, index: usize) -> String {
-        let entry = self.entries.get(index);
-        entry.map_or_else(String::new, |(route, _)| route.get_name().into_owned())
+        let route = self.routes.get(index);
+        route.map_or_else(String::new, |route| route.get_name().into_owned())
     }
 }
 
@@ -245,7 +253,7 @@ fn check_backends(position: usize, route: &Route) -> Result<(), RouteError> {
 impl<T> fmt::Debug for RouteTable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.entries.iter().map(|(route, _)| route.to_string()))
+            .entries(self.routes.iter().map(Route::to_string))
             .finish()
     }
 }

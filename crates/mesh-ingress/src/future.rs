@@ -122,7 +122,8 @@ where
                 } => match (ready!(ready.poll(cx)), waiting.take()) {
                     (Ok(upstream), Some(waiting)) => {
                         let (addressed, request) = *waiting;
-                        let forwarding = addressed.forward(request, inner, upstream);
+                        let reach = addressed.target.reach(&inner.settings.forwarder, upstream);
+                        let forwarding = addressed.forward(request, reach);
                         Self::forwarding(inner, *dialect, forwarding).state
                     }
                     (Err(error), _) => Self::failed(inner, *dialect, &error).state,

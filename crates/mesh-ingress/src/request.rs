@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol, Upstream};
+use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
@@ -19,7 +19,7 @@ use crate::connection::LastHost;
 use crate::mesh::Inner;
 use crate::respond::{self, Dialect};
 use crate::response::Sent;
-use crate::table::{Prepared, Target};
+use crate::table::{Prepared, Reach, Target};
 
 /// Tells a Linkerd proxy in ingress mode where to.
 const L5D_DST_OVERRIDE: HeaderName = HeaderName::from_static("l5d-dst-override");
@@ -82,9 +82,14 @@ where
         Ok(Decision::Answer(response)) => return ResponseFuture::made(*response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
+    if let Some(reach) = addressed.target.reached() {
+        let forwarding = addressed.forward(request, reach);
+        return ResponseFuture::forwarding(inner, dialect, forwarding);
+    }
     match addressed.target.watch.get() {
         Some(Ok(upstream)) => {
-            let forwarding = addressed.forward(request, inner, upstream);
+            let reach = addressed.target.reach(&inner.settings.forwarder, upstream);
+            let forwarding = addressed.forward(request, reach);
             ResponseFuture::forwarding(inner, dialect, forwarding)
         }
         Some(Err(error)) => ResponseFuture::failed(inner, dialect, &error),
@@ -153,6 +158,7 @@ pub(crate) fn decide<B>(
     let scheme = forwarded.real_scheme(request.headers(), client);
     let scheme = scheme.unwrap_or_default();
     match route.action() {
+        _ if prepared.forwards => {}
         Action::Redirect(redirect) => {
             let target = request.uri().path_and_query();
             let target = target.map_or("/", |target| target.as_str());
@@ -219,17 +225,11 @@ fn unrouted(miss: Miss, host: &RequestHost, path: &str) -> Error {
 
 impl Addressed {
     /// Sends the request off.
-    pub(crate) fn forward<B>(
-        self,
-        request: Request<B>,
-        inner: &Inner,
-        resolved: Upstream,
-    ) -> (Forwarding, Sent)
+    pub(crate) fn forward<B>(self, request: Request<B>, reach: Arc<Reach>) -> (Forwarding, Sent)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let reach = self.target.reach(&inner.settings.forwarder, resolved);
         let forwarding = match self.further {
             Some(further) => reach.pool.send_prepared(request, further, &self.options),
             None => reach.pool.send(request, &self.options),

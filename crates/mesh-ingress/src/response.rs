@@ -84,7 +84,9 @@ impl Sent {
         response: &mut Response<ResponseBody>,
     ) -> Result<(), Error> {
         let settings = &inner.settings;
-        self.target.watch.report_success(self.addr());
+        if self.target.watch.is_spread() {
+            self.target.watch.report_success(self.addr());
+        }
         let fields = response.body().fields().copied();
         let mut fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
         let verdict = settings.verdict.judge_with(response.headers(), &fields);

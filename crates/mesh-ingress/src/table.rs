@@ -7,7 +7,7 @@ use http::HeaderValue;
 use mesh_ingress_core::{Protocol, ServiceRef, Tls, Upstream, Vhost, VhostPolicy};
 use mesh_ingress_forward::{Forwarder, UpstreamPool};
 use mesh_ingress_resolve::Watch;
-use mesh_ingress_route::{Backend, Route, RouteTable};
+use mesh_ingress_route::{Action, Backend, Route, RouteTable};
 
 use crate::BuildError;
 use crate::mesh::Settings;
@@ -19,24 +19,35 @@ pub(crate) type Table = RouteTable<Prepared>;
 /// The backends of a route, ready to be sent to; in the order the route has them.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    targets: Vec<Arc<Target>>,
+    targets: Targets,
+    /// Nothing else is asked of the route.
+    pub(crate) forwards: bool,
 }
 
-/// A backend: what to say, and where it is.
+/// Most routes have one backend, and with a thousand routes one more look at memory counts.
 #[derive(Debug)]
+enum Targets {
+    One(Arc<Target>),
+    Several(Vec<Arc<Target>>),
+}
+
+/// A backend: what to say, and where it is. What each request looks at comes first, and is together
+/// therefore.
+#[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Target {
-    /// The name of the route it belongs to.
-    pub(crate) route: Arc<str>,
     pub(crate) watch: Watch,
+    /// Where it was when it was last asked for.
+    reach: ArcSwapOption<Reach>,
+    pub(crate) verdicts: Verdicts,
+    pub(crate) protocol: Protocol,
     /// `None` keeps what the client said.
     pub(crate) vhost: Option<Vhost>,
     /// What `l5d-dst-override` is set to; `None` leaves it away.
     pub(crate) dst_override: Option<HeaderValue>,
-    pub(crate) protocol: Protocol,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) verdicts: Verdicts,
-    /// Where it was when it was last asked for.
-    reach: ArcSwapOption<Reach>,
+    /// The name of the route it belongs to.
+    pub(crate) route: Arc<str>,
 }
 
 /// A backend's address, and the connections to it.
@@ -47,6 +58,13 @@ pub(crate) struct Reach {
 }
 
 impl Target {
+    /// The connections to where the backend is, if it is where it was.
+    pub(crate) fn reached(&self) -> Option<Arc<Reach>> {
+        let reach = self.reach.load();
+        let reach = reach.as_ref()?;
+        self.watch.is_at(&reach.resolved).then(|| Arc::clone(reach))
+    }
+
     /// The connections to where the backend is now. Those to where it was before are closed when
     /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
     /// whoever has that address next.
@@ -93,6 +111,7 @@ pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, 
         let targets = backends.map(|backend| Arc::new(target(&name, backend, settings)));
         let prepared = Prepared {
             targets: targets.collect(),
+            forwards: *route.action() == Action::Forward,
         };
         (route, prepared)
     }))?;
@@ -122,14 +141,14 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
     };
     let tls = backend.get_tls().cloned().map(|tls| tls.or_vhost(&name));
     Target {
-        route: Arc::clone(route),
         watch: settings.resolver.watch(service),
-        dst_override,
-        vhost,
-        protocol: backend.get_protocol(),
-        tls: tls.map(Arc::new),
-        verdicts: Verdicts::default(),
         reach: ArcSwapOption::empty(),
+        verdicts: Verdicts::default(),
+        protocol: backend.get_protocol(),
+        vhost,
+        dst_override,
+        tls: tls.map(Arc::new),
+        route: Arc::clone(route),
     }
 }
 
@@ -143,7 +162,7 @@ fn dst_override(derived: &Vhost, service: &ServiceRef) -> Option<HeaderValue> {
 impl Prepared {
     /// A backend of the route, by weight; `None` if no weight is above zero.
     pub(crate) fn pick(&self, route: &Route) -> Option<&Arc<Target>> {
-        match self.targets.as_slice() {
+        match self.targets() {
             [only] => Some(only),
             several => several.get(Backend::pick_index(route.backends(), fastrand::u64(..))?),
         }
@@ -151,6 +170,22 @@ impl Prepared {
 
     /// All backends of the route, in the order the route has them.
     pub(crate) fn targets(&self) -> &[Arc<Target>] {
-        &self.targets
+        match &self.targets {
+            Targets::One(target) => std::slice::from_ref(target),
+            Targets::Several(targets) => targets,
+        }
+    }
+}
+
+impl FromIterator<Arc<Target>> for Targets {
+    fn from_iter<I: IntoIterator<Item = Arc<Target>>>(targets: I) -> Self {
+        let mut targets: Vec<_> = targets.into_iter().collect();
+        match targets.pop() {
+            Some(only) if targets.is_empty() => Self::One(only),
+            last => {
+                targets.extend(last);
+                Self::Several(targets)
+            }
+        }
     }
 }

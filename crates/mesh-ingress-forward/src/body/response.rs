@@ -102,7 +102,7 @@ impl ResponseBody {
         let idle = pool.settings.body_idle_timeout;
         if (idle.is_some() || deadline.is_some()) && !self.is_end_stream() {
             self.watched = Some(Watched {
-                addr: pool.upstream.addr(),
+                addr: pool.addr,
                 idle,
                 since: None,
                 deadline,

@@ -131,7 +131,7 @@ impl ResponseStream {
     }
 
     fn fail(&mut self, fault: Fault) -> BoxError {
-        let error = fault.into_error(self.pool.upstream.addr());
+        let error = fault.into_error(self.pool.addr);
         let error = match self.connection.take() {
             Some(connection) => connection.session().explain(error),
             None => error,

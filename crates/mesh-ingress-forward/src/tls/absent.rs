@@ -15,7 +15,7 @@ pub(crate) struct Handshake(Infallible);
 
 impl Handshake {
     pub(crate) fn new(pool: &Pool, _: &Tls) -> Result<Self, Error> {
-        let addr = pool.upstream.addr();
+        let addr = pool.addr;
         Err(Failure::NotBuilt { addr }.into_error())
     }
 

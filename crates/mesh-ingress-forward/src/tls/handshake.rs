@@ -24,7 +24,7 @@ pub(crate) struct Handshake {
 impl Handshake {
     /// The one that the upstream of a pool asks for.
     pub(crate) fn new(pool: &Pool, tls: &Tls) -> Result<Self, Error> {
-        let addr = pool.upstream.addr();
+        let addr = pool.addr;
         let Some(client) = pool.settings.tls.get(tls.profile()) else {
             let profile = tls.profile().into();
             return Err(Failure::NoProfile { addr, profile }.into_error());
