@@ -4,7 +4,7 @@ mod request_id;
 
 use http::header::{HeaderMap, HeaderName};
 
-pub use self::request_id::RequestIdPolicy;
+pub use self::request_id::{RequestId, RequestIdPolicy};
 use crate::inventory::Fields;
 use crate::names::{FieldGroup, has_underscore, is_structural, remove_matching};
 use crate::own::OwnNames;
@@ -129,6 +129,24 @@ impl EdgeHygiene {
         fields: &Inventory,
         trusted: bool,
     ) -> Result<(), InvalidRequest> {
+        if let Some(id) = self.clean_with(headers, fields, trusted)? {
+            id.insert_into(headers);
+        }
+        Ok(())
+    }
+
+    /// The same, but for an id that the request is to have and does not have: that is handed out, and
+    /// to be told to whoever gets the request. As a field it costs ten times as much as it does
+    /// among [`PreparedFields`](crate::PreparedFields).
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn clean_with(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        trusted: bool,
+    ) -> Result<Option<RequestId>, InvalidRequest> {
         if self.underscores == UnderscorePolicy::Reject && fields.has(Fields::UNDERSCORE) {
             return Err(RequestRule::Underscore.into());
         }
@@ -136,8 +154,7 @@ impl EdgeHygiene {
         if fields.has(suspects) || !self.own.is_empty() {
             remove_matching(headers, |name| self.refuses(name, trusted));
         }
-        self.request_id.apply(headers, fields, trusted);
-        Ok(())
+        Ok(self.request_id.replace(headers, fields, trusted))
     }
 
     fn refuses(&self, name: &HeaderName, trusted: bool) -> bool {

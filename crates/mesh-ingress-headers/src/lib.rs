@@ -76,7 +76,9 @@ pub mod verdict;
 pub mod via;
 
 pub use self::client::Client;
-pub use self::edge::{EdgeHygiene, EdgeHygieneBuilder, Peers, RequestIdPolicy, UnderscorePolicy};
+pub use self::edge::{
+    EdgeHygiene, EdgeHygieneBuilder, Peers, RequestId, RequestIdPolicy, UnderscorePolicy,
+};
 pub use self::error::{InvalidRequest, InvalidResponse, LoopDetected, RequestRule};
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
 pub use self::hop_by_hop::ConnectionOptions;

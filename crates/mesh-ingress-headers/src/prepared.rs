@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use crate::forwarded::{self, ForwardedField};
 use crate::inventory::Fields;
 use crate::names::{
-    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP,
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
 };
-use crate::{Client, ForwardedPolicy, Inventory, RequestHost, Via};
+use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
 
 /// What all requests of a client are told about it, ready to be sent.
 ///
@@ -48,11 +48,13 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost, Via};
 #[derive(Clone)]
 pub struct PreparedClient(Arc<Prepared>);
 
-/// What one request is told about its client: a [`PreparedClient`], and the host that was asked for.
+/// What one request is told about its client: a [`PreparedClient`], and the host that was asked for;
+/// and an id, if it came without one.
 #[derive(Clone)]
 pub struct PreparedFields {
     client: Arc<Prepared>,
     host: Option<HeaderValue>,
+    id: Option<RequestId>,
 }
 
 struct Prepared {
@@ -114,16 +116,25 @@ impl PreparedClient {
                 .emit
                 .has(ForwardedField::Host)
                 .then(|| host.value().clone()),
+            id: None,
         }
     }
 }
 
 impl PreparedFields {
+    /// Tells this id, too.
+    pub fn set_request_id(&mut self, id: RequestId) {
+        self.id = Some(id);
+    }
+
     /// Writes the lines of HTTP/1, each with its CRLF.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client.lines);
         if let Some(host) = &self.host {
-            write_line(out, X_FORWARDED_HOST.as_str(), host);
+            write_line(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
+        }
+        if let Some(id) = self.id {
+            write_line(out, X_REQUEST_ID.as_str(), &id.text());
         }
     }
 
@@ -135,11 +146,15 @@ impl PreparedFields {
         if let Some(host) = &self.host {
             headers.insert(&X_FORWARDED_HOST, host.clone());
         }
+        if let Some(id) = self.id {
+            id.insert_into(headers);
+        }
     }
 }
 
-fn write_line(out: &mut Vec<u8>, name: &str, value: &HeaderValue) {
-    for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+fn write_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
@@ -156,6 +171,7 @@ impl fmt::Debug for PreparedFields {
         f.debug_struct("PreparedFields")
             .field("client", &String::from_utf8_lossy(&self.client.lines))
             .field("host", &self.host)
+            .field("id", &self.id)
             .finish()
     }
 }
@@ -180,7 +196,7 @@ impl ForwardedPolicy {
         let mut length = 0;
         prepared.each(|name, value| length += name.as_str().len() + value.len() + 4);
         let mut lines = Vec::with_capacity(length);
-        prepared.each(|name, value| write_line(&mut lines, name.as_str(), value));
+        prepared.each(|name, value| write_line(&mut lines, name.as_str(), value.as_bytes()));
         prepared.lines = lines.into();
         Some(PreparedClient(Arc::new(prepared)))
     }

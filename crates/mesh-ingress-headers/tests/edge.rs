@@ -1,8 +1,14 @@
 //! What clients from outside must not tell the inside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use mesh_ingress_headers::{EdgeHygiene, FieldGroup, Peers, RequestIdPolicy, UnderscorePolicy};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use mesh_ingress_core::Downstream;
+use mesh_ingress_headers::{
+    Client, EdgeHygiene, FieldGroup, ForwardedPolicy, Inventory, Peers, RequestHost,
+    RequestIdPolicy, UnderscorePolicy,
+};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const UUID: &str = "01234567-89ab-4def-8123-456789abcdef";
 
@@ -197,6 +203,43 @@ fn a_request_id_is_a_uuid_as_istio_reads_it() {
     assert_eq!(request_ids(Keep, &["x"], false), ["x"]);
     assert_eq!(request_ids(Ignore, &["x"], false), ["x"]);
     assert!(request_ids(Ignore, &[], false).is_empty());
+}
+
+/// Handed out, an id is not among the fields, and whoever tells it tells it once.
+#[test]
+fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
+    let rules = EdgeHygiene::default();
+    let client = Client::new(&Downstream::new("203.0.113.7:51000".parse().unwrap()));
+    let host: RequestHost = "shop.example.com".parse().unwrap();
+    let policy = ForwardedPolicy::default();
+    let prepared = policy.prepare(&client, Version::HTTP_11).unwrap();
+    for sent in [None, Some("anything")] {
+        let mut headers = HeaderMap::new();
+        headers.extend(sent.map(|id| (X_REQUEST_ID, HeaderValue::from_static(id))));
+        let fields = Inventory::of(&headers);
+        let id = rules
+            .clean_with(&mut headers, &fields, false)
+            .unwrap()
+            .unwrap();
+        assert!(headers.is_empty(), "{headers:?}");
+        let mut further = prepared.for_host(&host);
+        further.set_request_id(id);
+        let mut lines = Vec::new();
+        further.write(&mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        assert_eq!(lines.matches(&format!("x-request-id: {id}\r\n")).count(), 1);
+        further.insert_into(&mut headers);
+        assert_eq!(headers[X_REQUEST_ID], id.to_string());
+        assert_eq!(headers.len(), lines.lines().count());
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(X_REQUEST_ID, HeaderValue::from_static(UUID));
+    let fields = Inventory::of(&headers);
+    assert_eq!(
+        rules.clean_with(&mut headers, &fields, false).unwrap(),
+        None
+    );
+    assert_eq!(headers[X_REQUEST_ID], UUID);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::Malformed;
 
@@ -96,7 +96,7 @@ pub(crate) fn collect(
         let (start, end) = span.value;
         let value = &octets[start..end];
         show(&name, value);
-        if name == CONNECTION && value.eq_ignore_ascii_case(b"keep-alive") {
+        if name == CONNECTION && (value == KEEP_ALIVE || value.eq_ignore_ascii_case(KEEP_ALIVE)) {
             continue;
         }
         let value = HeaderValue::from_maybe_shared(octets.slice(start..end));
@@ -104,6 +104,35 @@ pub(crate) fn collect(
         headers.try_append(name, value).map_err(too_large)?;
     }
     Ok(())
+}
+
+const KEEP_ALIVE: &[u8] = b"keep-alive";
+
+/// What `Connection` says of the connection itself (RFC 9112 §9.3).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Persistence {
+    closes: bool,
+    keeps_alive: bool,
+}
+
+impl Persistence {
+    /// Said once on any line, it holds.
+    #[inline]
+    pub(crate) fn hear(&mut self, value: &[u8]) {
+        match value {
+            // What nearly all say, in one look.
+            KEEP_ALIVE => self.keeps_alive = true,
+            b"close" => self.closes = true,
+            _ => {
+                self.closes |= has_token(value, b"close");
+                self.keeps_alive |= has_token(value, KEEP_ALIVE);
+            }
+        }
+    }
+
+    pub(crate) fn keeps_alive(self, version: Version) -> bool {
+        (self.keeps_alive || version == Version::HTTP_11) && !self.closes
+    }
 }
 
 /// Whether a list of words has this one in it, in any case.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::Status;
 use mesh_ingress_headers::{PreparedFields, framing};
 
-use crate::fields::{self, FEW, Span, has_token, within};
+use crate::fields::{self, FEW, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
 /// A head, and what it says of what follows.
@@ -108,8 +108,7 @@ fn build(
     let (start, end) = outline.target;
     let target = Uri::from_maybe_shared(octets.slice(start..end));
     let target = target.map_err(|error| Malformed::Head(error.into()))?;
-    let mut keeps_alive = outline.version == Version::HTTP_11;
-    let mut closes = false;
+    let mut persistence = Persistence::default();
     let (mut length, mut chunked) = (None, false);
     let (mut takes_trailers, mut expects_continue, mut upgrade) = (false, false, false);
     let mut headers = std::mem::take(headers);
@@ -119,9 +118,7 @@ fn build(
         &mut headers,
         |name, value| {
             if name == CONNECTION {
-                // Said once on any line, it holds.
-                closes |= has_token(value, b"close");
-                keeps_alive |= has_token(value, b"keep-alive");
+                persistence.hear(value);
             } else if name == CONTENT_LENGTH {
                 length = framing::number(value);
             } else if name == TRANSFER_ENCODING {
@@ -148,7 +145,7 @@ fn build(
             true => Decoder::chunked(),
             false => Decoder::length(length.unwrap_or_default()),
         },
-        keeps_alive: keeps_alive && !closes,
+        keeps_alive: persistence.keeps_alive(outline.version),
         takes_trailers,
         expects_continue: expects_continue && http11,
         asks_to_switch,

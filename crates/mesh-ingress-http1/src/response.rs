@@ -12,7 +12,7 @@ use httparse::Status;
 use hyper::ext::ReasonPhrase;
 use mesh_ingress_headers::framing;
 
-use crate::fields::{self, FEW, Span, has_token, within};
+use crate::fields::{self, FEW, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
 /// A head, and what it says of what follows.
@@ -105,8 +105,7 @@ fn build(
     spans: &[Span],
 ) -> Result<Head, Malformed> {
     let octets = buf.split_to(outline.length).freeze();
-    let mut keeps_alive = outline.version == Version::HTTP_11;
-    let mut closes = false;
+    let mut persistence = Persistence::default();
     let mut framed = Framed::default();
     let mut headers = std::mem::take(headers);
     fields::collect(
@@ -115,9 +114,7 @@ fn build(
         &mut headers,
         |name, value| {
             if name == CONNECTION {
-                // Said once on any line, it holds.
-                closes |= has_token(value, b"close");
-                keeps_alive |= has_token(value, b"keep-alive");
+                persistence.hear(value);
             } else if name == CONTENT_LENGTH {
                 framed.length(value);
             } else if name == TRANSFER_ENCODING {
@@ -138,7 +135,7 @@ fn build(
     Ok(Head {
         response,
         body,
-        keeps_alive: keeps_alive && !closes,
+        keeps_alive: persistence.keeps_alive(outline.version),
     })
 }
 

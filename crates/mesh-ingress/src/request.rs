@@ -100,10 +100,10 @@ where
     }
 }
 
-/// Fields that a request gets on its way: an id, and what a mesh is told.
-const ADDED: usize = 2;
-/// Those that say where it came from, and `Via`.
-const ADDED_OF_CLIENT: usize = 8;
+/// Fields that a request gets on its way: what a mesh is told.
+const ADDED: usize = 1;
+/// An id, those that say where it came from, and `Via`.
+const ADDED_OF_CLIENT: usize = 9;
 
 /// Checks the request, finds its backend and sets what the backend is told. In place: a request is
 /// large, and each hand would copy it.
@@ -125,7 +125,7 @@ pub(crate) fn decide<B>(
         Some(last) => last.of(request, &fields)?,
         None => RequestHost::of(request.uri(), request.headers(), version)?,
     };
-    let further = last.and_then(|last| {
+    let mut further = last.and_then(|last| {
         let prepare = || settings.forwarded.prepare(client, version);
         last.prepared(&fields, version, &host, prepare)
     });
@@ -139,7 +139,7 @@ pub(crate) fn decide<B>(
     };
     request.headers_mut().reserve(added);
     let hygiene = &settings.hygiene;
-    hygiene.apply_with(request.headers_mut(), &fields, trusted)?;
+    let id = hygiene.clean_with(request.headers_mut(), &fields, trusted)?;
 
     if max_forwards::check(&method, request.headers_mut())? == MaxForwards::Answer {
         return Ok(Decision::Answer(Box::new(settings.responder.options())));
@@ -181,6 +181,12 @@ pub(crate) fn decide<B>(
     })?;
 
     let headers = request.headers_mut();
+    // Not before: a route is not chosen by what is made up.
+    match (id, &mut further) {
+        (Some(id), Some(further)) => further.set_request_id(id),
+        (Some(id), None) => id.insert_into(headers),
+        (None, _) => {}
+    }
     if further.is_none() {
         forwarded.apply_with(headers, &fields, client, &host);
         if let Some(via) = forwarded.via() {

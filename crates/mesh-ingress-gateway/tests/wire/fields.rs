@@ -153,6 +153,7 @@ async fn each_request_of_a_connection_is_told_its_own_host() {
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-real-ip",
+        "x-request-id",
         "via",
         "host",
     ] {

@@ -1,5 +1,7 @@
 //! `X-Request-ID`, as a mesh wants it.
 
+use std::fmt::{self, Write as _};
+
 use http::header::{HeaderMap, HeaderValue};
 
 use crate::Inventory;
@@ -30,16 +32,58 @@ pub enum RequestIdPolicy {
     Ignore,
 }
 
-impl RequestIdPolicy {
-    pub(super) fn apply(self, headers: &mut HeaderMap, fields: &Inventory, trusted: bool) {
-        if self == Self::Ignore || fields.has(Fields::X_REQUEST_ID) && self.keeps(headers, trusted)
-        {
-            return;
-        }
+/// An id made up for a request: a UUID of version 4 (RFC 9562 §5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId([u64; 2]);
+
+impl RequestId {
+    /// Another one each time. It need not be unpredictable: an id is no secret.
+    fn random() -> Self {
+        Self([fastrand::u64(..), fastrand::u64(..)])
+    }
+
+    /// In its canonical form.
+    pub(crate) fn text(self) -> [u8; 36] {
+        let [high, low] = self.0;
+        uuid_v4(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// Sets `X-Request-ID`.
+    pub fn insert_into(self, headers: &mut HeaderMap) {
         // 36 digits and dashes are always a value.
-        if let Ok(id) = HeaderValue::from_bytes(&uuid_v4(fastrand::u128(..))) {
+        if let Ok(id) = HeaderValue::from_bytes(&self.text()) {
             headers.insert(&X_REQUEST_ID, id);
         }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text()
+            .iter()
+            .try_for_each(|octet| f.write_char(char::from(*octet)))
+    }
+}
+
+impl RequestIdPolicy {
+    /// The id that the request is to have instead of what it has, if it is not to keep that, which
+    /// is removed then.
+    pub(super) fn replace(
+        self,
+        headers: &mut HeaderMap,
+        fields: &Inventory,
+        trusted: bool,
+    ) -> Option<RequestId> {
+        if self == Self::Ignore {
+            return None;
+        }
+        if fields.has(Fields::X_REQUEST_ID) {
+            if self.keeps(headers, trusted) {
+                return None;
+            }
+            headers.remove(&X_REQUEST_ID);
+        }
+        Some(RequestId::random())
     }
 
     fn keeps(self, headers: &HeaderMap, trusted: bool) -> bool {
@@ -58,7 +102,7 @@ impl RequestIdPolicy {
 /// Where a dash is not, in groups of 8, 4, 4, 4 and 12.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
-/// RFC 9562 §5.4. The random number need not be unpredictable: an id is no secret.
+/// RFC 9562 §5.4.
 fn uuid_v4(random: u128) -> [u8; 36] {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;
