@@ -3,7 +3,10 @@
 use std::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONNECTION;
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, ETAG, HOST, InvalidHeaderName,
+    SERVER, SET_COOKIE, USER_AGENT, VARY,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::Malformed;
@@ -91,7 +94,7 @@ pub(crate) fn collect(
     let fields = spans.len().saturating_add(ADDED);
     headers.try_reserve(fields).map_err(too_large)?;
     for span in spans {
-        let name = HeaderName::from_bytes(&octets[span.name.0..span.name.1]);
+        let name = name(&octets[span.name.0..span.name.1]);
         let name = name.map_err(|error| Malformed::Head(error.into()))?;
         let (start, end) = span.value;
         let value = &octets[start..end];
@@ -104,6 +107,36 @@ pub(crate) fn collect(
         headers.try_append(name, value).map_err(too_large)?;
     }
     Ok(())
+}
+
+/// A field's name. Those that most heads have, as most write them, are told by a look at each: to make
+/// all letters small and to look through all names there are costs several times as much.
+#[inline]
+fn name(octets: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    Ok(match octets.len() {
+        4 => match octets {
+            b"Host" | b"host" => HOST,
+            b"Date" | b"date" => DATE,
+            b"ETag" | b"etag" => ETAG,
+            b"Vary" | b"vary" => VARY,
+            _ => return HeaderName::from_bytes(octets),
+        },
+        6 => match octets {
+            b"Server" | b"server" => SERVER,
+            b"Accept" | b"accept" => ACCEPT,
+            b"Cookie" | b"cookie" => COOKIE,
+            _ => return HeaderName::from_bytes(octets),
+        },
+        10 => match octets {
+            b"Connection" | b"connection" => CONNECTION,
+            b"User-Agent" | b"user-agent" => USER_AGENT,
+            b"Set-Cookie" | b"set-cookie" => SET_COOKIE,
+            _ => return HeaderName::from_bytes(octets),
+        },
+        12 if matches!(octets, b"Content-Type" | b"content-type") => CONTENT_TYPE,
+        14 if matches!(octets, b"Content-Length" | b"content-length") => CONTENT_LENGTH,
+        _ => return HeaderName::from_bytes(octets),
+    })
 }
 
 const KEEP_ALIVE: &[u8] = b"keep-alive";
@@ -154,4 +187,49 @@ pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    const NAMES: [&str; 14] = [
+        "Host",
+        "Date",
+        "ETag",
+        "Vary",
+        "Server",
+        "Accept",
+        "Cookie",
+        "Connection",
+        "User-Agent",
+        "Set-Cookie",
+        "Content-Type",
+        "Content-Length",
+        "X-Other",
+        "",
+    ];
+
+    proptest! {
+        #[test]
+        fn a_name_is_what_it_is_to_all(
+            text in select(&NAMES[..]),
+            small: bool,
+            other in any::<Option<(prop::sample::Index, u8)>>(),
+        ) {
+            let mut octets = text.as_bytes().to_vec();
+            if small {
+                octets.make_ascii_lowercase();
+            }
+            if let Some((at, octet)) = other.filter(|_| !octets.is_empty()) {
+                let at = at.index(octets.len());
+                octets[at] = octet;
+            }
+            let (ours, theirs) = (name(&octets), HeaderName::from_bytes(&octets));
+            prop_assert_eq!(ours.ok(), theirs.ok());
+        }
+    }
 }
