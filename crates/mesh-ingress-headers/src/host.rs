@@ -106,6 +106,18 @@ impl RequestHost {
         self.value
     }
 
+    /// The same in memory of its own. What was read from a connection is a part of all that was read
+    /// with it, and keeps that as long as it is kept.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        // A copy of a value is one.
+        let value = HeaderValue::from_bytes(self.value.as_bytes());
+        Self {
+            value: value.unwrap_or_else(|_| self.value.clone()),
+            ..self.clone()
+        }
+    }
+
     /// The whole authority as text, as the client wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -28,11 +28,14 @@ pub struct MeshConnection {
     host: Arc<LastHost>,
 }
 
-/// Remembers a host that has been read, and what all requests are told of the client.
+/// Remembers hosts that have been read, and what all requests are told of the client.
 #[derive(Debug, Default)]
 pub(crate) struct LastHost {
+    /// That of the second request, and so the only one of most connections that have several
+    /// requests. Those that have one only remember nothing.
+    first: OnceLock<RequestHost>,
     last: ArcSwapOption<RequestHost>,
-    /// Requests in a row that were for another host than the one remembered.
+    /// Requests that were for none of these, since `last` was of use.
     missed: AtomicU32,
     /// `None` in it where the policy has nothing to prepare.
     client: OnceLock<Option<PreparedClient>>,
@@ -55,20 +58,31 @@ impl LastHost {
             }
             _ => return RequestHost::of(uri, request.headers(), version),
         };
+        if let Some(first) = self.first.get()
+            && first.value() == said
+        {
+            return Ok(first.clone());
+        }
         let missed = self.missed.load(Ordering::Relaxed);
-        if let Some(last) = &*self.last.load()
+        if missed > 1
+            && let Some(last) = &*self.last.load()
             && last.value() == said
         {
-            if missed > 1 {
-                self.missed.store(1, Ordering::Relaxed);
-            }
+            self.missed.store(2, Ordering::Relaxed);
             return Ok(RequestHost::clone(last));
         }
         let host = RequestHost::of(uri, request.headers(), version)?;
-        if is_worth_remembering(missed) {
-            self.last.store(Some(Arc::new(host.clone())));
+        match missed {
+            0 => {}
+            // Another request may be first at the same time, which is no matter.
+            1 => drop(self.first.set(host.detached())),
+            missed if is_worth_remembering(missed) => {
+                self.last.store(Some(Arc::new(host.detached())));
+            }
+            _ => {}
         }
-        self.missed.store(missed.wrapping_add(1), Ordering::Relaxed);
+        self.missed
+            .store(missed.wrapping_add(1).max(1), Ordering::Relaxed);
         Ok(host)
     }
 
@@ -87,14 +101,10 @@ impl LastHost {
     }
 }
 
-/// Many connections have one request only: theirs is not. Those of a load balancer may be for a
-/// thousand hosts in turn, and to remember each would cost more than to read the next.
+/// The connections of a load balancer may be for a thousand hosts in turn, and to remember each would
+/// cost more than to read the next.
 fn is_worth_remembering(missed: u32) -> bool {
-    match missed {
-        0 => false,
-        1..8 => true,
-        missed => missed.is_multiple_of(32),
-    }
+    missed < 10 || missed.is_multiple_of(32)
 }
 
 impl MeshConnection {
@@ -136,13 +146,30 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::is_worth_remembering;
+    use super::*;
+
+    #[test]
+    fn whatever_is_remembered_a_request_is_meant_for_whom_it_says() {
+        let last = LastHost::default();
+        for number in (0..300).flat_map(|number| [0, number % 3, 7, number]) {
+            let host = format!("Shop-{number}.example.com");
+            let request = Request::builder().header(HOST, &host).body(()).unwrap();
+            let fields = Inventory::of(request.headers());
+            let found = last.of(&request, &fields).unwrap();
+            assert_eq!(found.as_str(), host);
+            assert_eq!(found.canonical_host(), host.to_lowercase());
+        }
+        assert!(last.first.get().is_some() && last.last.load().is_some());
+    }
 
     #[test]
     fn what_is_remembered_of_a_thousand_hosts_is_little() {
-        let remembered: Vec<u32> = (0..200)
+        let remembered: Vec<u32> = (2..200)
             .filter(|missed| is_worth_remembering(*missed))
             .collect();
-        assert_eq!(remembered, [1, 2, 3, 4, 5, 6, 7, 32, 64, 96, 128, 160, 192]);
+        assert_eq!(
+            remembered,
+            [2, 3, 4, 5, 6, 7, 8, 9, 32, 64, 96, 128, 160, 192]
+        );
     }
 }

@@ -84,7 +84,7 @@ impl Sent {
         response: &mut Response<ResponseBody>,
     ) -> Result<(), Error> {
         let settings = &inner.settings;
-        if self.target.watch.is_spread() {
+        if self.reach.is_spread {
             self.target.watch.report_success(self.addr());
         }
         let fields = response.body().fields().copied();

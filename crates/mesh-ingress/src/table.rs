@@ -54,6 +54,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Reach {
     resolved: Upstream,
+    /// It is one of several addresses, and what comes of a request is to be reported.
+    pub(crate) is_spread: bool,
     pub(crate) pool: UpstreamPool,
 }
 
@@ -69,14 +71,20 @@ impl Target {
     /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
     /// whoever has that address next.
     pub(crate) fn reach(&self, forwarder: &Forwarder, resolved: Upstream) -> Arc<Reach> {
+        let is_spread = self.watch.is_spread();
         if let Some(reach) = &*self.reach.load()
             && reach.resolved == resolved
+            && reach.is_spread == is_spread
         {
             return Arc::clone(reach);
         }
         let upstream = self.upstream(resolved.clone());
         let pool = forwarder.pool(&upstream);
-        let reach = Arc::new(Reach { resolved, pool });
+        let reach = Arc::new(Reach {
+            resolved,
+            is_spread,
+            pool,
+        });
         // Two may find out at the same time: what the first has just begun is not drained by the
         // second.
         if let Some(before) = self.reach.swap(Some(Arc::clone(&reach)))
