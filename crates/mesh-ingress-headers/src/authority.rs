@@ -39,8 +39,7 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
             (text.find(']')? + 1, Kind::V6(address))
         }
         None => {
-            let len = text.bytes().position(|b| b == b':');
-            let host = len.map_or(Some(text), |len| text.get(..len))?;
+            let host = text.split_once(':').map_or(text, |(host, _)| host);
             (host.len(), name_kind(host, &mut upper_case)?)
         }
     };
@@ -79,29 +78,49 @@ fn name_kind(host: &str, upper_case: &mut bool) -> Option<Kind> {
     Some(Kind::Name)
 }
 
+/// An octet of a name: what it is, and in the upper half what must not follow it.
+static OCTETS: [u8; 256] = {
+    let mut octets = [OTHER; 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        octets[octet] = match octet as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => 0,
+            b'A'..=b'Z' => UPPER_CASE,
+            // No label is empty, and none begins or ends with a `-`.
+            b'.' => DOT | (DOT | HYPHEN) << 4,
+            b'-' => HYPHEN | DOT << 4,
+            _ => OTHER,
+        };
+        octet += 1;
+    }
+    octets
+};
+
+const DOT: u8 = 1;
+const HYPHEN: u8 = 2;
+const UPPER_CASE: u8 = 4;
+const OTHER: u8 = 8;
+
 /// The last of the labels between dots; `None` unless each is one: letters, digits, `-` and `_`,
 /// with neither end a `-`.
 fn last_label<'n>(name: &'n str, upper_case: &mut bool) -> Option<&'n str> {
-    let mut start = 0;
-    // What a label must not begin with, nor end with.
-    let mut before = b'-';
-    for (at, b) in name.bytes().enumerate() {
-        match b {
-            b'.' if before != b'-' && at - start <= MAX_LABEL => {
-                start = at + 1;
-                before = b'-';
-                continue;
-            }
-            b'-' if at > start => {}
-            b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
-            b'A'..=b'Z' => *upper_case = true,
-            _ => return None,
-        }
-        before = b;
+    let what = |octet: u8| OCTETS[usize::from(octet)];
+    let (mut seen, mut misplaced, mut before) = (0, 0, what(b'.'));
+    for octet in name.bytes() {
+        let this = what(octet);
+        seen |= this;
+        misplaced |= before >> 4 & this;
+        before = this;
     }
-    (before != b'-' && name.len() - start <= MAX_LABEL)
-        .then(|| name.get(start..))
-        .flatten()
+    misplaced |= before >> 4 & DOT;
+    if seen & OTHER != 0 || misplaced != 0 {
+        return None;
+    }
+    if name.len() > MAX_LABEL && name.split('.').any(|label| label.len() > MAX_LABEL) {
+        return None;
+    }
+    *upper_case = seen & UPPER_CASE != 0;
+    name.rsplit('.').next()
 }
 
 fn is_number(label: &str) -> bool {
@@ -118,4 +137,31 @@ fn port(digits: &str) -> Option<u16> {
         return None;
     }
     digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_is_labels_between_dots(
+            name in "[a-cXZ09_.!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}|\\PC{0,8}",
+        ) {
+            let is_label = |label: &str| {
+                (1..=MAX_LABEL).contains(&label.len())
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            let good = name.split('.').all(is_label);
+            let mut upper_case = false;
+            let last = last_label(&name, &mut upper_case);
+            prop_assert_eq!(last, good.then(|| name.rsplit('.').next()).flatten());
+            let upper = name.bytes().any(|b| b.is_ascii_uppercase());
+            prop_assert_eq!(upper_case, good && upper);
+        }
+    }
 }
