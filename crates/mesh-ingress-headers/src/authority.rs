@@ -39,7 +39,8 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
             (text.find(']')? + 1, Kind::V6(address))
         }
         None => {
-            let host = text.split_once(':').map_or(text, |(host, _)| host);
+            let len = text.bytes().position(|b| b == b':');
+            let host = len.map_or(Some(text), |len| text.get(..len))?;
             (host.len(), name_kind(host, &mut upper_case)?)
         }
     };
@@ -120,7 +121,10 @@ fn last_label<'n>(name: &'n str, upper_case: &mut bool) -> Option<&'n str> {
         return None;
     }
     *upper_case = seen & UPPER_CASE != 0;
-    name.rsplit('.').next()
+    match name.bytes().rposition(|octet| octet == b'.') {
+        Some(dot) => name.get(dot + 1..),
+        None => Some(name),
+    }
 }
 
 fn is_number(label: &str) -> bool {

@@ -2,10 +2,9 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response, Version};
@@ -34,7 +33,7 @@ pub(crate) struct LastHost {
     /// That of the second request, and so the only one of most connections that have several
     /// requests. Those that have one only remember nothing.
     first: OnceLock<RequestHost>,
-    last: ArcSwapOption<RequestHost>,
+    last: Mutex<Option<RequestHost>>,
     /// Requests that were for none of these, since `last` was of use.
     missed: AtomicU32,
     /// `None` in it where the policy has nothing to prepare.
@@ -65,25 +64,32 @@ impl LastHost {
         }
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 1
-            && let Some(last) = &*self.last.load()
+            && let Some(last) = &*self.last()
             && last.value() == said
         {
             self.missed.store(2, Ordering::Relaxed);
-            return Ok(RequestHost::clone(last));
+            return Ok(last.clone());
         }
         let host = RequestHost::of(uri, request.headers(), version)?;
         match missed {
             0 => {}
             // Another request may be first at the same time, which is no matter.
-            1 => drop(self.first.set(host.detached())),
+            1 => {
+                let _ = self.first.set(host.detached());
+            }
             missed if is_worth_remembering(missed) => {
-                self.last.store(Some(Arc::new(host.detached())));
+                *self.last() = Some(host.detached());
             }
             _ => {}
         }
         self.missed
             .store(missed.wrapping_add(1).max(1), Ordering::Relaxed);
         Ok(host)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<RequestHost>> {
+        // It is whole at every point where a panic could strike.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What there is prepared for a request of this client, if it may have that; `prepare` does it,
@@ -159,7 +165,7 @@ mod tests {
             assert_eq!(found.as_str(), host);
             assert_eq!(found.canonical_host(), host.to_lowercase());
         }
-        assert!(last.first.get().is_some() && last.last.load().is_some());
+        assert!(last.first.get().is_some() && last.last().is_some());
     }
 
     #[test]
