@@ -8,8 +8,6 @@ mod connections;
 mod duration;
 mod http1;
 mod http2;
-#[cfg(target_os = "linux")]
-mod last;
 mod linger;
 mod listener;
 mod look;

@@ -92,8 +92,7 @@ impl LastHost {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is prepared for a request of this client, if it may have that; `prepare` does it,
-    /// once.
+    /// What there is prepared for a request of this client, if it may have that; `prepare` does it.
     pub(crate) fn prepared(
         &self,
         fields: &Inventory,
@@ -101,7 +100,17 @@ impl LastHost {
         host: &RequestHost,
         prepare: impl FnOnce() -> Option<PreparedClient>,
     ) -> Option<PreparedFields> {
-        let client = self.client.get_or_init(prepare).as_ref();
+        let once;
+        let client = match self.client.get() {
+            Some(client) => client,
+            // As long as there is no second request, nothing is kept for it.
+            None if self.first.get().is_none() => {
+                once = prepare();
+                &once
+            }
+            None => self.client.get_or_init(prepare),
+        };
+        let client = client.as_ref();
         let client = client.filter(|client| client.suit(fields, version))?;
         Some(client.for_host(host))
     }

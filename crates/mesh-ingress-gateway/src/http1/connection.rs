@@ -175,20 +175,23 @@ impl Future for Connection<'_> {
                     let complete = match wire.upload {
                         Upload::Complete => true,
                         Upload::Left(_) if *this.closing => false,
-                        left => {
-                            let drained = match left {
-                                Upload::Left(left) => wire.poll_drain(left, cx),
-                                _ => Poll::Pending,
-                            };
-                            if drained.is_pending() {
+                        // It has as long for that as for a head.
+                        Upload::Left(left) => match wire.poll_drain(left, cx) {
+                            Poll::Ready(complete) => complete,
+                            Poll::Pending => {
                                 wire.pause();
                                 ready!(this.patience.poll(true, cx));
-                                if wire.take_moved() {
-                                    this.patience.reset();
-                                    continue;
-                                }
+                                false
                             }
-                            drained == Poll::Ready(true)
+                        },
+                        Upload::Held => {
+                            wire.pause();
+                            ready!(this.patience.poll(true, cx));
+                            if wire.take_moved() {
+                                this.patience.reset();
+                                continue;
+                            }
+                            false
                         }
                     };
                     this.patience.reset();
@@ -292,7 +295,6 @@ impl Connection<'_> {
         let (framing, keeps_alive) = response::write(response, about.asked, wire.outbox.begin());
         drop(wire);
         about.asked.keeps_alive = keeps_alive;
-        let last = !keeps_alive && about.switch.is_none();
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         this.state.set(State::Writing {
@@ -300,7 +302,6 @@ impl Connection<'_> {
                 std::mem::take(response.body_mut()),
                 framing,
                 about.takes_trailers,
-                last,
             ),
         });
     }

@@ -312,3 +312,21 @@ async fn rfc9112_9_3_a_whole_request_is_no_half_one_however_many_were_before() {
         assert_eq!(answers.matches("HTTP/1.1 404 ").count(), before + 2);
     }
 }
+
+/// Who is refused amid a head goes on with it until the answer has come: a reset would overtake that.
+#[tokio::test]
+async fn rfc9112_9_6_who_is_refused_amid_a_head_is_not_reset() {
+    let world = World::start([ok()]).await;
+    let many = head("GET / HTTP/1.1", &"X-Another: field\r\n".repeat(150));
+    let large = head("GET / HTTP/1.1", "X: ") + &"x".repeat(70_000);
+    let refused = head("GET / HTTP/1.1", "X : not a name\r\n");
+    for (octets, status) in [(many, 431), (large, 431), (refused, 400)] {
+        let mut client = world.send(octets.trim_end()).await;
+        assert_eq!(client.reply().await.status, status);
+        for _ in 0..10 {
+            client.send("X-More: of it\r\n").await;
+        }
+        client.stream.shutdown().await.unwrap();
+        client.ends().await;
+    }
+}

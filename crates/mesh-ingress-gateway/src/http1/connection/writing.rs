@@ -25,8 +25,6 @@ pub(super) struct Writing {
     stuck: bool,
     /// Only the end of the connection tells that it is complete.
     until_close: bool,
-    /// The connection is closed behind it.
-    last: bool,
 }
 
 /// How far a response has come.
@@ -37,13 +35,8 @@ pub(super) enum Wrote {
 }
 
 impl Writing {
-    /// `framing` is how its body goes, if it has one; `last` that the connection is closed behind it.
-    pub(super) fn new(
-        body: ResponseBody,
-        framing: Option<Framing>,
-        takes_trailers: bool,
-        last: bool,
-    ) -> Self {
+    /// `framing` is how its body goes, if it has one.
+    pub(super) fn new(body: ResponseBody, framing: Option<Framing>, takes_trailers: bool) -> Self {
         Self {
             body,
             framing,
@@ -51,7 +44,6 @@ impl Writing {
             begun: false,
             stuck: false,
             until_close: framing == Some(Framing::UntilClose),
-            last,
         }
     }
 
@@ -125,10 +117,7 @@ impl Writing {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let gone = wire.outbox.gone();
-        let wrote = match self.last && self.framing.is_none() {
-            true => wire.poll_write_last(cx),
-            false => wire.poll_write(cx),
-        };
+        let wrote = wire.poll_write(cx);
         if gone != wire.outbox.gone() {
             stall.moved();
         }

@@ -12,8 +12,6 @@ use tokio::task::coop::unconstrained;
 
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
-#[cfg(target_os = "linux")]
-use crate::last::Last;
 use crate::linger::Linger;
 use crate::stall::{Sent, send_now};
 
@@ -89,22 +87,16 @@ impl Wire {
         }
     }
 
-    /// Writes what is to be written, and that is all: the connection is closed when it has gone.
-    pub(crate) fn poll_write_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        #[cfg(target_os = "linux")]
-        if !self.outbox.is_empty() {
-            return self.outbox.poll_write(&mut Last(&self.stream), cx);
-        }
-        self.poll_write(cx)
-    }
-
     /// Closes the connection; ready when it may be dropped.
     pub(crate) fn poll_close(&mut self, linger: &mut Linger, cx: &mut Context<'_>) -> Poll<()> {
         self.pause();
         // What is read from now on is scrap: nobody must take it for a part of a body.
         self.closed = true;
         self.reader.wake();
-        let sending = self.upload != Upload::Complete && !self.ended;
+        // A request that was refused, or has begun to come behind the last one, may be going on: what
+        // comes of it when the socket is closed would reset it, with all that is still to be sent.
+        let amid_request = self.upload != Upload::Complete || self.is_amid_request();
+        let sending = (amid_request || self.refused.is_some()) && !self.ended;
         linger.poll(&mut self.stream, sending, cx)
     }
 
