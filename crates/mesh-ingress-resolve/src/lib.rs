@@ -49,6 +49,7 @@ mod layer;
 mod policy;
 mod ready;
 mod resolve;
+mod sender;
 mod slot;
 mod spread;
 mod watch;
@@ -71,8 +72,9 @@ pub use self::layer::{ServiceUpstream, ServiceUpstreamLayer};
 pub use self::policy::AddressPolicy;
 pub use self::ready::Ready;
 pub use self::resolve::Resolve;
+pub use self::sender::WatchSender;
 pub use self::spread::{Balance, InFlight};
-pub use self::watch::{Watch, WatchSender};
+pub use self::watch::Watch;
 
 /// Runs the example of the README.
 #[cfg(all(doctest, feature = "hickory"))]

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Upstream};
+use mesh_ingress_core::{Error, ServiceRef, Upstream};
 use tokio::time::Instant;
 
 use crate::slot::{Outcome, Slot, Snapshot, Upkeep};
-use crate::spread::{Backend, Spread};
-use crate::{Balance, Changes, Ready, ResolveError};
+use crate::spread::Backend;
+use crate::{Balance, Changes, Ready, ResolveError, WatchSender};
 
 /// How long a request waits for a target's first answer unless its resolver says otherwise.
 pub(crate) const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,12 +67,6 @@ pub(crate) struct Pick {
     pub(crate) counted: bool,
 }
 
-/// Feeds a [`Watch`]: for resolvers of one's own. Made by [`Watch::channel`].
-///
-/// Dropping it leaves the last answer in place; if there is none, those who wait are told.
-#[derive(Debug)]
-pub struct WatchSender(Arc<Slot>);
-
 impl Watch {
     /// An address that never changes.
     #[must_use]
@@ -85,7 +79,7 @@ impl Watch {
     #[must_use]
     pub fn channel(service: ServiceRef) -> (WatchSender, Self) {
         let slot = Slot::new(Outcome::Pending, Upkeep::Kept);
-        let sender = WatchSender(Arc::clone(&slot));
+        let sender = WatchSender::new(Arc::clone(&slot));
         (
             sender,
             Self::new(service, slot, DEFAULT_RESOLVE_TIMEOUT, None),
@@ -270,62 +264,11 @@ impl fmt::Debug for Watch {
     }
 }
 
-impl WatchSender {
-    /// The service is here now.
-    pub fn send(&self, upstream: Upstream) {
-        self.put(&Outcome::One(upstream));
-    }
-
-    /// The service has several addresses, and requests are to be spread over them. Those it had
-    /// before keep their counters. No addresses is a failure.
-    pub fn send_spread(&self, addresses: &[SocketAddr], balance: Balance) {
-        let before = self.0.load();
-        let before = match &before.outcome {
-            Outcome::Spread(spread) => Some(&**spread),
-            _ => None,
-        };
-        match Spread::new(addresses, balance, before) {
-            Some(spread) => self.put(&Outcome::Spread(Arc::new(spread))),
-            None => self.fail(ResolveError::new(
-                ErrorKind::DestinationUnavailable,
-                "the service has no addresses",
-            )),
-        }
-    }
-
-    /// The service cannot be resolved. Requests fail with this until the next answer.
-    pub fn fail(&self, error: ResolveError) {
-        self.put(&Outcome::Failed(error));
-    }
-
-    fn put(&self, outcome: &Outcome) {
-        self.0.update(|snapshot| {
-            snapshot.outcome = outcome.clone();
-            match outcome {
-                Outcome::Failed(error) => snapshot.last_error = Some(error.clone()),
-                _ => {
-                    snapshot.last_error = None;
-                    snapshot.timing.resolved = Some(Instant::now());
-                }
-            }
-        });
-    }
-}
-
-impl Drop for WatchSender {
-    fn drop(&mut self) {
-        if matches!(self.0.load().outcome, Outcome::Pending) {
-            self.fail(ResolveError::new(
-                ErrorKind::DnsError,
-                "the resolver of this service went away before it had an answer",
-            ));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use mesh_ingress_core::ErrorKind;
 
     use super::*;
     use crate::slot::Timing;
