@@ -14,6 +14,7 @@ use mesh_ingress_http1::Decoder;
 use mesh_ingress_http1::request::Head;
 use mesh_ingress_http1::response::{self, Asked};
 use pin_project_lite::pin_project;
+use tokio::task::coop::has_budget_remaining;
 
 use self::writing::{Writing, Wrote};
 use super::body::RequestBody;
@@ -178,6 +179,12 @@ impl Future for Connection<'_> {
                         // It has as long for that as for a head.
                         Upload::Left(left) => match wire.poll_drain(left, cx) {
                             Poll::Ready(complete) => complete,
+                            // For what nobody wants, nobody waits for ever.
+                            Poll::Pending
+                                if this.patience.is_endless() && has_budget_remaining() =>
+                            {
+                                false
+                            }
                             Poll::Pending => {
                                 wire.pause();
                                 ready!(this.patience.poll(true, cx));

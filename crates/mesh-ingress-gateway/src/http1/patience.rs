@@ -46,6 +46,11 @@ impl Patience {
         timeout.map(|timeout| timeout.saturating_sub(IDLE_AFTER))
     }
 
+    /// Whether a client may take forever.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.timeout.is_none()
+    }
+
     /// It is not the client's turn.
     pub(crate) fn reset(&mut self) {
         self.since = None;

@@ -297,6 +297,20 @@ async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     assert!(world.all_received().contains("GET /next "));
 }
 
+/// A client that is waited for sends nothing more: it has the time of a head for that, or none where
+/// that would be for ever.
+#[tokio::test]
+async fn rfc9112_9_5_after_an_early_answer_nobody_is_waited_for_long() {
+    for time in ["0", "200ms"] {
+        let options = ["--request-header-timeout", time];
+        let world = World::with([answer(OK)], &options).await;
+        let request = head("POST / HTTP/1.1", "Content-Length: 10\r\n");
+        let mut client = world.send(request + "hello").await;
+        assert_eq!(client.reply().await.status, 200);
+        client.ends().await;
+    }
+}
+
 /// A client that is refused is told to go, if there may be much that it still has to send.
 #[tokio::test]
 async fn rfc9112_9_6_who_is_refused_amid_a_long_body_is_told_to_go() {
