@@ -37,7 +37,7 @@ enum Targets {
 #[repr(C)]
 pub(crate) struct Target {
     pub(crate) watch: Watch,
-    /// Where it was when it was last asked for.
+    /// Where it was when it was last asked for, unless it has several addresses.
     reach: ArcSwapOption<Reach>,
     pub(crate) verdicts: Verdicts,
     pub(crate) protocol: Protocol,
@@ -74,7 +74,7 @@ impl Target {
         let is_spread = self.watch.is_spread();
         if let Some(reach) = &*self.reach.load()
             && reach.resolved == resolved
-            && reach.is_spread == is_spread
+            && !is_spread
         {
             return Arc::clone(reach);
         }
@@ -85,9 +85,14 @@ impl Target {
             is_spread,
             pool,
         });
+        // One of several is not where it is now: the next request has another.
+        let kept = (!is_spread).then(|| Arc::clone(&reach));
+        if kept.is_none() && self.reach.load().is_none() {
+            return reach;
+        }
         // Two may find out at the same time: what the first has just begun is not drained by the
         // second.
-        if let Some(before) = self.reach.swap(Some(Arc::clone(&reach)))
+        if let Some(before) = self.reach.swap(kept)
             && before.resolved != reach.resolved
         {
             before.pool.drain();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use mesh_ingress::forward::{FailureAccrual, Forwarder};
+use mesh_ingress::resolve::Balance;
 use mesh_ingress::{Body, MeshIngress, Resolve, Route, ServiceRef, Upstream, Watch};
 use mesh_ingress_testkit::Origin;
 use support::{Cluster, body_of, get};
@@ -108,6 +109,35 @@ async fn a_moved_service_leaves_no_connection_behind() {
     body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
     before.wait_for_open_connections(0).await;
     assert_eq!(after.open_connections(), 1);
+}
+
+/// That the next request goes to another of its addresses does not mean that the service has moved.
+#[tokio::test]
+async fn a_service_of_several_addresses_keeps_the_connections_to_each() {
+    let (one, other) = (
+        Origin::start().await.unwrap(),
+        Origin::start().await.unwrap(),
+    );
+    let web: ServiceRef = "web.default:80".parse().unwrap();
+    let (sender, watch) = Watch::channel(web.clone());
+    sender.send_spread(&[one.addr(), other.addr()], Balance::RoundRobin);
+    let mesh = MeshIngress::builder()
+        .resolver(Moving(watch))
+        .route(Route::any_host().to(web))
+        .build()
+        .unwrap();
+    for _ in 0..6 {
+        body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
+    }
+    assert_eq!((one.connections(), other.connections()), (1, 1));
+    // One that is alone again, and then gone, is left as any other.
+    sender.send(Upstream::new(one.addr()));
+    body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
+    assert_eq!(one.connections(), 1);
+    sender.send(Upstream::new(other.addr()));
+    body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
+    one.wait_for_open_connections(0).await;
+    assert_eq!(other.connections(), 1);
 }
 
 #[tokio::test]
