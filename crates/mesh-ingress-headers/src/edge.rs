@@ -135,9 +135,11 @@ impl EdgeHygiene {
         Ok(())
     }
 
-    /// The same, but for an id that the request is to have and does not have: that is handed out, and
-    /// to be told to whoever gets the request. As a field it costs ten times as much as it does
-    /// among [`PreparedFields`](crate::PreparedFields).
+    /// The same as [`apply_with`](Self::apply_with), but for an `X-Request-ID` that is to be made up:
+    /// it is handed out, and not among the fields. Whoever sends the request is to tell it: with
+    /// [`PreparedFields::set_request_id`](crate::PreparedFields::set_request_id), which spares the map
+    /// and an allocation, or with [`RequestId::insert_into`]. `None` where the request keeps the id
+    /// it came with, or is not to have one.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
