@@ -4,11 +4,14 @@
 mod support;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
+use mesh_ingress::route::{HeaderMatch, ValueMatch};
 use mesh_ingress::{Body, Downstream, MeshIngress, ResponseBody, Route};
 use mesh_ingress_testkit::{Fault, Origin};
 use support::{Cluster, body_of, get};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn gateway() -> (Cluster, Origin, MeshIngress) {
     let cluster = Cluster::start().await;
@@ -368,4 +371,39 @@ async fn each_request_of_a_connection_has_a_host_of_its_own() {
     let b = HeaderValue::from_static("b.example");
     request.headers_mut().append(HOST, b);
     assert_eq!(connection.handle(request).await.unwrap().status(), 400);
+}
+
+/// An id that the gateway makes up is for whoever gets the request; whoever chooses a route asks what
+/// the client has said.
+#[tokio::test]
+async fn a_route_is_not_chosen_by_a_request_id_that_is_made_up() {
+    let cluster = Cluster::start().await;
+    let has_id = HeaderMatch::new("x-request-id", ValueMatch::Present);
+    let mesh = cluster
+        .mesh()
+        .route(Route::any_host().respond(StatusCode::NO_CONTENT))
+        .route(
+            Route::any_host()
+                .header_match(has_id)
+                .respond(StatusCode::RESET_CONTENT),
+        )
+        .build()
+        .unwrap();
+    let peer = "192.0.2.7:1".parse().unwrap();
+    let connection = mesh.for_connection(&Downstream::new(peer));
+    let kept = HeaderValue::from_static("01234567-89ab-4def-8123-456789abcdef");
+    for (id, status) in [(None, 204), (Some(kept), 205)] {
+        let request = || {
+            let mut request = get("shop.example.com", "/");
+            let id = id.clone().map(|id| (X_REQUEST_ID, id));
+            request.headers_mut().extend(id);
+            request
+        };
+        for response in [
+            connection.handle(request()).await,
+            mesh.handle(request()).await,
+        ] {
+            assert_eq!(response.unwrap().status(), status);
+        }
+    }
 }
