@@ -1,6 +1,7 @@
 //! The command line: a few words, read by hand.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::BoxError;
 
@@ -22,8 +23,9 @@ what:
   build           build the gateway and the peers, and no more
 
 options:
-  --rounds N      how often each proxy gets its turn [default: 9]
-  --seconds N     how long a turn is [default: 1]
+  --rounds N      how often each proxy gets its turn [default: 151; s3, s7: 61; s5a, s5b: 9; s6: 2]
+  --turn MS       how long a turn is, in milliseconds [default: 50; s3, s7: 200; s5a, s5b: 1000,
+                  and no less]
   --only A,B      these proxies: ours, nginx, haproxy, envoy, pingora, axum-reverse-proxy,
                   legacy-client, floor-hyper, floor-bytes
   --profile DIR   keep what callgrind wrote there, for callgrind_annotate
@@ -45,8 +47,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Args {
     pub(crate) command: Command,
-    pub(crate) rounds: usize,
-    pub(crate) seconds: u64,
+    pub(crate) rounds: Option<usize>,
+    pub(crate) turn: Option<Duration>,
     pub(crate) only: Vec<Kind>,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) ours: Option<PathBuf>,
@@ -61,8 +63,8 @@ impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, BoxError> {
         let mut parsed = Self {
             command: Command::Help,
-            rounds: 9,
-            seconds: 1,
+            rounds: None,
+            turn: None,
             only: Vec::new(),
             profile: None,
             ours: None,
@@ -76,8 +78,11 @@ impl Args {
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
             match arg.as_str() {
-                "--rounds" => parsed.rounds = value()?.parse::<usize>()?.max(1),
-                "--seconds" => parsed.seconds = value()?.parse::<u64>()?.max(1),
+                "--rounds" => parsed.rounds = Some(value()?.parse::<usize>()?.max(1)),
+                "--turn" => {
+                    let millis = value()?.parse::<u64>()?.max(1);
+                    parsed.turn = Some(Duration::from_millis(millis));
+                }
                 "--only" => {
                     for name in value()?.split(',') {
                         parsed.only.push(Kind::parse(name)?);

@@ -30,7 +30,7 @@ const STYLE: &str = "\
 .paper{fill:#fff}text{font:12px system-ui,sans-serif;fill:#24292f}.head{font-weight:600}\
 .quiet{fill:#57606a}.grid{stroke:#d0d7de}.one{stroke:#57606a;stroke-width:1.5}\
 .less{fill:#1a7f37;stroke:#1a7f37}.more{fill:#bc4c00;stroke:#bc4c00}.same{fill:#6e7781;stroke:#6e7781}\
-.range{stroke-width:2}.goal{stroke:#0969da;stroke-width:2}.floor{font-style:italic}\
+.range{stroke-width:1}.sure{stroke-width:5}.goal{stroke:#0969da;stroke-width:2}.floor{font-style:italic}\
 @media(prefers-color-scheme:dark){.paper{fill:#0d1117}text{fill:#e6edf3}.quiet{fill:#9198a1}\
 .grid{stroke:#3d444d}.one{stroke:#9198a1}.less{fill:#3fb950;stroke:#3fb950}\
 .more{fill:#f0883e;stroke:#f0883e}.same{fill:#9198a1;stroke:#9198a1}.goal{stroke:#4493f8}}";
@@ -59,9 +59,10 @@ pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result
         );
         y += ROW;
         for (other, ratio) in ratios {
-            let class = if ratio.max < 1.0 {
+            let (low, high) = ratio.interval;
+            let class = if high < 1.0 {
                 "less"
-            } else if ratio.min > 1.0 {
+            } else if low > 1.0 {
                 "more"
             } else {
                 "same"
@@ -88,12 +89,14 @@ pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result
             }
             let _ = writeln!(
                 body,
-                r#"<line class="range {class}" x1="{:.1}" x2="{:.1}" y1="{middle}" y2="{middle}"/><circle class="{class}" cx="{:.1}" cy="{middle}" r="3.5"/><text x="{}" y="{y}">{}</text>"#,
+                r#"<line class="range {class}" x1="{:.1}" x2="{:.1}" y1="{middle}" y2="{middle}"/><line class="sure {class}" x1="{:.1}" x2="{:.1}" y1="{middle}" y2="{middle}"/><circle class="{class}" cx="{:.1}" cy="{middle}" r="3.5"/><text x="{}" y="{y}">{}</text>"#,
                 x(ratio.min),
                 x(ratio.max),
+                x(low),
+                x(high),
                 x(ratio.median),
                 RIGHT + 12.0,
-                ratio.with_range(2)
+                ratio.with_interval(2)
             );
             y += ROW;
         }
@@ -113,7 +116,7 @@ pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result
 <style>{STYLE}</style>
 <rect class="paper" width="{WIDTH}" height="{height:.0}" rx="6"/>
 <text class="head" x="12" y="20">CPU time a request: mesh-ingress to each of the others</text>
-<text class="quiet" x="12" y="37">left of 1.00: mesh-ingress takes less · dot: median, line: least to greatest of the rounds · blue: goal</text>
+<text class="quiet" x="12" y="37">left of 1.00: mesh-ingress takes less · dot: median, bar: its 95 % interval, line: least to greatest · blue: goal</text>
 {grid}{body}</svg>
 "#
     ))

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::BoxError;
 
 use super::args::Args;
-use super::engine::{self, Pace};
+use super::engine::{self, Pace, Talk};
 use super::lab::Lab;
 use super::loads::Load;
 use super::machine::{self, LOAD_CORE, PROXY_CORE};
@@ -39,8 +39,6 @@ fn row(scenario: &str, kind: Kind, round: usize, requests: u64, count: f64) -> R
         kind.name()
     );
     Row {
-        date: machine::date(),
-        machine: machine::kind(),
         scenario: scenario.to_owned(),
         subject: kind.name().to_owned(),
         round,
@@ -81,10 +79,12 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
         let setup = setup(scenario, &Subject::of(kind), &lab)?;
         let running = programs.start(kind, &setup, &PROXY_CORE.to_string())?;
         let cores = LOAD_CORE.to_string();
-        let load = || Load::Get("/1k").run(setup.listen, Routes::One, 1, &cores, &lab.dir);
+        let load = Load::Get("/1k");
+        let mut load = load.against(setup.listen, Routes::One, &cores, &lab.dir)?;
+        let mut load = || load.turn(Duration::from_secs(1));
         load()?;
-        for round in 1..=args.rounds.min(MOST) {
-            let (calls, report) = counter.count(&running, &lab, load)?;
+        for round in 1..=args.rounds.unwrap_or(MOST).min(MOST) {
+            let (calls, report) = counter.count(&running, &lab, &mut load)?;
             let each = calls as f64 / report.requests as f64;
             rows.push(row("syscalls", kind, round, report.requests, each));
         }
@@ -190,7 +190,7 @@ fn counted(args: &Args) -> Vec<Kind> {
 pub(crate) fn instructions_with(programs: &Programs, args: &Args) -> Result<(), BoxError> {
     eprintln!("\ninstructions");
     let mut rows = Vec::new();
-    for round in 1..=args.rounds.min(MOST) {
+    for round in 1..=args.rounds.unwrap_or(MOST).min(MOST) {
         for kind in counted(args) {
             let (requests, count) = instructions_of(programs, kind, 8, args.profile.as_deref())?;
             rows.push(row("instructions", kind, round, requests, count));
@@ -248,9 +248,10 @@ fn under_callgrind(
     let mut running = Running::start("callgrind", &mut command, &lab.dir)?;
     let patience = Duration::from_secs(60);
     running.wait_until(patience, || {
-        engine::run(setup.listen, 1, Pace::Count(1)).map(drop)
+        engine::run(setup.listen, Talk::Get("/1k"), 1, Pace::Count(1)).map(drop)
     })?;
-    engine::run(setup.listen, connections, Pace::Count(requests))?;
+    let talk = Talk::Get("/1k");
+    engine::run(setup.listen, talk, connections, Pace::Count(requests))?;
     running.stop(Signal::TERM, patience);
     let text = fs::read_to_string(&file).unwrap_or_default();
     let total = text.lines().find_map(|line| {

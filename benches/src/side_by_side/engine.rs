@@ -1,5 +1,12 @@
-//! A small load of our own, for what wrk and h2load cannot do: a fixed rate with honest latencies, a
-//! connection a request, WebSockets, an exact number of requests. One thread, one epoll.
+//! A load of our own: turns as short as one likes on connections that stay, a fixed rate with honest
+//! latencies, a connection a request, WebSockets, an exact number of requests. One thread, one epoll.
+//!
+//! Generators that are programs start anew for each turn and run for seconds. What disturbs a machine
+//! lasts as long, and hits one proxy of a round and not the next; within turns of a tenth of a second
+//! it hits all of them.
+
+mod answer;
+mod talk;
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -14,28 +21,21 @@ use rustix::time::Timespec;
 
 use crate::BoxError;
 
-use super::lab::{PATIENCE, PUBLIC_HOST};
+use super::lab::PATIENCE;
+use answer::Answer;
+pub(crate) use answer::length;
+pub(crate) use talk::{Talk, idle, upgrade};
 
-/// An echo's payload with the head of its frame and its mask.
-const MESSAGE: [u8; 70] = {
-    let mut message = [b'm'; 70];
-    message[0] = 0x81;
-    message[1] = 0x80 | 64;
-    message
-};
-
-/// What is sent, and when.
+/// When requests are sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
     /// So many requests: each connection sends when it has been answered.
     Count(u64),
-    /// At this rate, whatever the answers do. A latency begins when its request was due, not when a
-    /// connection was free for it: slow answers are not left out (no coordinated omission).
+    /// For so long: each connection sends when it has been answered.
+    Closed(Duration),
+    /// At this rate a second, whatever the answers do. A latency begins when its request was due, not
+    /// when a connection was free for it: slow answers are not left out (no coordinated omission).
     Open { rate: u32, duration: Duration },
-    /// As fast as the answers come, each request on a connection of its own, which the server closes.
-    Fresh(Duration),
-    /// WebSocket messages: each connection sends when it has its echo.
-    Echo(Duration),
 }
 
 /// What came of it.
@@ -49,299 +49,254 @@ pub(crate) struct Outcome {
 
 struct Connection {
     stream: TcpStream,
-    received: Vec<u8>,
+    answer: Answer,
     /// When what is under way was sent, or due.
     since: Option<Instant>,
+    /// Which request that is, and how much of it has been sent.
+    request: usize,
+    sent: usize,
 }
 
-struct Load {
+/// The connections to one proxy.
+pub(crate) struct Client {
     to: SocketAddr,
-    pace: Pace,
-    request: Vec<u8>,
+    talk: Talk,
+    requests: Vec<Vec<u8>>,
+    next: usize,
     epoll: OwnedFd,
-    connections: Vec<Connection>,
+    /// None where the next request is to open one.
+    connections: Vec<Option<Connection>>,
+    busy: usize,
     latencies: Vec<u64>,
-    started: u64,
+    buffer: Vec<u8>,
 }
 
-/// Puts a load on a proxy: GETs of 1 KiB, or echoes.
-pub(crate) fn run(to: SocketAddr, connections: usize, pace: Pace) -> Result<Outcome, BoxError> {
-    // Sleeping to the microsecond; the default allows 50 more.
-    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
-    let close = if matches!(pace, Pace::Fresh(_)) {
-        "Connection: close\r\n"
-    } else {
-        ""
-    };
-    let request = match pace {
-        Pace::Echo(_) => MESSAGE.to_vec(),
-        _ => format!("GET /1k HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\n{close}\r\n").into_bytes(),
-    };
-    let mut load = Load {
-        to,
-        pace,
-        request,
-        epoll: epoll::create(CreateFlags::CLOEXEC)?,
-        connections: Vec::new(),
-        latencies: Vec::new(),
-        started: 0,
-    };
-    for number in 0..connections {
-        let connection = load.connect(number)?;
-        load.connections.push(connection);
-    }
-    load.run()
+/// One run on connections of its own.
+pub(crate) fn run(
+    to: SocketAddr,
+    talk: Talk,
+    connections: usize,
+    pace: Pace,
+) -> Result<Outcome, BoxError> {
+    Client::open(to, talk, connections)?.run(pace)
 }
 
-/// An upgraded connection.
-pub(crate) fn upgrade(to: SocketAddr) -> Result<TcpStream, BoxError> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!(
-        "GET /ws HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.extend(byte);
-    }
-    match head.starts_with(b"HTTP/1.1 101") {
-        true => Ok(stream),
-        false => Err(format!("no upgrade: {}", String::from_utf8_lossy(&head)).into()),
-    }
+const NONE: &str = "no such connection";
+
+fn connection(
+    connections: &mut [Option<Connection>],
+    number: usize,
+) -> Result<&mut Connection, BoxError> {
+    let connection = connections.get_mut(number).and_then(Option::as_mut);
+    connection.ok_or_else(|| NONE.into())
 }
 
-/// Connections that have been answered once and now do nothing.
-pub(crate) fn idle(to: SocketAddr, count: usize) -> Result<Vec<TcpStream>, BoxError> {
-    let request = format!("GET /1k HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\n\r\n");
-    let mut answer = Vec::with_capacity(4096);
-    (0..count)
-        .map(|_| {
-            let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(request.as_bytes())?;
-            answer.clear();
-            let mut buffer = [0; 4096];
-            while length(&answer)?.is_none_or(|length| answer.len() < length) {
-                match stream.read(&mut buffer)? {
-                    0 => return Err("closed in the middle of an answer".into()),
-                    read => answer.extend(buffer.iter().take(read)),
-                }
-            }
-            Ok(stream)
-        })
-        .collect()
-}
-
-impl Load {
-    fn run(mut self) -> Result<Outcome, BoxError> {
-        let begin = Instant::now();
-        let end = match self.pace {
-            Pace::Fresh(time) | Pace::Echo(time) => Some(begin + time),
-            Pace::Open { duration, .. } => Some(begin + duration),
-            Pace::Count(_) => None,
+impl Client {
+    /// Connects. Where each request has a connection of its own, that is done when it is sent.
+    pub(crate) fn open(to: SocketAddr, talk: Talk, connections: usize) -> Result<Self, BoxError> {
+        // Sleeping to the microsecond; the default allows 50 more.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+        let mut client = Self {
+            to,
+            requests: talk.requests(),
+            talk,
+            next: 0,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            connections: Vec::new(),
+            busy: 0,
+            latencies: Vec::new(),
+            buffer: vec![0; 256 * 1024],
         };
-        let mut free: VecDeque<usize> = VecDeque::new();
-        let mut waiting: VecDeque<Instant> = VecDeque::new();
-        let mut due = begin;
-        let interval = match self.pace {
-            Pace::Open { rate, .. } => {
-                free.extend(0..self.connections.len());
-                Some(Duration::from_secs(1) / rate.max(1))
-            }
-            _ => {
-                for number in 0..self.connections.len() {
-                    self.start_next(number)?;
-                }
-                None
-            }
-        };
-        let mut events = Vec::with_capacity(1024);
-        loop {
-            let now = Instant::now();
-            if let Some(interval) = interval {
-                while due <= now && end.is_some_and(|end| due < end) {
-                    waiting.push_back(due);
-                    due += interval;
-                }
-                while let (Some(since), Some(number)) =
-                    (waiting.front().copied(), free.front().copied())
-                {
-                    waiting.pop_front();
-                    free.pop_front();
-                    self.send(number, since)?;
-                }
-            }
-            let over = end.is_some_and(|end| now >= end);
-            let busy = self
-                .connections
-                .iter()
-                .any(|connection| connection.since.is_some());
-            match self.pace {
-                Pace::Count(_) if !busy => break,
-                // What was due is waited for.
-                Pace::Open { .. } if over && !busy && waiting.is_empty() => break,
-                Pace::Fresh(_) | Pace::Echo(_) if over => break,
-                _ => {}
-            }
-            let until = match (interval, end) {
-                (Some(_), Some(end)) if due < end => due,
-                (_, Some(end)) if !over => end,
-                _ => now + PATIENCE,
+        for number in 0..connections {
+            let connection = match client.talk {
+                Talk::Fresh => None,
+                _ => Some(client.connect(number)?),
             };
-            if end.is_some_and(|end| now >= end + PATIENCE) {
-                return Err("far behind the rate it was to serve".into());
-            }
-            let timeout = Timespec::try_from(until.saturating_duration_since(now))?;
-            events.clear();
-            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout))?;
-            if events.is_empty() && now + PATIENCE <= until {
-                return Err(format!("no answer for {PATIENCE:?}").into());
-            }
-            for event in &events {
-                let number = event.data.u64() as usize;
-                if self.receive(number)? {
-                    match interval {
-                        Some(_) => free.push_back(number),
-                        None => self.start_next(number)?,
-                    }
-                }
-            }
+            client.connections.push(connection);
+        }
+        Ok(client)
+    }
+
+    /// Sends, and waits for all answers.
+    pub(crate) fn run(&mut self, pace: Pace) -> Result<Outcome, BoxError> {
+        self.latencies.clear();
+        let begin = Instant::now();
+        match pace {
+            Pace::Count(count) => self.closed(None, count)?,
+            Pace::Closed(duration) => self.closed(Some(begin + duration), u64::MAX)?,
+            Pace::Open { rate, duration } => self.open_loop(rate, begin, begin + duration)?,
         }
         let elapsed = begin.elapsed();
         self.latencies.sort_unstable();
         Ok(Outcome {
             completed: self.latencies.len() as u64,
             elapsed,
-            latencies: self.latencies,
+            latencies: self.latencies.clone(),
         })
     }
 
+    fn closed(&mut self, end: Option<Instant>, mut left: u64) -> Result<(), BoxError> {
+        for number in 0..self.connections.len() {
+            if left > 0 {
+                left -= 1;
+                self.send(number, Instant::now())?;
+            }
+        }
+        let mut answered = Vec::new();
+        while self.busy > 0 {
+            let now = self.wait(PATIENCE, &mut answered)?;
+            let over = end.is_some_and(|end| now >= end);
+            for number in answered.drain(..) {
+                if left > 0 && !over {
+                    left -= 1;
+                    self.send(number, Instant::now())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_loop(&mut self, rate: u32, begin: Instant, end: Instant) -> Result<(), BoxError> {
+        let interval = Duration::from_secs(1) / rate.max(1);
+        let mut free: VecDeque<usize> = (0..self.connections.len()).collect();
+        let mut waiting: VecDeque<Instant> = VecDeque::new();
+        let mut answered = Vec::new();
+        let mut due = begin;
+        loop {
+            let now = Instant::now();
+            while due <= now && due < end {
+                waiting.push_back(due);
+                due += interval;
+            }
+            while let (Some(since), Some(number)) =
+                (waiting.front().copied(), free.front().copied())
+            {
+                waiting.pop_front();
+                free.pop_front();
+                self.send(number, since)?;
+            }
+            // What was due is waited for.
+            if now >= end && self.busy == 0 && waiting.is_empty() {
+                return Ok(());
+            }
+            if now >= end + PATIENCE {
+                return Err("far behind the rate it was to serve".into());
+            }
+            let until = if due < end {
+                due
+            } else if now < end {
+                end
+            } else {
+                now + PATIENCE
+            };
+            self.wait(until.saturating_duration_since(now), &mut answered)?;
+            free.extend(answered.drain(..));
+        }
+    }
+
+    /// Waits for answers, at most so long; an error if that is for ever and there is none.
+    fn wait(&mut self, most: Duration, answered: &mut Vec<usize>) -> Result<Instant, BoxError> {
+        let mut events = Vec::with_capacity(1024);
+        let timeout = Timespec::try_from(most)?;
+        epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout))?;
+        if events.is_empty() && most >= PATIENCE {
+            return Err(format!("no answer for {PATIENCE:?}").into());
+        }
+        for event in &events {
+            let (number, flags) = (event.data.u64() as usize, event.flags);
+            if flags.contains(EventFlags::OUT) {
+                self.write(number)?;
+            }
+            if flags != EventFlags::OUT && self.receive(number)? {
+                answered.push(number);
+            }
+        }
+        Ok(Instant::now())
+    }
+
     fn connect(&self, number: usize) -> Result<Connection, BoxError> {
-        let stream = match self.pace {
-            Pace::Echo(_) => upgrade(self.to)?,
+        let stream = match &self.talk {
+            Talk::Echo => upgrade(self.to)?,
             _ => TcpStream::connect_timeout(&self.to, PATIENCE)?,
         };
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let data = EventData::new_u64(number as u64);
-        let edges = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, &stream, data, edges)?;
+        epoll::add(&self.epoll, &stream, data, EventFlags::IN)?;
         Ok(Connection {
             stream,
-            received: Vec::with_capacity(4096),
+            answer: Answer::default(),
             since: None,
+            request: 0,
+            sent: 0,
         })
     }
 
-    /// The next request of a connection, if there is to be one.
-    fn start_next(&mut self, number: usize) -> Result<(), BoxError> {
-        if let Pace::Count(count) = self.pace {
-            if self.started == count {
-                return Ok(());
-            }
-            self.started += 1;
-        }
-        let now = Instant::now();
-        if matches!(self.pace, Pace::Fresh(_)) {
+    fn send(&mut self, number: usize, since: Instant) -> Result<(), BoxError> {
+        if self.talk == Talk::Fresh {
             let fresh = self.connect(number)?;
-            if let Some(connection) = self.connections.get_mut(number) {
-                *connection = fresh;
-            }
+            *self.connections.get_mut(number).ok_or(NONE)? = Some(fresh);
         }
-        self.send(number, now)
+        let request = self.next;
+        self.next = (request + 1) % self.requests.len().max(1);
+        let connection = connection(&mut self.connections, number)?;
+        connection.since = Some(since);
+        connection.request = request;
+        connection.sent = 0;
+        self.busy += 1;
+        self.write(number)
     }
 
-    fn send(&mut self, number: usize, since: Instant) -> Result<(), BoxError> {
-        let connection = self
-            .connections
-            .get_mut(number)
-            .ok_or("no such connection")?;
-        connection.since = Some(since);
-        // Small, and nothing else is under way: it fits into the socket's buffer.
-        connection.stream.write_all(&self.request)?;
+    fn write(&mut self, number: usize) -> Result<(), BoxError> {
+        let connection = connection(&mut self.connections, number)?;
+        let request = self.requests.get(connection.request).ok_or("no request")?;
+        let waited = connection.sent > 0;
+        while let Some(rest) = request.get(connection.sent..).filter(|r| !r.is_empty()) {
+            match connection.stream.write(rest) {
+                Ok(written) => connection.sent += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let flags = EventFlags::IN | EventFlags::OUT;
+                    let data = EventData::new_u64(number as u64);
+                    return Ok(epoll::modify(&self.epoll, &connection.stream, data, flags)?);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if waited {
+            let data = EventData::new_u64(number as u64);
+            epoll::modify(&self.epoll, &connection.stream, data, EventFlags::IN)?;
+        }
         Ok(())
     }
 
     /// Whether an exchange has become complete.
     fn receive(&mut self, number: usize) -> Result<bool, BoxError> {
-        let connection = self
-            .connections
-            .get_mut(number)
-            .ok_or("no such connection")?;
-        let mut buffer = [0; 16 * 1024];
-        let mut ended = false;
-        loop {
-            match connection.stream.read(&mut buffer) {
-                Ok(0) => {
-                    ended = true;
-                    break;
-                }
-                Ok(read) => connection.received.extend(buffer.iter().take(read)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let connection = connection(&mut self.connections, number)?;
+        let read = match connection.stream.read(&mut self.buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
         let Some(since) = connection.since else {
-            return match ended {
-                true => Err("the proxy closed a connection that was idle".into()),
-                false => Ok(false),
-            };
+            return Err("the proxy closed a connection that was idle, or talks unasked".into());
         };
-        let complete = match self.pace {
-            Pace::Echo(_) => connection.received.len() >= MESSAGE.len(),
-            _ => {
-                let length = length(&connection.received)?;
-                length.is_some_and(|length| connection.received.len() >= length)
-            }
-        };
-        let fresh = matches!(self.pace, Pace::Fresh(_));
-        if ended && !(complete && fresh) {
+        let octets = self.buffer.get(..read).unwrap_or_default();
+        let complete = connection.answer.take(octets, &self.talk)?;
+        let fresh = self.talk == Talk::Fresh;
+        if read == 0 && !(complete && fresh) {
             return Err("the proxy closed a connection in the middle of an exchange".into());
         }
         // One that is to be closed is done when it is closed.
-        if !complete || (fresh && !ended) {
+        if !complete || (fresh && read > 0) {
             return Ok(false);
         }
-        connection.received.clear();
+        connection.answer = Answer::default();
         connection.since = None;
+        if fresh {
+            *self.connections.get_mut(number).ok_or(NONE)? = None;
+        }
+        self.busy -= 1;
         self.latencies.push(since.elapsed().as_nanos() as u64);
         Ok(true)
-    }
-}
-
-/// The octets of an answer, once its head is there.
-pub(crate) fn length(received: &[u8]) -> Result<Option<usize>, BoxError> {
-    let Some(head) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(received.get(..head).unwrap_or_default());
-    if !text.starts_with("HTTP/1.1 200") {
-        return Err(format!("not a 200: {text}").into());
-    }
-    let body = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>())
-    });
-    match body {
-        Some(body) => Ok(Some(head + 4 + body?)),
-        None => Err(format!("an answer without a length: {text}").into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::length;
-
-    #[test]
-    fn lengths() {
-        assert_eq!(length(b"HTTP/1.1 200 OK\r\ncontent-le").unwrap(), None);
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab";
-        assert_eq!(length(answer).unwrap(), Some(answer.len() + 3));
-        assert!(length(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").is_err());
     }
 }

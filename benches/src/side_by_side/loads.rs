@@ -1,13 +1,13 @@
-//! Putting a load on a proxy, by wrk, h2load or the engine, and what each of them reports.
+//! Putting a load on a proxy, by the engine or by h2load, and what it reports.
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::BoxError;
 
-use super::engine::{self, Pace};
+use super::engine::{Client, Pace, Talk};
 use super::lab::{MANY, PUBLIC_HOST, host_of};
 use super::process;
 use super::stats::quantile;
@@ -15,11 +15,11 @@ use super::subject::Routes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// wrk: GET of a path on 64 connections.
+    /// GET of a path on 64 connections.
     Get(&'static str),
-    /// wrk: POST of 16 KiB on 64 connections.
+    /// POST of 16 KiB on 64 connections.
     Post,
-    /// wrk: as `/1k`, for a thousand hosts in turn, or for one at the same expense.
+    /// As `/1k`, for a thousand hosts in turn, or for one.
     Hosts,
     /// h2load: 8 connections with 8 streams each.
     H2,
@@ -49,132 +49,105 @@ impl Load {
         self == Self::H2
     }
 
-    /// Runs it from `cores`.
-    pub(crate) fn run(
+    /// How many turns everybody gets, and how long they are, if nothing else is said.
+    pub(crate) fn turns(self) -> (usize, Duration) {
+        match self {
+            // A program that starts anew, and counts seconds.
+            Self::H2 => (9, Duration::from_secs(1)),
+            // It hardly varies.
+            Self::Idle(_) => (2, Duration::ZERO),
+            // Few fit into less: of those under way at the end, the last is waited for.
+            Self::Get("/1m") => (61, Duration::from_millis(200)),
+            // A p99 wants a few hundred of them.
+            Self::Rate(_) => (61, Duration::from_millis(200)),
+            _ => (151, Duration::from_millis(50)),
+        }
+    }
+
+    /// Makes ready for turns against one proxy. What is not of this process is run on `cores`.
+    pub(crate) fn against(
         self,
         to: SocketAddr,
         routes: Routes,
-        seconds: u64,
         cores: &str,
-        dir: &Path,
-    ) -> Result<Report, BoxError> {
-        let duration = Duration::from_secs(seconds);
-        match self {
-            Self::Get(path) => wrk(to, path, None, seconds, cores),
-            Self::Post => {
-                let script = dir.join("post.lua");
-                let body = r#"wrk.method = "POST"; wrk.body = string.rep("x", 16384)"#;
-                fs::write(&script, body)?;
-                wrk(to, "/post", Some(&script), seconds, cores)
+        dir: &std::path::Path,
+    ) -> Result<Generator, BoxError> {
+        let talk = match self {
+            Self::Get(path) => Talk::Get(path),
+            Self::Post => Talk::Post(16 * 1024),
+            Self::Hosts => Talk::Hosts(hosts(routes)),
+            Self::Rate(_) => Talk::Get("/1k"),
+            Self::Fresh => Talk::Fresh,
+            Self::Echo => Talk::Echo,
+            Self::H2 => {
+                return Ok(Generator::H2load {
+                    to,
+                    cores: cores.to_owned(),
+                    dir: dir.to_owned(),
+                });
             }
-            Self::Hosts => {
-                let script = dir.join("hosts.lua");
-                fs::write(&script, hosts_script(routes))?;
-                wrk(to, "/1k", Some(&script), seconds, cores)
-            }
-            Self::H2 => h2load(to, seconds, cores, dir),
-            Self::Rate(rate) => engine(to, Pace::Open { rate, duration }),
-            Self::Fresh => engine(to, Pace::Fresh(duration)),
-            Self::Echo => engine(to, Pace::Echo(duration)),
-            Self::Idle(_) => Err("idle connections are not a load".into()),
-        }
+            Self::Idle(_) => return Err("idle connections are not a load".into()),
+        };
+        let rate = match self {
+            Self::Rate(rate) => Some(rate),
+            _ => None,
+        };
+        let client = Box::new(Client::open(to, talk, CONNECTIONS)?);
+        Ok(Generator::Engine { client, rate })
     }
 }
 
-fn engine(to: SocketAddr, pace: Pace) -> Result<Report, BoxError> {
-    let outcome = engine::run(to, CONNECTIONS, pace)?;
-    let latency = |share| quantile(&outcome.latencies, share).map(|ns| ns as f64 / 1000.0);
-    Ok(Report {
-        requests: outcome.completed,
-        seconds: outcome.elapsed.as_secs_f64(),
-        p50_us: latency(0.5),
-        p99_us: latency(0.99),
-    })
-}
-
-/// Requests made before the run, so that the script costs next to nothing during it.
-fn hosts_script(routes: Routes) -> String {
-    let host = match routes {
-        Routes::One => format!("{PUBLIC_HOST:?}"),
-        Routes::ManyOneUsed => format!("{:?}", host_of(7)),
+/// The hosts that are asked for in turn.
+fn hosts(routes: Routes) -> Vec<String> {
+    match routes {
+        Routes::One => vec![PUBLIC_HOST.to_owned()],
+        Routes::ManyOneUsed => vec![host_of(7)],
         // 7 has no factor of 1000: all hosts come, in an order that no cache can foresee.
-        Routes::ManyAllUsed => r#""shop-" .. ((i * 7) % HOSTS) .. ".example.com""#.to_owned(),
-    };
-    format!(
-        r#"local requests, next = {{}}, 0
-function init(args)
-  for i = 0, HOSTS - 1 do
-    requests[i] = wrk.format("GET", "/1k", {{ Host = {host} }})
-  end
-end
-function request()
-  next = (next + 1) % HOSTS
-  return requests[next]
-end
-"#
-    )
-    .replace("HOSTS", &MANY.to_string())
+        Routes::ManyAllUsed => (0..MANY).map(|number| host_of(number * 7 % MANY)).collect(),
+    }
 }
 
-fn wrk(
+/// What puts the load on one proxy, turn by turn.
+pub(crate) enum Generator {
+    Engine {
+        client: Box<Client>,
+        rate: Option<u32>,
+    },
+    H2load {
+        to: SocketAddr,
+        cores: String,
+        dir: PathBuf,
+    },
+}
+
+impl Generator {
+    pub(crate) fn turn(&mut self, duration: Duration) -> Result<Report, BoxError> {
+        let (client, rate) = match self {
+            Self::Engine { client, rate } => (client, *rate),
+            Self::H2load { to, cores, dir } => return h2load(*to, duration, cores, dir),
+        };
+        let outcome = client.run(match rate {
+            Some(rate) => Pace::Open { rate, duration },
+            None => Pace::Closed(duration),
+        })?;
+        let latency = |share| quantile(&outcome.latencies, share).map(|ns| ns as f64 / 1000.0);
+        Ok(Report {
+            requests: outcome.completed,
+            seconds: outcome.elapsed.as_secs_f64(),
+            p50_us: latency(0.5),
+            p99_us: latency(0.99),
+        })
+    }
+}
+
+/// It counts seconds: a shorter turn is one.
+fn h2load(
     to: SocketAddr,
-    path: &str,
-    script: Option<&Path>,
-    seconds: u64,
+    duration: Duration,
     cores: &str,
+    dir: &std::path::Path,
 ) -> Result<Report, BoxError> {
-    let mut command = process::on_cores(cores, "wrk");
-    command
-        .args(["-t1", "--latency"])
-        .arg(format!("-c{CONNECTIONS}"));
-    command
-        .arg(format!("-d{seconds}"))
-        .arg("-H")
-        .arg(format!("Host: {PUBLIC_HOST}"));
-    if let Some(script) = script {
-        command.arg("-s").arg(script);
-    }
-    command.arg(format!("http://{to}{path}"));
-    parse_wrk(&process::output(&mut command)?)
-}
-
-fn parse_wrk(text: &str) -> Result<Report, BoxError> {
-    if text.contains("Non-2xx") || text.contains("Socket errors") {
-        return Err(format!("not all requests were answered well:\n{text}").into());
-    }
-    let line = text.lines().find(|line| line.contains(" requests in "));
-    let (requests, rest) = line
-        .and_then(|line| line.split_once(" requests in "))
-        .ok_or(text)?;
-    let time = rest.split(',').next().unwrap_or_default();
-    let latency = |percentile| {
-        let line = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(percentile))?;
-        micros(line.trim())
-    };
-    Ok(Report {
-        requests: requests.trim().parse()?,
-        seconds: micros(time).ok_or(text)? / 1e6,
-        p50_us: latency("50%"),
-        p99_us: latency("99%"),
-    })
-}
-
-/// `1.23ms` in microseconds.
-fn micros(text: &str) -> Option<f64> {
-    let digits = text.trim_end_matches(char::is_alphabetic);
-    let scale = match text.get(digits.len()..)? {
-        "us" => 1.0,
-        "ms" => 1e3,
-        "s" => 1e6,
-        "m" => 60e6,
-        _ => return None,
-    };
-    Some(digits.parse::<f64>().ok()? * scale)
-}
-
-fn h2load(to: SocketAddr, seconds: u64, cores: &str, dir: &Path) -> Result<Report, BoxError> {
+    let seconds = duration.as_secs().max(1);
     let log = dir.join("h2load.log");
     // It appends.
     let _ = fs::remove_file(&log);
@@ -229,14 +202,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrk_is_read() {
-        let text = "Running 2s test @ http://127.0.0.1:1/1k\n  1 threads and 64 connections\n\
-            \x20 Latency Distribution\n     50%    1.23ms\n     75%    1.3ms\n     99%  900.00us\n\
-            \x20 52341 requests in 2.01s, 60.00MB read\nRequests/sec:  26040.1\n";
-        let report = parse_wrk(text).unwrap();
-        assert_eq!((report.requests, report.seconds), (52_341, 2.01));
-        assert_eq!((report.p50_us, report.p99_us), (Some(1230.0), Some(900.0)));
-        assert!(parse_wrk(&format!("{text}  Non-2xx or 3xx responses: 3\n")).is_err());
+    fn all_hosts_come() {
+        let mut all = hosts(Routes::ManyAllUsed);
+        assert_ne!(all.first(), all.get(1));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), MANY);
     }
 
     #[test]

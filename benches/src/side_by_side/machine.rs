@@ -19,9 +19,7 @@ pub(crate) fn prepare() -> Result<(), BoxError> {
     if std::thread::available_parallelism()?.get() < 2 {
         return Err("one core for the proxies and one for the load: this machine has less".into());
     }
-    let mut cores = CpuSet::new();
-    cores.set(LOAD_CORE);
-    sched_setaffinity(None, &cores)?;
+    stay_on(&[LOAD_CORE])?;
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
@@ -29,6 +27,15 @@ pub(crate) fn prepare() -> Result<(), BoxError> {
     };
     setrlimit(Resource::Nofile, all)?;
     Ok(())
+}
+
+/// Keeps this thread, and what it starts from now on, on some cores.
+pub(crate) fn stay_on(cores: &[usize]) -> Result<(), BoxError> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// What kind of machine this is; nothing that would tell which one.

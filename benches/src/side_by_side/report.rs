@@ -8,7 +8,7 @@ use crate::BoxError;
 use super::build;
 use super::chart;
 use super::goals::{self, RATIOS};
-use super::rows::{self, Row};
+use super::rows::{self, Kept, Row};
 use super::scenario::{SCENARIOS, by_id};
 use super::stats::Summary;
 
@@ -70,7 +70,7 @@ pub(crate) fn scenario(id: &str, rows: &[Row]) -> String {
 }
 
 fn ratio_cell(ratio: Option<Summary>) -> String {
-    ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.with_range(2))
+    ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.with_interval(2))
 }
 
 fn timed(rows: &[Row]) -> String {
@@ -101,7 +101,7 @@ fn timed(rows: &[Row]) -> String {
             ratios = format!("{ratios} | {}", ratio_cell(itself));
         }
         let cpu = summary(rows, &subject, cpu)
-            .map(|s| s.with_range(1))
+            .map(|s| s.with_interval(1))
             .unwrap_or_default();
         let _ = writeln!(
             table,
@@ -119,7 +119,7 @@ fn counted(rows: &[Row], what: &str, digits: usize) -> String {
     let mut table = format!("| | {what} | ours : it |\n|---|--:|--:|\n");
     for subject in subjects(rows) {
         let count = summary(rows, &subject, |row| row.count);
-        let count = count.map(|s| s.with_range(digits)).unwrap_or_default();
+        let count = count.map(|s| s.with_interval(digits)).unwrap_or_default();
         let ratio = ratio(rows, "ours", &subject, |row| row.count).filter(|_| subject != "ours");
         let ratio = ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}", r.median));
         let _ = writeln!(table, "| {subject} | {count} | {ratio} |");
@@ -149,15 +149,19 @@ pub(crate) fn title_of(id: &str) -> String {
 fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, BoxError> {
     let mut lines = Vec::new();
     let mut line = |id: &str, goal: String, measured: Option<Summary>, limit: f64, digits| {
-        let (measured, verdict) = match &measured {
-            Some(measured) => (measured.with_range(digits), verdict(measured, limit)),
-            None => ("–".to_owned(), "not measured"),
+        let (figure, range, verdict) = match &measured {
+            Some(measured) => (
+                measured.with_interval(digits),
+                measured.range(digits),
+                verdict(measured, limit),
+            ),
+            None => ("–".to_owned(), "–".to_owned(), "not measured"),
         };
         let place = SCENARIOS.iter().position(|scenario| scenario.id == id);
         let id = title_of(id);
         lines.push((
             place,
-            format!("| {id} | {goal} | {measured} | {verdict} |\n"),
+            format!("| {id} | {goal} | {figure} | {range} | {verdict} |\n"),
         ));
     };
     for goal in RATIOS {
@@ -184,7 +188,7 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
         }))
     };
     if let Some(nginx) = added("nginx") {
-        let text = format!("adds ≤ nginx's {} µs to the p50", nginx.with_range(0));
+        let text = format!("adds ≤ nginx's {} µs to the p50", nginx.with_interval(0));
         line("s7", text, added("ours"), nginx.median, 0);
     }
     let calls = summary(&read("syscalls")?, "ours", |row| row.count);
@@ -211,16 +215,16 @@ fn goals(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, B
     lines.sort_by_key(|(place, _)| *place);
     let lines: String = lines.into_iter().map(|(_, line)| line).collect();
     Ok(format!(
-        "| | goal | measured | |\n|---|---|--:|---|\n{lines}"
+        "| | goal | measured | least–greatest | |\n|---|---|--:|--:|---|\n{lines}"
     ))
 }
 
 /// Writes the tables and the chart from the rows that are kept.
 pub(crate) fn from_kept() -> Result<(), BoxError> {
     let dir = rows::kept();
-    let read = |id: &str| rows::read(&dir, id);
+    let read = |id: &str| Ok(rows::read(&dir, id)?.rows);
     let mut text = String::new();
-    let mut dates: Vec<(String, String)> = Vec::new();
+    let mut dates: Vec<String> = Vec::new();
     let mut details = String::new();
     let extra = [
         ("syscalls", "System calls, in the load of S1"),
@@ -233,11 +237,9 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
         .iter()
         .map(|scenario| (scenario.id, scenario.title));
     for (id, title) in titled.chain(extra) {
-        let rows = read(id)?;
-        let Some(last) = rows.last() else { continue };
-        let when = (last.date.clone(), last.machine.clone());
-        if !dates.contains(&when) {
-            dates.push(when);
+        let Kept { when, rows } = rows::read(&dir, id)?;
+        if rows.is_empty() {
+            continue;
         }
         let name = if by_id(id).is_some() {
             format!("{}: ", title_of(id))
@@ -247,21 +249,19 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
         let rounds = rows.iter().map(|row| row.round).max().unwrap_or(0);
         let _ = write!(
             details,
-            "### {name}{title}\n\n{}\n{rounds} rounds, {}. Rows: [`results/{id}.csv`](results/{id}.csv)\n\n",
+            "### {name}{title}\n\n{}\n{rounds} rounds. Rows: [`results/{id}.csv`](results/{id}.csv)\n\n",
             scenario(id, &rows),
-            last.date
         );
+        if !dates.contains(&when) {
+            dates.push(when);
+        }
     }
-    let when: Vec<String> = dates
-        .iter()
-        .map(|(date, kind)| format!("{date}, {kind}"))
-        .collect();
     let _ = write!(
         text,
-        "Measured: {}. Figures are medians over rounds, with the least and the greatest in brackets; \
-         ratios are taken within a round. A goal is *met* or *missed* when the interval that has the median with 95 % confidence is on one \
+        "Measured: {}. Figures are medians over rounds, and in brackets the interval \
+         that has the median with 95 % confidence; ratios are taken within a round. A goal is *met* or *missed* when that interval is on one \
          side of it, and else *not resolved*.\n\n![CPU time a request of mesh-ingress, to that of others](results/chart.svg)\n\n{}\n{details}",
-        when.join("; "),
+        dates.join("; "),
         goals(&read)?
     );
     fs::write(dir.join("chart.svg"), chart::draw(&read)?)?;
@@ -299,8 +299,6 @@ mod tests {
 
     fn row(subject: &str, round: usize, cpu_us: f64) -> Row {
         Row {
-            date: String::new(),
-            machine: String::new(),
             scenario: "s9".to_owned(),
             subject: subject.to_owned(),
             round,

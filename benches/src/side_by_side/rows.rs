@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::BoxError;
 
 use super::build;
+use super::machine;
 
 /// One turn of one proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) date: String,
-    pub(crate) machine: String,
     pub(crate) scenario: String,
     pub(crate) subject: String,
     pub(crate) round: usize,
@@ -25,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) count: Option<f64>,
 }
 
-const HEAD: &str = "date,machine,scenario,subject,round,requests,seconds,cpu_us_per_request,\
+const HEAD: &str = "scenario,subject,round,requests,seconds,cpu_us_per_request,\
     p50_us,p99_us,rss_kib,count";
 
 impl Row {
@@ -36,9 +35,7 @@ impl Row {
     fn write(&self) -> String {
         let number = |number: Option<f64>| number.map_or_else(String::new, |n| format!("{n:.3}"));
         format!(
-            "{},\"{}\",{},{},{},{},{:.3},{:.4},{},{},{},{}",
-            self.date,
-            self.machine,
+            "{},{},{},{},{:.3},{:.4},{},{},{},{}",
             self.scenario,
             self.subject,
             self.round,
@@ -53,17 +50,13 @@ impl Row {
     }
 
     fn read(line: &str) -> Result<Self, BoxError> {
-        let (date, rest) = line.split_once(",\"").ok_or(line)?;
-        let (machine, rest) = rest.split_once("\",").ok_or(line)?;
-        let mut fields = rest.split(',');
+        let mut fields = line.split(',');
         let mut next = || fields.next().ok_or_else(|| format!("too short: {line}"));
         let optional = |text: &str| match text {
             "" => Ok(None),
             text => text.parse::<f64>().map(Some),
         };
         Ok(Self {
-            date: date.to_owned(),
-            machine: machine.to_owned(),
             scenario: next()?.to_owned(),
             subject: next()?.to_owned(),
             round: next()?.parse()?,
@@ -87,9 +80,17 @@ pub(crate) fn kept() -> PathBuf {
     build::root().join("benches/results")
 }
 
+/// The rows of a scenario, and when and on what they were measured.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) when: String,
+    pub(crate) rows: Vec<Row>,
+}
+
 pub(crate) fn write(dir: &Path, scenario: &str, rows: &[Row]) -> Result<(), BoxError> {
     fs::create_dir_all(dir)?;
-    let mut text = format!("{HEAD}\n");
+    let when = format!("{}, {}", machine::date(), machine::kind());
+    let mut text = format!("# {when}\n{HEAD}\n");
     for row in rows {
         text.push_str(&row.write());
         text.push('\n');
@@ -97,10 +98,17 @@ pub(crate) fn write(dir: &Path, scenario: &str, rows: &[Row]) -> Result<(), BoxE
     Ok(fs::write(file(dir, scenario), text)?)
 }
 
-/// The rows of a scenario; none if it has never been run.
-pub(crate) fn read(dir: &Path, scenario: &str) -> Result<Vec<Row>, BoxError> {
-    let text = fs::read_to_string(file(dir, scenario)).unwrap_or_default();
-    text.lines().skip(1).map(Row::read).collect()
+/// What there is of a scenario; no rows if it has never been run.
+pub(crate) fn read(dir: &Path, scenario: &str) -> Result<Kept, BoxError> {
+    let Ok(text) = fs::read_to_string(file(dir, scenario)) else {
+        return Ok(Kept::default());
+    };
+    let mut lines = text.lines();
+    let when = lines.next().and_then(|line| line.strip_prefix("# "));
+    Ok(Kept {
+        when: when.ok_or("a file of rows does not say when")?.to_owned(),
+        rows: lines.skip(1).map(Row::read).collect::<Result<_, _>>()?,
+    })
 }
 
 #[cfg(test)]
@@ -110,8 +118,6 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let row = Row {
-            date: "2026-01-02".into(),
-            machine: "2 × Processor, Model".into(),
             scenario: "s1".into(),
             subject: "ours ×2".into(),
             round: 3,
@@ -124,6 +130,6 @@ mod tests {
             count: None,
         };
         assert_eq!(Row::read(&row.write()).unwrap(), row);
-        assert!(Row::read("2026-01-02,\"m\",s1,ours").is_err());
+        assert!(Row::read("s1,ours").is_err());
     }
 }

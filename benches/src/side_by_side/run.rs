@@ -8,7 +8,7 @@ use super::args::Args;
 use super::counts;
 use super::engine;
 use super::lab::Lab;
-use super::loads::{Load, Report};
+use super::loads::{Generator, Load, Report};
 use super::machine::{self, LOAD_CORE, PROXY_CORE};
 use super::process::Running;
 use super::report;
@@ -77,7 +77,7 @@ fn one(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<(), BoxE
 struct Player {
     subject: Subject,
     running: Option<Running>,
-    address: std::net::SocketAddr,
+    load: Generator,
 }
 
 pub(crate) fn setup<'a>(
@@ -102,6 +102,10 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
         true => (both.clone(), both),
         false => (PROXY_CORE.to_string(), LOAD_CORE.to_string()),
     };
+    machine::stay_on(match scenario.shared_cores {
+        true => &[PROXY_CORE, LOAD_CORE],
+        false => &[LOAD_CORE],
+    })?;
     let lab = Lab::start(&load_cores, scenario.load == Load::Hosts)?;
     let mut players = Vec::new();
     for subject in scenario
@@ -116,65 +120,72 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
             let running = programs.start(subject.kind, &setup, &proxy_cores)?;
             (Some(running), setup.listen)
         };
+        let load = scenario
+            .load
+            .against(address, subject.routes, &load_cores, &lab.dir)?;
         players.push(Player {
             subject: *subject,
             running,
-            address,
+            load,
         });
     }
-    let load = |player: &Player, seconds| -> Result<Report, BoxError> {
-        let routes = player.subject.routes;
-        let report = scenario
-            .load
-            .run(player.address, routes, seconds, &load_cores, &lab.dir);
-        report.map_err(|error| format!("{}: {error}", player.subject.label()).into())
-    };
-    for player in &players {
+    for player in &mut players {
         // Opens the connections to the origin, and fills the caches.
-        load(player, 1)?;
+        player.turn(Duration::from_secs(1))?;
     }
-    let (date, kind) = (machine::date(), machine::kind());
+    let (rounds, turn) = scenario.load.turns();
+    let (rounds, turn) = (args.rounds.unwrap_or(rounds), args.turn.unwrap_or(turn));
     let mut rows = Vec::new();
-    for round in 0..args.rounds {
-        for turn in 0..players.len() {
-            let Some(player) = players.get((round + turn) % players.len()) else {
-                continue;
-            };
-            let cpu = || {
-                player
-                    .running
-                    .as_ref()
-                    .map(Running::cpu)
-                    .unwrap_or_default()
-            };
-            let before = cpu();
-            let report = load(player, args.seconds)?;
-            let cpu = cpu().saturating_sub(before);
-            let row = Row {
-                date: date.clone(),
-                machine: kind.clone(),
-                scenario: scenario.id.to_owned(),
-                subject: player.subject.label(),
-                round: round + 1,
-                requests: report.requests,
-                seconds: report.seconds,
-                cpu_us: cpu.as_secs_f64() * 1e6 / report.requests as f64,
-                p50_us: report.p50_us,
-                p99_us: report.p99_us,
-                rss_kib: player.running.as_ref().map_or(0, Running::rss),
-                count: None,
-            };
-            eprintln!(
-                "  round {} {:<20} {:>8.2} µs CPU a request, {:>7.0} requests/s",
-                row.round,
-                row.subject,
-                row.cpu_us,
-                row.rps()
-            );
-            rows.push(row);
+    for round in 0..rounds {
+        for place in 0..players.len() {
+            let next = (round + place) % players.len();
+            if let Some(player) = players.get_mut(next) {
+                rows.push(player.row(scenario.id, round + 1, turn)?);
+            }
+        }
+        if (round + 1) % rounds.div_ceil(8) == 0 {
+            progress(round + 1, rows.iter().rev().take(players.len()));
         }
     }
     Ok(rows)
+}
+
+impl Player {
+    fn turn(&mut self, duration: Duration) -> Result<Report, BoxError> {
+        let report = self.load.turn(duration);
+        report.map_err(|error| format!("{}: {error}", self.subject.label()).into())
+    }
+
+    fn cpu(&self) -> Duration {
+        self.running.as_ref().map(Running::cpu).unwrap_or_default()
+    }
+
+    /// Takes a turn.
+    fn row(&mut self, scenario: &str, round: usize, duration: Duration) -> Result<Row, BoxError> {
+        let before = self.cpu();
+        let report = self.turn(duration)?;
+        let cpu = self.cpu().saturating_sub(before);
+        Ok(Row {
+            scenario: scenario.to_owned(),
+            subject: self.subject.label(),
+            round,
+            requests: report.requests,
+            seconds: report.seconds,
+            cpu_us: cpu.as_secs_f64() * 1e6 / report.requests as f64,
+            p50_us: report.p50_us,
+            p99_us: report.p99_us,
+            rss_kib: self.running.as_ref().map_or(0, Running::rss),
+            count: None,
+        })
+    }
+}
+
+fn progress<'a>(round: usize, rows: impl Iterator<Item = &'a Row>) {
+    let mut figures: Vec<String> = rows
+        .map(|row| format!("{} {:.1}", row.subject, row.cpu_us))
+        .collect();
+    figures.sort_unstable();
+    eprintln!("  round {round}, µs CPU a request: {}", figures.join(", "));
 }
 
 /// Memory is not given back between turns: each begins with a new process.
@@ -185,15 +196,14 @@ fn idle(
     args: &Args,
 ) -> Result<Vec<Row>, BoxError> {
     let lab = Lab::start(&LOAD_CORE.to_string(), false)?;
-    let (date, kind) = (machine::date(), machine::kind());
     let subjects: Vec<_> = scenario
         .subjects
         .iter()
         .filter(|s| args.wants(s.kind))
         .collect();
     let mut rows = Vec::new();
-    // It hardly varies.
-    for round in 0..args.rounds.min(2) {
+    let (rounds, _) = scenario.load.turns();
+    for round in 0..args.rounds.unwrap_or(rounds).min(rounds) {
         for turn in 0..subjects.len() {
             let Some(subject) = subjects.get((round + turn) % subjects.len()) else {
                 continue;
@@ -211,8 +221,6 @@ fn idle(
             std::thread::sleep(Duration::from_secs(1));
             let after = running.rss();
             let row = Row {
-                date: date.clone(),
-                machine: kind.clone(),
                 scenario: scenario.id.to_owned(),
                 subject: subject.label(),
                 round: round + 1,

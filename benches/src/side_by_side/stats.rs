@@ -33,12 +33,15 @@ impl Summary {
         })
     }
 
-    /// `0.91 (0.89–0.94)`
-    pub(crate) fn with_range(&self, digits: usize) -> String {
-        let Self {
-            median, min, max, ..
-        } = self;
-        format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
+    /// The median and its interval: `0.91 (0.89–0.94)`
+    pub(crate) fn with_interval(&self, digits: usize) -> String {
+        let (median, (low, high)) = (self.median, self.interval);
+        format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
+    }
+
+    /// The least and the greatest: `0.71–1.08`
+    pub(crate) fn range(&self, digits: usize) -> String {
+        format!("{:.digits$}–{:.digits$}", self.min, self.max)
     }
 }
 
