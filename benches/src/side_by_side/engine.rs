@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use crate::BoxError;
@@ -198,7 +199,11 @@ impl Client {
     fn wait(&mut self, most: Duration, answered: &mut Vec<usize>) -> Result<Instant, BoxError> {
         let mut events = Vec::with_capacity(1024);
         let timeout = Timespec::try_from(most)?;
-        epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout))?;
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+            // A debugger, for example, has come or gone.
+            Err(Errno::INTR) => return Ok(Instant::now()),
+            waited => waited?,
+        };
         if events.is_empty() && most >= PATIENCE {
             return Err(format!("no answer for {PATIENCE:?}").into());
         }
