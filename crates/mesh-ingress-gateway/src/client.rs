@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use mesh_ingress_http2::frame::PREFACE;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::phase::{Phase, Served, Stop, drained, elapsed};
+use crate::phase::{Phase, Served, Stop, elapsed};
 use crate::{http1, http2};
 
 /// What all client connections of a worker share.
@@ -20,7 +21,7 @@ use crate::{http1, http2};
 pub(crate) struct Clients {
     /// How long a client may take for the head of a request, and between requests.
     head_timeout: Option<Duration>,
-    phase: watch::Receiver<Phase>,
+    stop: Stop,
     /// Never sent on: the other end sees when the last connection is gone.
     _open: mpsc::Sender<Infallible>,
 }
@@ -43,7 +44,7 @@ impl Clients {
         let (open, drained) = mpsc::channel(1);
         let clients = Self {
             head_timeout: (!head_timeout.is_zero()).then_some(head_timeout),
-            phase,
+            stop: Stop::new(phase),
             _open: open,
         };
         (Arc::new(clients), Drained(drained))
@@ -51,21 +52,21 @@ impl Clients {
 
     /// Serves a connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, mut stream: TcpStream, mesh: MeshConnection) {
+        let mut notice = pin!(self.stop.notice());
         let begun = tokio::select! {
             biased;
             begun = begin(&mut stream) => begun,
             () = elapsed(self.head_timeout) => return,
-            () = drained(self.phase.clone()) => return,
+            () = notice.as_mut().given() => return,
         };
         // A client that says nothing, or leaves, is owed nothing.
         let Ok(Some(begun)) = begun else {
             return;
         };
-        let stop = Stop::new(self.phase.clone());
         let served = if begun.octets.starts_with(PREFACE) {
-            http2::serve(stream, begun, mesh, stop).await
+            http2::serve(stream, begun, mesh, notice).await
         } else {
-            http1::serve(stream, begun, mesh, stop, self.head_timeout).await
+            http1::serve(stream, begun, mesh, notice, self.head_timeout).await
         };
         if let Served::Failed(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&*error));

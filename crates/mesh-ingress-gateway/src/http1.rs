@@ -11,6 +11,7 @@ mod patience;
 mod wire;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::Duration;
 
 use mesh_ingress::MeshConnection;
@@ -21,7 +22,7 @@ use self::connection::{Connection, Rested};
 use self::patience::Patience;
 pub(crate) use self::wire::{BUFFER, LIMITS};
 use self::wire::{Shared, Wire};
-use crate::phase::{Served, Stop, drained, drive, elapsed};
+use crate::phase::{Notice, Served, drive, elapsed};
 
 /// Serves a connection on which HTTP/1 was begun to be spoken, to its end. Without a `head_timeout`
 /// a client may take forever for the head of a request, and between requests.
@@ -29,7 +30,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     begun: Inbox,
     mesh: MeshConnection,
-    stop: Stop,
+    mut notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
     head_timeout: Option<Duration>,
 ) -> Served {
     let wire = Shared::new(Wire::new(stream, begun));
@@ -37,9 +38,10 @@ pub(crate) async fn serve(
         // In a box of its own: of the many connections that have nothing to do most of the time,
         // little more than the socket is to be kept then.
         let rested = {
-            let connection = Connection::new(&wire, &mesh, &stop, head_timeout);
+            let connection = Connection::new(&wire, &mesh, notice.stop(), head_timeout);
             let mut connection = Box::pin(connection);
-            drive(connection.as_mut(), &stop, Connection::graceful_shutdown).await
+            let shutdown = Connection::graceful_shutdown;
+            drive(connection.as_mut(), notice.as_mut(), shutdown).await
         };
         match rested {
             None | Some(Rested::Ended) => return Served::Ended,
@@ -64,7 +66,7 @@ pub(crate) async fn serve(
             biased;
             _ = poll_fn(|cx| wire.lock().stream.poll_read_ready(cx)) => {}
             () = elapsed(Patience::left(head_timeout)) => return Served::Ended,
-            () = drained(stop.phase.clone()) => return Served::Ended,
+            () = notice.as_mut().given() => return Served::Ended,
         }
     }
 }

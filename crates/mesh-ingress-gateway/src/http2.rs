@@ -17,6 +17,7 @@ mod tunnel;
 mod upload;
 
 use std::error::Error;
+use std::pin::Pin;
 
 use mesh_ingress::MeshConnection;
 use mesh_ingress_http1::Inbox;
@@ -24,7 +25,7 @@ use mesh_ingress_http2::Reason;
 use tokio::net::TcpStream;
 
 use self::connection::Connection;
-use crate::phase::{Served, Stop, drive};
+use crate::phase::{Notice, Served, drive};
 
 /// Streams a client may have open.
 const MAX_STREAMS: usize = 250;
@@ -38,11 +39,11 @@ pub(crate) async fn serve(
     stream: TcpStream,
     begun: Inbox,
     mesh: MeshConnection,
-    stop: Stop,
+    notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
 ) -> Served {
     let mut connection = Box::pin(Connection::new(stream, begun, mesh));
     let shutdown = Connection::graceful_shutdown;
-    match drive(connection.as_mut(), &stop, shutdown).await {
+    match drive(connection.as_mut(), notice, shutdown).await {
         Some(Err(error)) => Served::Failed(error),
         Some(Ok(())) | None => Served::Ended,
     }

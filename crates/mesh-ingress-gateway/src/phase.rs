@@ -1,11 +1,12 @@
 //! From serving to the end: what connections do when the gateway is to stop.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mesh_ingress::BoxError;
+use pin_project_lite::pin_project;
 use tokio::sync::watch;
 
 /// How long requests may be on their way when the gateway begins to drain.
@@ -32,7 +33,7 @@ pub(crate) enum Served {
 #[derive(Debug)]
 pub(crate) struct Stop {
     /// Never marked as seen: what it has not seen is news.
-    pub(crate) phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
     /// It was to stop before there was this.
     begun: bool,
 }
@@ -46,6 +47,53 @@ impl Stop {
     pub(crate) fn has_begun(&self) -> bool {
         self.begun || self.phase.has_changed().unwrap_or(true)
     }
+
+    /// To wait for it.
+    pub(crate) fn notice(&self) -> Notice<'_, impl Future<Output = ()> + use<>> {
+        Notice {
+            stop: self,
+            drained: drained(self.phase.clone()),
+            asked: false,
+            given: false,
+        }
+    }
+}
+
+pin_project! {
+    /// When a connection is to come to its end. It lasts as long as the connection, so that no part
+    /// of that has to be put on the list of those to be woken, and taken off again.
+    pub(crate) struct Notice<'s, D> {
+        stop: &'s Stop,
+        #[pin]
+        drained: D,
+        asked: bool,
+        given: bool,
+    }
+}
+
+impl<'s, D: Future<Output = ()>> Notice<'s, D> {
+    pub(crate) fn stop(&self) -> &'s Stop {
+        self.stop
+    }
+
+    pub(crate) async fn given(mut self: Pin<&mut Self>) {
+        poll_fn(|cx| self.as_mut().poll(cx)).await;
+    }
+
+    /// To be polled by one task only.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // Asked once, it has the waker of this task; asked again, it has to have news.
+        if *this.asked && !this.stop.has_begun() {
+            return Poll::Pending;
+        }
+        *this.asked = true;
+        if !*this.given {
+            ready!(this.drained.poll(cx));
+            *this.given = true;
+        }
+        Poll::Ready(())
+    }
 }
 
 /// Resolves after a while; without one, never.
@@ -58,7 +106,7 @@ pub(crate) async fn elapsed(after: Option<Duration>) {
 
 /// Resolves when the gateway has been draining for a moment: requests that were on their way when
 /// it began are still served.
-pub(crate) async fn drained(mut phase: watch::Receiver<Phase>) {
+async fn drained(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     tokio::select! {
         () = tokio::time::sleep(ON_THE_WAY) => {}
@@ -70,29 +118,20 @@ pub(crate) async fn drained(mut phase: watch::Receiver<Phase>) {
 /// the time.
 pub(crate) async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
-    stop: &Stop,
+    mut notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
     graceful_shutdown: impl FnOnce(Pin<&mut C>),
 ) -> Option<C::Output> {
-    {
-        let mut drained = pin!(drained(stop.phase.clone()));
-        // Asked once, it has the waker of this task; asked again, it has to have news.
-        let mut asked = false;
-        let served = poll_fn(|cx| {
-            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(served));
-            }
-            if asked && !stop.has_begun() {
-                return Poll::Pending;
-            }
-            asked = true;
-            drained.as_mut().poll(cx).map(|()| None)
-        });
-        if let Some(served) = served.await {
-            return Some(served);
+    let served = poll_fn(|cx| {
+        if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(served));
         }
+        notice.as_mut().poll(cx).map(|()| None)
+    });
+    if let Some(served) = served.await {
+        return Some(served);
     }
     graceful_shutdown(connection.as_mut());
-    let mut phase = stop.phase.clone();
+    let mut phase = notice.stop.phase.clone();
     tokio::select! {
         served = connection => Some(served),
         _ = phase.wait_for(|phase| *phase == Phase::Ended) => None,

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -16,7 +16,7 @@ use crate::{Chain, Failure, build};
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let routes = build::routes(&args.gateway)?;
     let workers = args.workers.map_or_else(default_workers, usize::from);
-    // This thread watches names and signals; requests are served by the workers.
+    // This thread watches names and signals, and serves requests if there is one worker.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         let dns = build::cluster_dns(&args.gateway)?;
         let (phase, _) = watch::channel(Phase::Serving);
         let (busy, idle) = mpsc::channel(1);
-        let mut threads = Vec::new();
+        let mut crew = Vec::new();
         let mesh = build::mesh(&args.gateway, &routes, &dns)?;
         for (number, listeners) in by_worker(listeners, workers).into_iter().enumerate() {
             let worker = Worker {
@@ -48,11 +48,15 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
                 phase: phase.subscribe(),
                 busy: busy.clone(),
             };
-            threads.push(spawn(number, worker)?);
+            crew.push(if workers == 1 {
+                Place::Here(tokio::spawn(serve(number, worker)))
+            } else {
+                Place::Thread(spawn(number, worker)?)
+            });
         }
         tracing::info!(routes = routes.len(), workers, "serving on {addresses}");
         drop(busy);
-        until_stopped(signals, &phase, idle, args.shutdown_timeout, threads).await
+        until_stopped(signals, &phase, idle, args.shutdown_timeout, crew).await
     })
 }
 
@@ -72,17 +76,41 @@ fn by_worker(listeners: Vec<Vec<TcpListener>>, workers: usize) -> Vec<Vec<TcpLis
     sorted
 }
 
-fn spawn(number: usize, worker: Worker) -> Result<JoinHandle<()>, Failure> {
+/// Where a worker serves.
+enum Place {
+    /// On the thread of all the rest. A process of one thread has it cheaper: the kernel counts no
+    /// user of a file for each call, and the C library arms no cancellation around it.
+    Here(tokio::task::JoinHandle<()>),
+    /// On a thread of its own.
+    Thread(thread::JoinHandle<()>),
+}
+
+impl Place {
+    /// Waits until it has ended; whether it did so without a panic.
+    async fn ended(self) -> Result<bool, tokio::task::JoinError> {
+        match self {
+            Self::Here(task) => Ok(task.await.is_ok()),
+            Self::Thread(thread) => {
+                let joined = tokio::task::spawn_blocking(|| thread.join().is_ok());
+                joined.await
+            }
+        }
+    }
+}
+
+fn spawn(number: usize, worker: Worker) -> Result<thread::JoinHandle<()>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     Ok(thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(worker.run()) {
-                tracing::error!("worker {number} stopped: {}", Chain(&error));
-            }
-        })?)
+        .spawn(move || runtime.block_on(serve(number, worker)))?)
+}
+
+async fn serve(number: usize, worker: Worker) {
+    if let Err(error) = worker.run().await {
+        tracing::error!("worker {number} stopped: {}", Chain(&error));
+    }
 }
 
 /// The signals that end the gateway.
@@ -113,7 +141,7 @@ async fn until_stopped(
     phase: &watch::Sender<Phase>,
     mut idle: mpsc::Receiver<Infallible>,
     timeout: std::time::Duration,
-    threads: Vec<JoinHandle<()>>,
+    crew: Vec<Place>,
 ) -> Result<(), Failure> {
     let why = tokio::select! {
         signal = signals.next() => signal,
@@ -131,13 +159,13 @@ async fn until_stopped(
         why = signals.next() => tracing::warn!("{why} again: requests under way are cut off"),
     }
     phase.send_replace(Phase::Ended);
-    let stopped = tokio::task::spawn_blocking(move || {
-        threads.into_iter().all(|thread| thread.join().is_ok())
-    });
-    if stopped.await? {
-        tracing::info!("stopped");
-        Ok(())
-    } else {
-        Err("a worker panicked".into())
+    let mut panicked = false;
+    for worker in crew {
+        panicked |= !worker.ended().await?;
     }
+    if panicked {
+        return Err("a worker panicked".into());
+    }
+    tracing::info!("stopped");
+    Ok(())
 }

@@ -17,9 +17,11 @@ const IDLE_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Patience {
     timeout: Option<Duration>,
-    /// Since when it is the client's turn.
+    /// Since when it is the client's turn, if that was worth a look at the clock.
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// It was set for [`IDLE_AFTER`], then.
+    is_near: bool,
 }
 
 /// What a client has done for so long.
@@ -38,6 +40,7 @@ impl Patience {
             timeout,
             since: None,
             sleep: None,
+            is_near: false,
         }
     }
 
@@ -58,21 +61,29 @@ impl Patience {
 
     /// Ready when the client has taken long since it was first asked for; `amid_request` tells
     /// whether a part of a request has come, and its rest has not.
+    ///
+    /// Most clients have the next request there before a timer that was set for an earlier one goes
+    /// off. Until then nobody looks at the clock, so that this may be late by half a second.
     pub(crate) fn poll(&mut self, amid_request: bool, cx: &mut Context<'_>) -> Poll<Overdue> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let (due, overdue) = match (self.timeout, amid_request) {
+        let (limit, overdue) = match (self.timeout, amid_request) {
             (None, true) => return Poll::Pending,
             (Some(timeout), true) => (timeout, Overdue::TooLate),
             (Some(timeout), _) if timeout <= IDLE_AFTER => (timeout, Overdue::TooLate),
             (_, false) => (IDLE_AFTER, Overdue::Idle),
         };
-        let due = since + due;
+        let is_near = overdue == Overdue::Idle;
+        // It has the waker of this task already.
+        let is_set = self.sleep.as_ref().is_some_and(|sleep| !sleep.is_elapsed());
+        if is_set && is_near && self.is_near && self.since.is_none() {
+            return Poll::Pending;
+        }
+        let due = *self.since.get_or_insert_with(Instant::now) + limit;
         let sleep = match &mut self.sleep {
-            // It has the waker of this task already, and comes in time.
-            Some(sleep) if !sleep.is_elapsed() && sleep.deadline() <= due => return Poll::Pending,
+            Some(sleep) if is_set && sleep.deadline() <= due => return Poll::Pending,
             Some(sleep) => sleep,
             None => self.sleep.insert(Box::pin(tokio::time::sleep_until(due))),
         };
+        self.is_near = is_near;
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
         }

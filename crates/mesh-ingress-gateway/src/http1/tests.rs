@@ -17,7 +17,7 @@ use super::body::RequestBody;
 use super::patience::Overdue;
 use super::wire::Upload;
 use super::*;
-use crate::phase::Phase;
+use crate::phase::{Phase, Stop};
 
 /// Both ends of a connection.
 async fn connected() -> (TcpStream, TcpStream) {
@@ -145,6 +145,72 @@ async fn who_asks_is_not_idle_however_quick_the_answer() {
     assert_eq!(poll(&mut patience), Poll::Ready(Overdue::TooLate));
 }
 
+/// What is seldom looked at must not make that half a second more than half a second.
+#[tokio::test(start_paused = true)]
+async fn who_does_nothing_is_idle_within_a_second() {
+    let mut patience = Patience::new(Some(Duration::from_secs(10)));
+    let poll = |patience: &mut Patience, amid_request| {
+        let waker = Waker::noop();
+        patience.poll(amid_request, &mut Context::from_waker(waker))
+    };
+    // It has asked, in pieces, too.
+    for amid_request in [false, true, false] {
+        assert!(poll(&mut patience, amid_request).is_pending());
+        tokio::time::advance(Duration::from_millis(90)).await;
+        patience.reset();
+    }
+    let begin = tokio::time::Instant::now();
+    while poll(&mut patience, false).is_pending() {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert!(begin.elapsed() <= Duration::from_secs(1));
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(500));
+    // And late with the rest of a request after ten seconds.
+    patience.reset();
+    let begin = tokio::time::Instant::now();
+    while poll(&mut patience, true).is_pending() {
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    assert!((10..=11).contains(&begin.elapsed().as_secs()));
+}
+
+/// The driver does not ask again what the socket would tell it; what comes at any moment between must
+/// not be missed for that.
+#[tokio::test]
+async fn what_comes_while_a_request_is_answered_is_read_after_it() {
+    let (mut client, wire, _) = asked("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let mut headers = http::HeaderMap::new();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut cx = Context::from_waker(&waker);
+    for number in 1..=3 {
+        wire.lock().drive(&mut cx);
+        assert!(wire.lock().poll_gone(&mut cx).is_pending());
+        // Twice, and it is still the one waiting.
+        assert!(wire.lock().poll_head(&mut headers, &mut cx).is_pending());
+        let get = format!("GET /{number} HTTP/1.1\r\nhost: h\r\n\r\n");
+        client.write_all(get.as_bytes()).await.unwrap();
+        while wakes.0.load(Ordering::Relaxed) < number {
+            tokio::task::yield_now().await;
+        }
+        // Woken for something else at the same time, it is driven once.
+        wire.lock().drive(&mut cx);
+        let head = wire.lock().poll_head(&mut headers, &mut cx);
+        assert!(matches!(head, Poll::Ready(Ok(_))), "{number}: {head:?}");
+    }
+    // Another driver is not taken for the one that asked.
+    wire.lock().drive(&mut cx);
+    assert!(wire.lock().poll_head(&mut headers, &mut cx).is_pending());
+    let other = poll_fn(|cx| {
+        wire.lock().drive(cx);
+        wire.lock().poll_head(&mut headers, cx)
+    });
+    let talk = client.write_all(b"GET /other HTTP/1.1\r\nhost: h\r\n\r\n");
+    let (head, sent) = tokio::join!(other, talk);
+    assert!(head.is_ok());
+    sent.unwrap();
+}
+
 /// The client's socket has one waker, and that is the driver's: whoever else reads must not be
 /// forgotten, nor take the driver's place.
 #[tokio::test]
@@ -157,8 +223,7 @@ async fn a_body_is_read_by_another_task_than_the_connections() {
     let mut body = RequestBody::new(&wire, Decoder::chunked());
     let reader = tokio::spawn(async move {
         let mut read = Vec::new();
-        let next =
-            |body: &mut RequestBody, cx: &mut Context<'_>| std::pin::Pin::new(body).poll_frame(cx);
+        let next = |body: &mut RequestBody, cx: &mut Context<'_>| Pin::new(body).poll_frame(cx);
         while let Some(frame) = poll_fn(|cx| next(&mut body, cx)).await {
             let data = frame.unwrap().into_data().unwrap_or_default();
             read.push(String::from_utf8(data.to_vec()).unwrap());

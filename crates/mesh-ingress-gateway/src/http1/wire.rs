@@ -50,6 +50,8 @@ pub(crate) struct Wire {
     driver: Waker,
     /// It is at it, and will look at everything before it pauses.
     driving: bool,
+    /// The socket was asked in vain, and will wake the driver when something comes.
+    awaited: bool,
     reader: Reader,
     /// Octets that may still be read of a body nobody wants.
     scrap: usize,
@@ -166,6 +168,7 @@ impl Wire {
             go_ahead: GoAhead::NotNeeded,
             driver: Waker::noop().clone(),
             driving: false,
+            awaited: false,
             reader: Reader::default(),
             scrap: BUFFER,
             closed: false,
@@ -207,7 +210,12 @@ impl Wire {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        let read = ready!(self.inbox.poll_fill(&mut self.stream, cx))?;
+        if self.is_quiet(cx) {
+            return Poll::Pending;
+        }
+        let polled = self.inbox.poll_fill(&mut self.stream, cx);
+        self.asked(polled.is_pending(), cx);
+        let read = ready!(polled)?;
         self.ended = read == 0;
         self.moved = true;
         self.unseen += read;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::http1::BUFFER;
-use crate::phase::Phase;
+use crate::phase::{Phase, Stop};
 
 /// `GET http://shop.example.com/`
 const GET: &[u8] = b"\x82\x86\x84\x01\x10shop.example.com";
@@ -34,7 +34,10 @@ async fn client(octets: &[u8]) -> Client {
     let (mut stream, accepted, begun, mesh) = connected().await;
     stream.write_all(octets).await.unwrap();
     let (phase, seen) = watch::channel(Phase::Serving);
-    let served = serve(accepted, begun, mesh, Stop::new(seen));
+    let served = async move {
+        let stop = Stop::new(seen);
+        serve(accepted, begun, mesh, pin!(stop.notice())).await
+    };
     Client {
         stream,
         served: tokio::spawn(served),

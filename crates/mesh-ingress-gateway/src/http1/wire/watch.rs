@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use mesh_ingress_http1::{Decoder, Outbox};
-use tokio::io::ReadBuf;
-use tokio::task::coop::unconstrained;
+use tokio::io::{Interest, ReadBuf};
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
@@ -24,10 +24,28 @@ impl Wire {
         self.driving = true;
         if !self.driver.will_wake(cx.waker()) {
             self.driver = cx.waker().clone();
+            self.awaited = false;
         }
         if self.reader.0.is_some() && self.stream.poll_read_ready(cx).is_ready() {
             self.reader.wake();
         }
+    }
+
+    /// Notes whether the driver waits for the socket, after that was asked for something to read.
+    pub(super) fn asked(&mut self, in_vain: bool, cx: &Context<'_>) {
+        // Without a budget it was not asked, and whoever did so is woken at once.
+        self.awaited = in_vain && has_budget_remaining() && self.driver.will_wake(cx.waker());
+    }
+
+    /// Whether nothing has come since the driver asked in vain: it need not ask again, which costs
+    /// several times as much. What comes shows before anybody is woken, so as long as it does not the
+    /// socket has the driver's waker.
+    pub(super) fn is_quiet(&self, cx: &Context<'_>) -> bool {
+        if !(self.awaited && self.driver.will_wake(cx.waker())) {
+            return false;
+        }
+        let shows = self.stream.try_io(Interest::READABLE, || Ok(()));
+        shows.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends what the socket takes, whatever the runtime takes it to.
@@ -120,8 +138,13 @@ impl Wire {
             if self.inbox.octets.len() >= most || self.refused.is_some() || self.ended {
                 return self.poll_reset(cx);
             }
+            if self.is_quiet(cx) {
+                return Poll::Pending;
+            }
             // First, so that no room is made for what does not come.
-            if ready!(self.stream.poll_read_ready(cx)).is_err() {
+            let polled = self.stream.poll_read_ready(cx);
+            self.asked(polled.is_pending(), cx);
+            if ready!(polled).is_err() {
                 return Poll::Ready(());
             }
             match ready!(self.poll_fill(cx)) {
