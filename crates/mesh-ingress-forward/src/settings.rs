@@ -193,7 +193,7 @@ impl ForwarderBuilder {
     /// How long nothing may go through an upgraded connection, such as a WebSocket, in either
     /// direction, before it is closed on both sides. Default: 1 h, what ingress-nginx's manual
     /// recommends as `proxy-read-timeout` for WebSockets: its own 60 s, and the 5 min of Envoy,
-    /// cut off those that do not ping.
+    /// cut off those that do not ping. It may take an eighth longer.
     ///
     /// With `None`, tunnels of clients that vanished without a word stay until the kernel finds out.
     pub fn tunnel_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +47,21 @@ impl End for Stream {
     fn cut_off(&mut self) {
         Self::cut_off(self);
     }
+
+    fn has_nothing_yet(&self) -> bool {
+        match self {
+            Self::Plain(stream) => shows_nothing(stream),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+}
+
+/// What comes shows in the runtime before anybody is woken: as long as nothing does, the waker of the
+/// last read is where it was left.
+fn shows_nothing(stream: &TcpStream) -> bool {
+    let shows = stream.try_io(Interest::READABLE, || Ok(()));
+    shows.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A stream of HTTP/2 of an upstream: hyper ends it before it resets it.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
@@ -22,6 +23,10 @@ const ROUNDS: usize = 16;
 /// How often an end is looked at that nobody reads from, because it has nothing left to say or
 /// there is no place for it: that it was reset is to be noticed within a second all the same.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The clock is looked at as often within the time that nothing may move, and not whenever something
+/// does: that is noticed a part of it late.
+const PARTS: u32 = 8;
 
 /// How long nothing may move.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +51,12 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// Has it look cut off when it is dropped, if that is not how it looks anyway: whoever is
     /// there must not take what came so far for all there is.
     fn cut_off(&mut self) {}
+
+    /// Whether a read would be in vain as the last one was, and whoever read then is still the one to
+    /// be woken. To be told that costs less than to try. `false` where it is not known.
+    fn has_nothing_yet(&self) -> bool {
+        false
+    }
 }
 
 /// Copies both ways until both ends have ended, one has failed, or time is up. Dropped before both
@@ -56,7 +67,9 @@ pub(crate) struct Copy<C: End, U: End> {
     up: Way,
     down: Way,
     limits: Limits,
+    /// When something was last known to have moved, and whether something has since.
     moved_at: Instant,
+    has_moved: bool,
     /// When to look at an end that is not read from, if there is one.
     look_at: Option<Instant>,
     alarm: Alarm,
@@ -70,6 +83,8 @@ struct Way {
     left_from: usize,
     state: State,
     unflushed: bool,
+    /// The sender was asked in vain, and will wake the task when it has something to say.
+    awaited: bool,
     read: u64,
     written: u64,
 }
@@ -104,6 +119,7 @@ impl<C: End, U: End> Copy<C, U> {
             },
             limits,
             moved_at: Instant::now(),
+            has_moved: false,
             look_at: None,
             alarm: Alarm::default(),
         }
@@ -148,9 +164,7 @@ impl<C: End, U: End> Copy<C, U> {
                 return Poll::Ready(Err(error));
             }
         };
-        if upward.has_moved || downward.has_moved {
-            self.moved_at = Instant::now();
-        }
+        self.has_moved |= upward.has_moved || downward.has_moved;
         if upward.is_over && downward.is_over {
             return Poll::Ready(Ok(Ended::Complete));
         }
@@ -164,9 +178,10 @@ impl<C: End, U: End> Copy<C, U> {
 
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         loop {
-            let idle = self
-                .limit()
-                .and_then(|limit| self.moved_at.checked_add(limit));
+            let idle = self.limit().and_then(|limit| {
+                let limit = if self.has_moved { limit / PARTS } else { limit };
+                self.moved_at.checked_add(limit)
+            });
             if self.up.is_read() && self.down.is_read() {
                 self.look_at = None;
             } else if self.look_at.is_none() {
@@ -178,11 +193,18 @@ impl<C: End, U: End> Copy<C, U> {
                 (None, None) => return Poll::Pending,
             };
             ready!(self.alarm.poll_in_task(cx, due));
-            if idle.is_some_and(|idle| idle <= Instant::now()) {
-                return Poll::Ready(Ok(Ended::Idle));
+            let now = Instant::now();
+            if idle.is_some_and(|idle| idle <= now) {
+                if !self.has_moved {
+                    return Poll::Ready(Ok(Ended::Idle));
+                }
+                self.moved_at = now;
+                self.has_moved = false;
             }
-            self.look_at = None;
-            self.look(cx)?;
+            if self.look_at.is_some_and(|look| look <= now) {
+                self.look_at = None;
+                self.look(cx)?;
+            }
         }
     }
 
@@ -307,9 +329,15 @@ impl Way {
         from: &mut impl End,
         to: &mut impl End,
     ) -> io::Result<Poll<()>> {
+        if self.awaited && from.has_nothing_yet() {
+            return Ok(Poll::Pending);
+        }
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
-        if Pin::new(from).poll_read(cx, &mut chunk)?.is_pending() {
+        let polled = Pin::new(from).poll_read(cx, &mut chunk)?;
+        // Without a budget it was not asked, and the task is woken at once.
+        self.awaited = polled.is_pending() && has_budget_remaining();
+        if polled.is_pending() {
             return Ok(Poll::Pending);
         }
         let read = chunk.filled();

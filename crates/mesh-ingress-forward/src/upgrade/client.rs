@@ -141,6 +141,13 @@ impl End for ClientEnd {
             stream.cut_off();
         }
     }
+
+    fn has_nothing_yet(&self) -> bool {
+        match self {
+            Self::Own(stream) => stream.has_nothing_yet(),
+            Self::Hyper(_) | Self::Other(_) => false,
+        }
+    }
 }
 
 impl AsyncRead for ClientEnd {
