@@ -3,6 +3,7 @@
 mod copy;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::io;
 use std::pin::Pin;
@@ -53,6 +54,14 @@ impl End for Stream {
             Self::Plain(stream) => shows_nothing(stream),
             #[cfg(feature = "tls")]
             Self::Tls(_) => false,
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx).map(drop),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Poll::Ready(()),
         }
     }
 }

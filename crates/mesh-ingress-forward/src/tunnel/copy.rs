@@ -4,22 +4,16 @@
 //! and waits for ever for an end that is gone while the other has nothing to say to it.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop::has_budget_remaining;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::way::{State, Way};
 use crate::alarm::Alarm;
 
-/// What is read at once. On the stack, and only while there is something to read: memory is held
-/// only for a tunnel of which one end sends faster than the other reads.
-const CHUNK: usize = 16 * 1024;
-/// How often a tunnel that is always ready goes round before others of its thread have their turn.
-const ROUNDS: usize = 16;
 /// How often an end is looked at that nobody reads from, because it has nothing left to say or
 /// there is no place for it: that it was reset is to be noticed within a second all the same.
 const LOOK: Duration = Duration::from_millis(500);
@@ -57,6 +51,13 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     fn has_nothing_yet(&self) -> bool {
         false
     }
+
+    /// Pending if a read now would be, and the task is woken when it would not. To be asked after a
+    /// read that brought less than it could have. Ready where that is not known.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
 }
 
 /// Copies both ways until both ends have ended, one has failed, or time is up. Dropped before both
@@ -75,37 +76,6 @@ pub(crate) struct Copy<C: End, U: End> {
     alarm: Alarm,
 }
 
-/// One of the two directions.
-#[derive(Debug, Default)]
-struct Way {
-    /// What has been read and could not be written at once.
-    left: Vec<u8>,
-    left_from: usize,
-    state: State,
-    unflushed: bool,
-    /// The sender was asked in vain, and will wake the task when it has something to say.
-    awaited: bool,
-    read: u64,
-    written: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Open,
-    /// The sender has ended; the receiver is to be told.
-    Ending,
-    Ended,
-}
-
-/// What has become of one way.
-struct Steps {
-    has_moved: bool,
-    /// More could move at once.
-    goes_on: bool,
-    is_over: bool,
-}
-
 impl<C: End, U: End> Copy<C, U> {
     /// `early` has been read from the upstream already.
     pub(crate) fn new(client: C, upstream: U, early: &[u8], limits: Limits) -> Self {
@@ -113,10 +83,7 @@ impl<C: End, U: End> Copy<C, U> {
             client,
             upstream,
             up: Way::default(),
-            down: Way {
-                left: early.to_vec(),
-                ..Way::default()
-            },
+            down: Way::new(early),
             limits,
             moved_at: Instant::now(),
             has_moved: false,
@@ -127,7 +94,7 @@ impl<C: End, U: End> Copy<C, U> {
 
     /// The same, of the client.
     pub(crate) fn behind(mut self, early: &[u8]) -> Self {
-        self.up.left = early.to_vec();
+        self.up = Way::new(early);
         self
     }
 
@@ -139,7 +106,7 @@ impl<C: End, U: End> Copy<C, U> {
     /// How much memory is held for what has been read.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
-        self.up.left.capacity() + self.down.left.capacity()
+        self.up.buffered() + self.down.buffered()
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
@@ -254,139 +221,4 @@ fn look(cx: &mut Context<'_>, end: &mut impl End, state: State) -> io::Result<()
         return Err(error);
     }
     Ok(())
-}
-
-impl Way {
-    /// Whether the next octet of the sender would be read.
-    fn is_read(&self) -> bool {
-        self.state == State::Open && self.left.is_empty()
-    }
-
-    /// Changes with everything that happens.
-    fn progress(&self) -> (u64, u64, State) {
-        (self.read, self.written, self.state)
-    }
-
-    /// Takes steps as long as something moves, but not for ever. Each way by itself: what waits, waits
-    /// for its own two ends.
-    fn poll_all(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl End,
-        to: &mut impl End,
-    ) -> io::Result<Steps> {
-        let begin = self.progress();
-        let mut before = begin;
-        for _ in 0..ROUNDS {
-            let is_over = self.poll(cx, from, to)?.is_ready();
-            let now = self.progress();
-            if is_over || now == before {
-                return Ok(Steps {
-                    has_moved: now != begin,
-                    goes_on: false,
-                    is_over,
-                });
-            }
-            before = now;
-        }
-        Ok(Steps {
-            has_moved: true,
-            goes_on: true,
-            is_over: false,
-        })
-    }
-
-    /// Takes one step; ready when all is done. Without progress, whoever waits is woken when there
-    /// may be some.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl End,
-        to: &mut impl End,
-    ) -> io::Result<Poll<()>> {
-        if !self.left.is_empty() && self.poll_left(cx, to)?.is_pending() {
-            return Ok(Poll::Pending);
-        }
-        if self.state == State::Open && self.poll_chunk(cx, from, to)?.is_pending() {
-            if self.unflushed && Pin::new(&mut *to).poll_flush(cx)?.is_ready() {
-                self.unflushed = false;
-            }
-            return Ok(Poll::Pending);
-        }
-        if self.state == State::Ending && Pin::new(to).poll_shutdown(cx)?.is_ready() {
-            self.state = State::Ended;
-        }
-        Ok(match self.state {
-            State::Ended => Poll::Ready(()),
-            _ => Poll::Pending,
-        })
-    }
-
-    /// Reads what is there and writes it; pending if nothing is there.
-    fn poll_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl End,
-        to: &mut impl End,
-    ) -> io::Result<Poll<()>> {
-        if self.awaited && from.has_nothing_yet() {
-            return Ok(Poll::Pending);
-        }
-        let mut chunk = [MaybeUninit::uninit(); CHUNK];
-        let mut chunk = ReadBuf::uninit(&mut chunk);
-        let polled = Pin::new(from).poll_read(cx, &mut chunk)?;
-        // Without a budget it was not asked, and the task is woken at once.
-        self.awaited = polled.is_pending() && has_budget_remaining();
-        if polled.is_pending() {
-            return Ok(Poll::Pending);
-        }
-        let read = chunk.filled();
-        if read.is_empty() {
-            self.state = State::Ending;
-            return Ok(Poll::Ready(()));
-        }
-        self.read += read.len() as u64;
-        let written = match Pin::new(to).poll_write(cx, read)? {
-            Poll::Ready(written) => self.wrote(written)?,
-            Poll::Pending => 0,
-        };
-        self.left = read.get(written..).unwrap_or_default().to_vec();
-        Ok(Poll::Ready(()))
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>, to: &mut impl End) -> io::Result<Poll<()>> {
-        while let Some(left) = self
-            .left
-            .get(self.left_from..)
-            .filter(|left| !left.is_empty())
-        {
-            match Pin::new(&mut *to).poll_write(cx, left)? {
-                Poll::Ready(written) => self.left_from += self.wrote(written)?,
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-        }
-        // Gives the memory back: the tunnel may be idle for hours.
-        self.left = Vec::new();
-        self.left_from = 0;
-        Ok(Poll::Ready(()))
-    }
-
-    fn wrote(&mut self, written: usize) -> io::Result<usize> {
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.written += written as u64;
-        self.unflushed = true;
-        Ok(written)
-    }
-
-    /// The other way has failed: passes on what is there already, such as the sender's reason.
-    fn pass_on(&mut self, cx: &mut Context<'_>, from: &mut impl End, to: &mut impl End) {
-        for _ in 0..ROUNDS {
-            let before = self.progress();
-            if self.poll(cx, from, to).is_err() || self.progress() == before {
-                break;
-            }
-        }
-    }
 }

@@ -1,6 +1,6 @@
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -30,6 +30,10 @@ impl End for TcpStream {
 
     fn has_nothing_yet(&self) -> bool {
         super::shows_nothing(self)
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
     }
 }
 

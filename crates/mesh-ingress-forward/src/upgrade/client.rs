@@ -148,6 +148,13 @@ impl End for ClientEnd {
             Self::Hyper(_) | Self::Other(_) => false,
         }
     }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Own(stream) => stream.poll_more(cx),
+            Self::Hyper(_) | Self::Other(_) => Poll::Ready(()),
+        }
+    }
 }
 
 impl AsyncRead for ClientEnd {
