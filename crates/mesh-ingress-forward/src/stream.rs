@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use mesh_ingress_core::Protocol;
+use mesh_ingress_http1::{Direct, Outbox};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -62,6 +63,20 @@ impl Stream {
                 read.poll(&mut Context::from_waker(std::task::Waker::noop()))
                     .is_pending()
             }
+        }
+    }
+
+    /// Writes what is in an outbox, at less cost and taking less of the task's budget: not for whoever
+    /// writes again and again without ever waiting.
+    pub(crate) fn poll_write_last(
+        &mut self,
+        outbox: &mut Outbox,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => outbox.poll_write(&mut Direct(stream), cx),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => outbox.poll_write(stream, cx),
         }
     }
 

@@ -15,8 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use mesh_ingress_http1::Direct;
 use pin_project_lite::pin_project;
-use tokio::io::Interest;
+use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
@@ -54,6 +55,14 @@ impl End for Stream {
             Self::Plain(stream) => shows_nothing(stream),
             #[cfg(feature = "tls")]
             Self::Tls(_) => false,
+        }
+    }
+
+    fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(&mut Direct(stream)).poll_write(cx, octets),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
         }
     }
 

@@ -7,7 +7,7 @@
 //! | requests | [`request::take`] | [`request::write`] |
 //! | responses | [`response::take`] | [`response::write`] |
 //! | bodies and trailers | [`Decoder`] | [`Framing`] |
-//! | octets | [`Inbox`] | [`Outbox`] |
+//! | octets | [`Inbox`] | [`Outbox`], [`Direct`] |
 //!
 //! * **Few instructions**: fields share the octets they were read from, a head and the body behind
 //!   it go out in one system call, and maps are used again.
@@ -37,6 +37,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod decoder;
+mod direct;
 mod fields;
 mod framing;
 mod inbox;
@@ -46,6 +47,7 @@ pub mod request;
 pub mod response;
 
 pub use self::decoder::{Chunk, Decoder};
+pub use self::direct::Direct;
 pub use self::fields::Limits;
 pub use self::framing::Framing;
 pub use self::inbox::Inbox;

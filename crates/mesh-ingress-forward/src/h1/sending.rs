@@ -157,7 +157,7 @@ impl Sending {
                         Poll::Pending => return Ok(Sent::Waits),
                     }
                 }
-                State::Rest => match self.outbox.poll_write(stream, cx) {
+                State::Rest => match stream.poll_write_last(&mut self.outbox, cx) {
                     Poll::Ready(Ok(())) => State::Done,
                     Poll::Ready(Err(error)) => self.broken(stream, error)?,
                     Poll::Pending => return Ok(Sent::Waits),

@@ -52,6 +52,11 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
         false
     }
 
+    /// Writes what was read from the other end, for which the task has paid of its budget.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, octets)
+    }
+
     /// Pending if a read now would be, and the task is woken when it would not. To be asked after a
     /// read that brought less than it could have. Ready where that is not known.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -173,7 +173,7 @@ impl Way {
             self.state = State::Ending;
             return Ok(Step::MOVED);
         }
-        let written = match Pin::new(to).poll_write(cx, read)? {
+        let written = match to.poll_pass(cx, read)? {
             Poll::Ready(written) => self.wrote(written)?,
             Poll::Pending => 0,
         };

@@ -149,6 +149,13 @@ impl End for ClientEnd {
         }
     }
 
+    fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Own(stream) => stream.poll_pass(cx, octets),
+            Self::Hyper(_) | Self::Other(_) => Pin::new(self).poll_write(cx, octets),
+        }
+    }
+
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Own(stream) => stream.poll_more(cx),

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use mesh_ingress::headers::guard::{Refused, RequestGuard};
 use mesh_ingress_http1::request::{self, Head};
-use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, Outbox};
+use mesh_ingress_http1::{Decoder, Direct, Inbox, Limits, Malformed, Outbox};
 use tokio::net::TcpStream;
 
 /// Bounds to a header section.
@@ -286,7 +286,7 @@ impl Wire {
             if self.inbox.octets.is_empty() {
                 self.outbox.framing().extend_from_slice(CONTINUE);
                 // What cannot go out now goes out with the response.
-                let _ = self.outbox.poll_write(&mut self.stream, cx);
+                let _ = self.outbox.poll_write(&mut Direct(&mut self.stream), cx);
             }
         }
         loop {

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use mesh_ingress_http1::{Decoder, Outbox};
+use mesh_ingress_http1::{Decoder, Direct, Outbox};
 use tokio::io::{Interest, ReadBuf};
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 
@@ -101,7 +101,7 @@ impl Wire {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.outbox.is_empty() {
             true => Poll::Ready(Ok(())),
-            false => self.outbox.poll_write(&mut self.stream, cx),
+            false => self.outbox.poll_write(&mut Direct(&mut self.stream), cx),
         }
     }
 
