@@ -1,11 +1,13 @@
 //! One of the peers or floors the harness compares with: `bench-peers KIND LISTEN ORIGIN [OPTION…]`.
 //!
-//! Options: `workers=N`, `h2` (clients speak HTTP/2), `h2-origin` (the origin does).
+//! Options: `workers=N`, `h2` (clients speak HTTP/2), `h2-origin` (the origin does), `origins=N` (to so
+//! many addresses in turn, instead of one).
 
 mod axum_reverse_proxy;
 mod embedded;
 mod floor_bytes;
 mod floor_hyper;
+mod floor_many;
 mod legacy_client;
 mod pingora;
 mod rewrite;
@@ -24,6 +26,8 @@ struct Settings {
     listen: SocketAddr,
     origin: SocketAddr,
     workers: usize,
+    /// How many addresses the origin has; 1 is the one above.
+    origins: usize,
     /// Clients speak HTTP/2 without TLS.
     h2: bool,
     /// The origin speaks HTTP/2 without TLS.
@@ -38,6 +42,7 @@ fn main() -> Result<(), BoxError> {
         listen: next()?.parse()?,
         origin: next()?.parse()?,
         workers: 1,
+        origins: 1,
         h2: false,
         h2_origin: false,
     };
@@ -45,13 +50,15 @@ fn main() -> Result<(), BoxError> {
         match option.as_str() {
             "h2" => settings.h2 = true,
             "h2-origin" => settings.h2_origin = true,
-            _ => match option.strip_prefix("workers=") {
-                Some(workers) => settings.workers = workers.parse()?,
-                None => return Err(format!("unknown option {option}").into()),
+            _ => match option.split_once('=') {
+                Some(("workers", workers)) => settings.workers = workers.parse()?,
+                Some(("origins", origins)) => settings.origins = origins.parse()?,
+                _ => return Err(format!("unknown option {option}").into()),
             },
         }
     }
     match kind.as_str() {
+        "floor-bytes" if settings.origins > 1 => on_each_worker(settings, floor_many::run),
         "floor-bytes" => on_each_worker(settings, floor_bytes::run),
         "floor-hyper" => on_each_worker(settings, floor_hyper::run),
         "legacy-client" => on_each_worker(settings, legacy_client::run),
@@ -62,7 +69,7 @@ fn main() -> Result<(), BoxError> {
     }
 }
 
-/// A thread a worker, each with a socket of its own, as the gateway does it.
+/// A thread a worker, each with a socket of its own, as the gateway does it; one has the only thread.
 fn on_each_worker(
     settings: Settings,
     run: fn(Settings, TcpListener) -> Result<(), BoxError>,
@@ -70,6 +77,11 @@ fn on_each_worker(
     let sockets = (0..settings.workers)
         .map(|_| listener(settings.listen))
         .collect::<Result<Vec<_>, _>>()?;
+    if settings.workers == 1 {
+        return sockets
+            .into_iter()
+            .try_for_each(|socket| run(settings, socket));
+    }
     let threads: Vec<_> = sockets
         .into_iter()
         .map(|socket| thread::spawn(move || run(settings, socket)))

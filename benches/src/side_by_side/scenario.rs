@@ -177,6 +177,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Subject::of(Haproxy).routes(ManyAllUsed),
             Subject::of(Envoy),
             Subject::of(Envoy).routes(ManyAllUsed),
+            Subject::of(FloorBytes),
+            Subject::of(FloorBytes).routes(ManyAllUsed),
         ],
     ),
     plain(
