@@ -1,5 +1,6 @@
 //! Connections that have switched to another protocol: WebSocket and its like.
 
+mod bell;
 mod copy;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_http1::Direct;
 use pin_project_lite::pin_project;
-use tokio::io::{AsyncWrite as _, Interest};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite as _;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
@@ -50,14 +50,6 @@ impl End for Stream {
         Self::cut_off(self);
     }
 
-    fn has_nothing_yet(&self) -> bool {
-        match self {
-            Self::Plain(stream) => shows_nothing(stream),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => false,
-        }
-    }
-
     fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(&mut Direct(stream)).poll_write(cx, octets),
@@ -73,13 +65,6 @@ impl End for Stream {
             Self::Tls(_) => Poll::Ready(()),
         }
     }
-}
-
-/// What comes shows in the runtime before anybody is woken: as long as nothing does, the waker of the
-/// last read is where it was left.
-fn shows_nothing(stream: &TcpStream) -> bool {
-    let shows = stream.try_io(Interest::READABLE, || Ok(()));
-    shows.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A stream of HTTP/2 of an upstream: hyper ends it before it resets it.
@@ -163,6 +148,8 @@ pin_project! {
     }
 }
 
+// What lasts is the large one.
+#[allow(clippy::large_enum_variant)]
 enum Stage<U: End> {
     /// The client is being told.
     Switching {

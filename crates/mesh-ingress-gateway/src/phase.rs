@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh_ingress::BoxError;
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
+use tokio::task::coop::has_budget_remaining;
 
 /// How long requests may be on their way when the gateway begins to drain.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
@@ -87,9 +88,11 @@ impl<'s, D: Future<Output = ()>> Notice<'s, D> {
         if *this.asked && !this.stop.has_begun() {
             return Poll::Pending;
         }
-        *this.asked = true;
         if !*this.given {
-            ready!(this.drained.poll(cx));
+            let polled = this.drained.poll(cx);
+            // Without a budget it was not asked, and the task is woken at once.
+            *this.asked = has_budget_remaining();
+            ready!(polled);
             *this.given = true;
         }
         Poll::Ready(())

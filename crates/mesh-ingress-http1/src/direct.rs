@@ -14,8 +14,8 @@ const SMALL: usize = 16 * 1024;
 /// A socket to which what is small is written first, and the runtime is asked for leave only where
 /// that fails. A small request is spared a percent of its instructions for each of its two writes.
 ///
-/// Such a write takes nothing of the task's budget: whoever writes in a loop has to read something in
-/// it, or to come to an end.
+/// Such a write takes nothing of the task's budget: whoever writes again and again, without a pause
+/// that others make, has to make one.
 #[derive(Debug)]
 pub struct Direct<'s>(pub &'s mut TcpStream);
 

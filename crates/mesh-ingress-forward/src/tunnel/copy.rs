@@ -46,12 +46,6 @@ pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
     /// there must not take what came so far for all there is.
     fn cut_off(&mut self) {}
 
-    /// Whether a read would be in vain as the last one was, and whoever read then is still the one to
-    /// be woken. To be told that costs less than to try. `false` where it is not known.
-    fn has_nothing_yet(&self) -> bool {
-        false
-    }
-
     /// Writes what was read from the other end, for which the task has paid of its budget.
     fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, octets)

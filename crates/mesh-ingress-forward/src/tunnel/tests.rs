@@ -28,10 +28,6 @@ impl End for TcpStream {
         self.set_zero_linger().unwrap();
     }
 
-    fn has_nothing_yet(&self) -> bool {
-        super::shows_nothing(self)
-    }
-
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_read_ready(cx).map(drop)
     }

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
-use tokio::task::coop::has_budget_remaining;
 
+use super::bell::Bell;
 use super::copy::End;
 
 /// What is read at once. On the stack, and only while there is something to read: memory is held
@@ -24,7 +24,8 @@ pub(super) struct Way {
     left_from: usize,
     pub(super) state: State,
     unflushed: bool,
-    /// The sender was asked in vain, and will wake the task when it has something to say.
+    /// What the sender rings when it has something to say, if it was asked in vain.
+    bell: Option<Bell>,
     awaited: bool,
     pub(super) written: u64,
 }
@@ -158,14 +159,20 @@ impl Way {
         from: &mut impl End,
         to: &mut impl End,
     ) -> io::Result<Step> {
-        if self.awaited && from.has_nothing_yet() {
-            return Ok(Step::waits(false));
-        }
+        let bell = match &mut self.bell {
+            Some(bell) if bell.is_of(cx.waker()) => {
+                if self.awaited && !bell.has_rung() {
+                    return Ok(Step::waits(false));
+                }
+                bell
+            }
+            bell => bell.insert(Bell::new(cx.waker())),
+        };
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
-        let polled = Pin::new(&mut *from).poll_read(cx, &mut chunk)?;
-        self.asked(polled.is_pending());
-        if polled.is_pending() {
+        let polled = Pin::new(&mut *from).poll_read(&mut bell.set(), &mut chunk)?;
+        self.awaited = polled.is_pending();
+        if self.awaited {
             return Ok(Step::waits(false));
         }
         let read = chunk.filled();
@@ -179,21 +186,16 @@ impl Way {
         };
         if written < read.len() {
             self.left = read.get(written..).unwrap_or_default().to_vec();
-        } else if read.len() < CHUNK {
-            let more = from.poll_more(cx);
-            self.asked(more.is_pending());
+        } else if read.len() < CHUNK
+            && let Some(bell) = &self.bell
+        {
+            self.awaited = from.poll_more(&mut bell.set()).is_pending();
             return Ok(Step {
                 has_moved: true,
-                waits: more.is_pending(),
+                waits: self.awaited,
             });
         }
         Ok(Step::MOVED)
-    }
-
-    /// Notes whether the sender waits to be asked again until it has something.
-    fn asked(&mut self, in_vain: bool) {
-        // Without a budget it was not asked, and the task is woken at once.
-        self.awaited = in_vain && has_budget_remaining();
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>, to: &mut impl End) -> io::Result<Poll<()>> {

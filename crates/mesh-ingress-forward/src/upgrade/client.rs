@@ -142,13 +142,6 @@ impl End for ClientEnd {
         }
     }
 
-    fn has_nothing_yet(&self) -> bool {
-        match self {
-            Self::Own(stream) => stream.has_nothing_yet(),
-            Self::Hyper(_) | Self::Other(_) => false,
-        }
-    }
-
     fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Own(stream) => stream.poll_pass(cx, octets),

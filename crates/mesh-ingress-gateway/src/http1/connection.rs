@@ -24,6 +24,9 @@ use crate::linger::Linger;
 use crate::phase::Stop;
 use crate::stall::Stall;
 
+/// How many requests are answered before others have their turn, if they come without a pause.
+const AT_ONCE: usize = 16;
+
 /// How a connection came to rest.
 #[derive(Debug)]
 pub(crate) enum Rested {
@@ -130,12 +133,20 @@ impl Future for Connection<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rested> {
         self.wire.lock().drive(cx);
+        let mut answered = 0;
         loop {
             let this = self.as_mut().project();
             let next = match this.state.project() {
                 // The begin of a request is worth to wait for its end.
                 StateProj::Head if *this.closing && !this.wire.lock().is_amid_request() => {
                     State::closing()
+                }
+                // After others of this thread, and its timers: what needs no upstream is answered at
+                // once, and there may be any number of requests in what has been read.
+                StateProj::Head if answered >= AT_ONCE => {
+                    this.wire.lock().pause();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 StateProj::Head => match ready!(self.as_mut().poll_head(cx)) {
                     None => continue,
@@ -202,6 +213,7 @@ impl Future for Connection<'_> {
                         }
                     };
                     this.patience.reset();
+                    answered += 1;
                     match complete {
                         true => State::Head,
                         false => State::closing(),

@@ -5,9 +5,10 @@
 //! off, does the same.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 /// After so long without a request a connection gives its buffers back.
@@ -78,19 +79,26 @@ impl Patience {
             return Poll::Pending;
         }
         let due = *self.since.get_or_insert_with(Instant::now) + limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) if is_set && sleep.deadline() <= due => return Poll::Pending,
-            Some(sleep) => sleep,
-            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(due))),
-        };
+        let sleep = self.sleep.take();
+        let mut sleep = sleep.unwrap_or_else(|| Box::pin(tokio::time::sleep_until(due)));
+        if is_set && sleep.deadline() <= due {
+            self.sleep = Some(sleep);
+            return Poll::Pending;
+        }
         self.is_near = is_near;
         if due < sleep.deadline() {
             sleep.as_mut().reset(due);
         }
         loop {
             // Set for an earlier request, it comes too early; then it is set anew.
-            ready!(sleep.as_mut().poll(cx));
+            if sleep.as_mut().poll(cx).is_pending() {
+                // Without a budget it was not asked, and does not know whom to wake: another will. The
+                // task is woken at once.
+                self.sleep = has_budget_remaining().then_some(sleep);
+                return Poll::Pending;
+            }
             if due <= Instant::now() {
+                self.sleep = Some(sleep);
                 return Poll::Ready(overdue);
             }
             sleep.as_mut().reset(due);

@@ -211,6 +211,64 @@ async fn what_comes_while_a_request_is_answered_is_read_after_it() {
     sent.unwrap();
 }
 
+/// What needs no upstream is answered without a pause; others of the thread must have theirs.
+#[tokio::test]
+async fn who_asks_without_end_does_not_keep_a_thread() {
+    const REQUESTS: usize = 200;
+    let (mut client, wire, mesh, stop) = connection().await;
+    let get = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    client
+        .write_all(get.repeat(REQUESTS).as_bytes())
+        .await
+        .unwrap();
+    client.shutdown().await.unwrap();
+    let mut active = Box::pin(Connection::new(&wire, &mesh, &stop, None));
+    let mut polls = 0;
+    let rested = poll_fn(|cx| {
+        polls += 1;
+        active.as_mut().poll(cx)
+    });
+    assert!(matches!(rested.await, Rested::Ended));
+    drop(active);
+    assert!(polls >= REQUESTS / 16, "{polls}");
+    drop(wire);
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 204").count(), REQUESTS);
+}
+
+/// Uses up what a task may do at once: the runtime listens to nothing any more then.
+async fn spend() {
+    poll_fn(|cx| {
+        while tokio::task::coop::has_budget_remaining() {
+            let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_had_its_share_is_late_and_told_of_the_end_all_the_same() {
+    let mut patience = Patience::new(Some(Duration::from_millis(300)));
+    let begin = tokio::time::Instant::now();
+    spend().await;
+    poll_fn(|cx| patience.poll(true, cx)).await;
+    assert_eq!(begin.elapsed().as_millis(), 300);
+
+    let (phase, seen) = watch::channel(Phase::Serving);
+    let stop = Stop::new(seen);
+    let mut notice = std::pin::pin!(stop.notice());
+    spend().await;
+    assert!(notice.as_mut().given().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    let end = async {
+        tokio::task::yield_now().await;
+        phase.send_replace(Phase::Ended);
+    };
+    tokio::join!(notice.given(), end);
+}
+
 /// The client's socket has one waker, and that is the driver's: whoever else reads must not be
 /// forgotten, nor take the driver's place.
 #[tokio::test]

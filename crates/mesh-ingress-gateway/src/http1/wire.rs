@@ -326,6 +326,8 @@ impl Wire {
         // The socket wakes the driver only, and that wakes the reader.
         let driver = self.driver.clone();
         let piece = self.poll_piece(decoder, &mut Context::from_waker(&driver));
+        // The thread of that task may not be the one that the socket is watched on.
+        self.awaited = false;
         if piece.is_pending() {
             // Not a new `Reader`: the one before would wake whoever it is that is polled here.
             self.reader.0 = Some(cx.waker().clone());

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 /// A client that has said nothing for so long, or up to twice as long, is asked whether it is there.
@@ -65,9 +66,10 @@ impl Pulse {
         if self.set && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
-        self.set = true;
-        ready!(self.sleep.as_mut().poll(cx));
-        self.set = false;
+        let polled = self.sleep.as_mut().poll(cx);
+        // Without a budget it was not asked, and the task is woken at once.
+        self.set = polled.is_pending() && has_budget_remaining();
+        ready!(polled);
         let heard = std::mem::take(&mut self.heard);
         let [now, before] = self.written;
         let behind = now.saturating_add(before) > MUCH;

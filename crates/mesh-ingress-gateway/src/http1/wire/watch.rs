@@ -38,8 +38,11 @@ impl Wire {
     }
 
     /// Whether nothing has come since the driver asked in vain: it need not ask again, which costs
-    /// several times as much. What comes shows before anybody is woken, so as long as it does not the
-    /// socket has the driver's waker.
+    /// several times as much.
+    ///
+    /// The socket is watched by the driver's own thread. So while the driver is polled, nobody is
+    /// between the two steps of waking it, to show what has come and to take its waker: as long as
+    /// nothing shows, the socket has the waker.
     pub(super) fn is_quiet(&self, cx: &Context<'_>) -> bool {
         if !(self.awaited && self.driver.will_wake(cx.waker())) {
             return false;
