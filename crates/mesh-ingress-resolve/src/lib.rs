@@ -74,7 +74,7 @@ pub use self::ready::Ready;
 pub use self::resolve::Resolve;
 pub use self::sender::WatchSender;
 pub use self::spread::{Balance, InFlight};
-pub use self::watch::Watch;
+pub use self::watch::{Revision, Watch};
 
 /// Runs the example of the README.
 #[cfg(all(doctest, feature = "hickory"))]

@@ -1,7 +1,9 @@
 //! The atomic snapshot that requests read and resolvers write.
 
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use mesh_ingress_core::Upstream;
@@ -14,7 +16,12 @@ use crate::spread::Spread;
 /// Where the answers of one target are put. Written by one resolver, read by every request.
 pub(crate) struct Slot {
     current: ArcSwap<Snapshot>,
+    /// The [`Snapshot::revision`] of the current one, zero for none. Beside the way there, so that
+    /// who only wants to know whether all is as it was need not go it.
+    revision: AtomicU64,
     changed: Arc<Notify>,
+    /// Held while both are replaced. Readers do not wait for it.
+    updating: Mutex<()>,
 }
 
 /// All that is known of a target at one moment. Replaced as a whole, never edited. What requests look
@@ -73,16 +80,24 @@ pub(crate) struct Timing {
 
 impl Slot {
     pub(crate) fn new(outcome: Outcome, upkeep: Upkeep) -> Arc<Self> {
+        let snapshot = Snapshot {
+            outcome,
+            upkeep,
+            generation: 0,
+            timing: Timing::default(),
+            last_error: None,
+        };
         Arc::new(Self {
-            current: ArcSwap::from_pointee(Snapshot {
-                outcome,
-                upkeep,
-                generation: 0,
-                timing: Timing::default(),
-                last_error: None,
-            }),
+            revision: AtomicU64::new(snapshot.revision()),
+            current: ArcSwap::from_pointee(snapshot),
             changed: Arc::new(Notify::new()),
+            updating: Mutex::default(),
         })
+    }
+
+    /// What is as long as requests are served the same; `None` if the snapshot must be looked at.
+    pub(crate) fn revision(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.revision.load(Ordering::Acquire))
     }
 
     /// The hot path: no lock, no reference count.
@@ -95,21 +110,23 @@ impl Slot {
         &self.changed
     }
 
-    /// Edits a copy of the snapshot and puts it in place. The edit may run more than once.
-    pub(crate) fn update(&self, edit: impl Fn(&mut Snapshot)) {
-        let before = self.current.rcu(|current| {
-            let mut next = Snapshot::clone(current);
-            edit(&mut next);
-            if !next.outcome.is_same(&current.outcome) {
-                next.generation = current.generation.wrapping_add(1);
-            } else if let Outcome::One(upstream) = &current.outcome {
-                // Not one that is equal: whoever keeps something by it need not look into it.
-                next.outcome = Outcome::One(upstream.clone());
-            }
-            next
-        });
-        let now = self.current.load();
-        if now.generation != before.generation || now.upkeep != before.upkeep {
+    /// Edits a copy of the snapshot and puts it in place.
+    pub(crate) fn update(&self, edit: impl FnOnce(&mut Snapshot)) {
+        // Nothing is left half done at any point where a panic could strike.
+        let updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.load_full();
+        let mut next = Snapshot::clone(&before);
+        edit(&mut next);
+        if !next.outcome.is_same(&before.outcome) {
+            next.generation = before.generation.wrapping_add(1);
+        }
+        let changed = next.generation != before.generation || next.upkeep != before.upkeep;
+        let revision = next.revision();
+        self.current.store(Arc::new(next));
+        // Not before: who finds it finds what it stands for, or something newer.
+        self.revision.store(revision, Ordering::Release);
+        drop(updating);
+        if changed {
             self.changed.notify_waiters();
         }
     }
@@ -133,6 +150,16 @@ impl Slot {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.current.load().fmt(f)
+    }
+}
+
+impl Snapshot {
+    /// Zero if each request has to look by itself.
+    fn revision(&self) -> u64 {
+        match (&self.outcome, self.upkeep) {
+            (Outcome::One(_), Upkeep::Kept) => self.generation.wrapping_add(1),
+            _ => 0,
+        }
     }
 }
 

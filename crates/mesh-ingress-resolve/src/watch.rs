@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,11 @@ pub(crate) struct Target {
     resolve_timeout: Duration,
     keeper: Option<Box<dyn Keep>>,
 }
+
+/// Tells one answer of a [`Watch`] from the next: see [`Watch::revision`]. Of different watches it
+/// tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Revision(NonZeroU64);
 
 /// Whoever keeps a slot fresh in the background. Called off the hot path only.
 pub(crate) trait Keep: fmt::Debug + Send + Sync {
@@ -123,14 +129,31 @@ impl Watch {
         self.pick().map(|pick| pick.map(|pick| pick.upstream))
     }
 
-    /// Whether [`get`](Self::get) would give this again: for those who keep something by it, and so
-    /// need not be given it. `false` also tells that it is `get` that is to be asked: which of
-    /// several addresses is next, or an answer that has to be looked after.
+    /// What stays the same as long as [`get`](Self::get) gives the same address: for those who keep
+    /// something by the address, a pool for example. One atomic load, which costs less than `get`.
+    ///
+    /// Ask for it before `get`, not after: if the address changes in between, it is the next look
+    /// that tells. `None` means that `get` is to be asked each time: it gives one of several
+    /// addresses, an error or nothing, or it has to see to an answer that nobody keeps fresh.
+    ///
+    /// ```
+    /// use mesh_ingress_core::{ServiceRef, Upstream};
+    /// use mesh_ingress_resolve::Watch;
+    ///
+    /// let web: ServiceRef = "web.default:80".parse()?;
+    /// let (sender, watch) = Watch::channel(web);
+    /// assert!(watch.revision().is_none(), "no answer yet");
+    /// sender.send(Upstream::new("10.96.0.7:80".parse()?));
+    /// let seen = watch.revision();
+    /// sender.send(Upstream::new("10.96.0.7:80".parse()?));
+    /// assert!(seen.is_some() && watch.revision() == seen);
+    /// sender.send(Upstream::new("10.96.0.8:80".parse()?));
+    /// assert!(watch.revision() != seen);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn is_at(&self, upstream: &Upstream) -> bool {
-        let snapshot = self.slot.load();
-        snapshot.upkeep == Upkeep::Kept
-            && matches!(&snapshot.outcome, Outcome::One(now) if now == upstream)
+    pub fn revision(&self) -> Option<Revision> {
+        self.slot.revision().map(Revision)
     }
 
     /// Whether requests are spread over several addresses, and reports of their outcome decide over
@@ -265,95 +288,4 @@ impl fmt::Debug for Watch {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use mesh_ingress_core::ErrorKind;
-
-    use super::*;
-    use crate::slot::Timing;
-
-    #[derive(Debug, Default)]
-    struct Counting {
-        starts: Arc<AtomicUsize>,
-        stale: Arc<AtomicUsize>,
-    }
-
-    impl Keep for Counting {
-        fn start(&self) -> Result<(), ResolveError> {
-            self.starts.fetch_add(1, Ordering::Relaxed);
-            Err(ResolveError::new(
-                ErrorKind::ProxyInternalError,
-                "no runtime",
-            ))
-        }
-
-        fn nudge(&self) {}
-
-        fn served_stale(&self) {
-            self.stale.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// An answer that nobody keeps, fresh and usable until so many seconds from now.
-    fn left_alone(fresh: i64, usable: i64) -> (Watch, Counting) {
-        let upstream = Upstream::new("10.96.0.7:80".parse().unwrap());
-        let slot = Slot::new(Outcome::One(upstream), Upkeep::Stopped);
-        let now = Instant::now() + Duration::from_secs(3600);
-        let at = |seconds: i64| Some(now - Duration::from_secs((3600 - seconds) as u64));
-        slot.update(|snapshot| {
-            snapshot.timing = Timing {
-                fresh_until: at(fresh),
-                usable_until: at(usable),
-                ..Timing::default()
-            };
-        });
-        let keeper = Counting::default();
-        let counting = Counting {
-            starts: Arc::clone(&keeper.starts),
-            stale: Arc::clone(&keeper.stale),
-        };
-        let service = "web.default:80".parse().unwrap();
-        let timeout = DEFAULT_RESOLVE_TIMEOUT;
-        (
-            Watch::new(service, slot, timeout, Some(Box::new(keeper))),
-            counting,
-        )
-    }
-
-    #[test]
-    fn an_answer_that_nobody_keeps_is_used_while_it_lasts() {
-        for (fresh, stale) in [(10, 0), (-10, 1)] {
-            let (watch, counting) = left_alone(fresh, 600);
-            assert!(watch.get().unwrap().is_ok());
-            assert_eq!(counting.starts.load(Ordering::Relaxed), 1);
-            assert_eq!(counting.stale.load(Ordering::Relaxed), stale);
-        }
-    }
-
-    #[test]
-    fn an_answer_that_is_too_old_is_no_answer() {
-        let (watch, counting) = left_alone(-610, -10);
-        assert!(watch.get().is_none());
-        assert!(watch.get().is_none());
-        assert_eq!(counting.starts.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn an_answer_that_is_confirmed_stays_the_one_that_is_kept() {
-        let upstream = |address: &str| Upstream::new(address.parse().unwrap());
-        let (sender, watch) = Watch::channel("web.default:80".parse().unwrap());
-        let known = upstream("10.96.0.7:80");
-        assert!(!watch.is_at(&known), "no answer yet");
-        sender.send(known.clone());
-        sender.send(upstream("10.96.0.7:80"));
-        let given = watch.get().unwrap().unwrap();
-        assert!(std::ptr::eq(given.addresses(), known.addresses()));
-        assert!(watch.is_at(&known));
-        sender.send(upstream("10.96.0.8:80"));
-        assert!(!watch.is_at(&known));
-        let both = ["10.96.0.7:80", "10.96.0.8:80"].map(|address| address.parse().unwrap());
-        sender.send_spread(&both, Balance::RoundRobin);
-        assert!(watch.is_spread() && !watch.is_at(&known));
-    }
-}
+mod tests;

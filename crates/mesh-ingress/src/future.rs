@@ -122,7 +122,8 @@ where
                 } => match (ready!(ready.poll(cx)), waiting.take()) {
                     (Ok(upstream), Some(waiting)) => {
                         let (addressed, request) = *waiting;
-                        let reach = addressed.target.reach(&inner.settings.forwarder, upstream);
+                        let forwarder = &inner.settings.forwarder;
+                        let reach = addressed.target.reach(forwarder, None, upstream);
                         let forwarding = addressed.forward(request, reach);
                         Self::forwarding(inner, *dialect, forwarding).state
                     }

@@ -131,7 +131,7 @@ impl MeshIngress {
         for target in targets {
             let warmed = async {
                 let resolved = target.watch.ready().await?;
-                let reach = target.reach(&self.inner.settings.forwarder, resolved);
+                let reach = target.reach(&self.inner.settings.forwarder, None, resolved);
                 reach.pool.warm_up(connections).await
             };
             if let Err(error) = warmed.await {

@@ -86,9 +86,11 @@ where
         let forwarding = addressed.forward(request, reach);
         return ResponseFuture::forwarding(inner, dialect, forwarding);
     }
+    let revision = addressed.target.watch.revision();
     match addressed.target.watch.get() {
         Some(Ok(upstream)) => {
-            let reach = addressed.target.reach(&inner.settings.forwarder, upstream);
+            let forwarder = &inner.settings.forwarder;
+            let reach = addressed.target.reach(forwarder, revision, upstream);
             let forwarding = addressed.forward(request, reach);
             ResponseFuture::forwarding(inner, dialect, forwarding)
         }

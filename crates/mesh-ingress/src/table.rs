@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use mesh_ingress_core::{Protocol, ServiceRef, Tls, Upstream, Vhost, VhostPolicy};
 use mesh_ingress_forward::{Forwarder, UpstreamPool};
-use mesh_ingress_resolve::Watch;
+use mesh_ingress_resolve::{Revision, Watch};
 use mesh_ingress_route::{Action, Backend, Route, RouteTable};
 
 use crate::BuildError;
@@ -50,30 +50,40 @@ pub(crate) struct Target {
     pub(crate) route: Arc<str>,
 }
 
-/// A backend's address, and the connections to it.
+/// A backend's address, and the connections to it. What each request looks at comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Reach {
-    resolved: Upstream,
+    /// What the watch had when this was found out; `None` has it be asked again.
+    revision: Option<Revision>,
+    pub(crate) pool: UpstreamPool,
     /// It is one of several addresses, and what comes of a request is to be reported.
     pub(crate) is_spread: bool,
-    pub(crate) pool: UpstreamPool,
+    resolved: Upstream,
 }
 
 impl Target {
     /// The connections to where the backend is, if it is where it was.
     pub(crate) fn reached(&self) -> Option<Arc<Reach>> {
+        let revision = self.watch.revision()?;
         let reach = self.reach.load();
         let reach = reach.as_ref()?;
-        self.watch.is_at(&reach.resolved).then(|| Arc::clone(reach))
+        (reach.revision == Some(revision)).then(|| Arc::clone(reach))
     }
 
     /// The connections to where the backend is now. Those to where it was before are closed when
     /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
-    /// whoever has that address next.
-    pub(crate) fn reach(&self, forwarder: &Forwarder, resolved: Upstream) -> Arc<Reach> {
+    /// whoever has that address next. `revision` is what the watch had before it gave the address.
+    pub(crate) fn reach(
+        &self,
+        forwarder: &Forwarder,
+        revision: Option<Revision>,
+        resolved: Upstream,
+    ) -> Arc<Reach> {
         let is_spread = self.watch.is_spread();
         if let Some(reach) = &*self.reach.load()
             && reach.resolved == resolved
+            && (revision.is_none() || reach.revision == revision)
             && !is_spread
         {
             return Arc::clone(reach);
@@ -81,9 +91,10 @@ impl Target {
         let upstream = self.upstream(resolved.clone());
         let pool = forwarder.pool(&upstream);
         let reach = Arc::new(Reach {
-            resolved,
-            is_spread,
+            revision,
             pool,
+            is_spread,
+            resolved,
         });
         // One of several is not where it is now: the next request has another.
         let kept = (!is_spread).then(|| Arc::clone(&reach));

@@ -1,0 +1,138 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mesh_ingress_core::ErrorKind;
+
+use super::*;
+use crate::slot::Timing;
+
+#[derive(Debug, Default)]
+struct Counting {
+    starts: Arc<AtomicUsize>,
+    stale: Arc<AtomicUsize>,
+}
+
+impl Keep for Counting {
+    fn start(&self) -> Result<(), ResolveError> {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        Err(ResolveError::new(
+            ErrorKind::ProxyInternalError,
+            "no runtime",
+        ))
+    }
+
+    fn nudge(&self) {}
+
+    fn served_stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that nobody keeps, fresh and usable until so many seconds from now.
+fn left_alone(fresh: i64, usable: i64) -> (Watch, Counting) {
+    let upstream = Upstream::new("10.96.0.7:80".parse().unwrap());
+    let slot = Slot::new(Outcome::One(upstream), Upkeep::Stopped);
+    let now = Instant::now() + Duration::from_secs(3600);
+    let at = |seconds: i64| Some(now - Duration::from_secs((3600 - seconds) as u64));
+    slot.update(|snapshot| {
+        snapshot.timing = Timing {
+            fresh_until: at(fresh),
+            usable_until: at(usable),
+            ..Timing::default()
+        };
+    });
+    let keeper = Counting::default();
+    let counting = Counting {
+        starts: Arc::clone(&keeper.starts),
+        stale: Arc::clone(&keeper.stale),
+    };
+    let service = "web.default:80".parse().unwrap();
+    let timeout = DEFAULT_RESOLVE_TIMEOUT;
+    (
+        Watch::new(service, slot, timeout, Some(Box::new(keeper))),
+        counting,
+    )
+}
+
+#[test]
+fn an_answer_that_nobody_keeps_is_used_while_it_lasts() {
+    for (fresh, stale) in [(10, 0), (-10, 1)] {
+        let (watch, counting) = left_alone(fresh, 600);
+        assert!(watch.get().unwrap().is_ok());
+        assert_eq!(counting.starts.load(Ordering::Relaxed), 1);
+        assert_eq!(counting.stale.load(Ordering::Relaxed), stale);
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_old_is_no_answer() {
+    let (watch, counting) = left_alone(-610, -10);
+    assert!(watch.get().is_none());
+    assert!(watch.get().is_none());
+    assert_eq!(counting.starts.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_revision_lasts_as_long_as_the_answer() {
+    let upstream = |address: &str| Upstream::new(address.parse().unwrap());
+    let (sender, watch) = Watch::channel("web.default:80".parse().unwrap());
+    assert_eq!(watch.revision(), None, "no answer yet");
+    sender.send(upstream("10.96.0.7:80"));
+    let first = watch.revision();
+    assert!(first.is_some());
+    sender.send(upstream("10.96.0.7:80"));
+    assert_eq!(watch.revision(), first, "the same once more");
+    sender.send(upstream("10.96.0.8:80"));
+    let second = watch.revision();
+    assert!(second.is_some() && second != first);
+    sender.send(upstream("10.96.0.7:80"));
+    let third = watch.revision();
+    assert!(third.is_some() && third != first && third != second);
+
+    let both = ["10.96.0.7:80", "10.96.0.8:80"].map(|address| address.parse().unwrap());
+    sender.send_spread(&both, Balance::RoundRobin);
+    assert_eq!(watch.revision(), None, "which of them is for each to ask");
+    sender.fail(ResolveError::new(ErrorKind::DnsError, "refused"));
+    assert_eq!(watch.revision(), None);
+}
+
+#[test]
+fn what_nobody_keeps_is_for_each_to_look_after() {
+    let (watch, _) = left_alone(10, 600);
+    assert_eq!(watch.revision(), None);
+    watch.slot.update(|snapshot| snapshot.upkeep = Upkeep::Kept);
+    let kept = watch.revision();
+    assert!(kept.is_some());
+    watch
+        .slot
+        .update(|snapshot| snapshot.upkeep = Upkeep::Stale);
+    assert_eq!(watch.revision(), None);
+    watch.slot.update(|snapshot| snapshot.upkeep = Upkeep::Kept);
+    assert_eq!(watch.revision(), kept);
+}
+
+#[test]
+fn who_finds_a_revision_finds_what_it_stands_for() {
+    let upstream = |port: u16| Upstream::new(SocketAddr::from(([10, 96, 0, 7], port)));
+    let (sender, watch) = Watch::channel("web.default:80".parse().unwrap());
+    sender.send(upstream(1));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0_u64;
+            loop {
+                // An answer is sent once only: the same before and after is the same between.
+                let before = watch.revision().unwrap();
+                let port = watch.get().unwrap().unwrap().addr().port();
+                assert!(
+                    before.0.get() <= u64::from(port) + 1,
+                    "newer than its answer"
+                );
+                looks += 1;
+                if port == 20_000 {
+                    return looks;
+                }
+            }
+        });
+        (2..=20_000).for_each(|port| sender.send(upstream(port)));
+        assert!(reader.join().unwrap() > 0);
+    });
+}
