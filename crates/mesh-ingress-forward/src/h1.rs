@@ -53,34 +53,39 @@ pub(crate) struct Unanswered {
 }
 
 /// A connection, idle or in use.
+///
+/// Of a thousand connections, each has been pushed out of the processor's caches by the others when
+/// it is its turn, and each line of memory that is looked at is waited for. So it is small, and what
+/// is looked at first is together.
+#[repr(C)]
 pub(crate) struct Connection {
-    stream: Stream,
-    sending: Sending,
-    inbox: Inbox,
-    limits: Limits,
-    /// Whole until something comes back; then for the rest of its body.
-    request: Option<Request<RequestBody>>,
-    /// What of the response's body is to come.
-    body: Decoder,
+    /// When it became idle; or when what it carries was sent, or rather when the connection for that
+    /// was found.
+    since: Instant,
+    /// How often its pool had been drained when it was opened.
+    era: u64,
+    retire_at: Option<Instant>,
+    /// `u64::MAX` if there is no bound.
+    requests_left: u64,
     /// The response does not end the connection.
     keeps_alive: bool,
     /// Something came since the request was begun.
     heard: bool,
+    reused: bool,
+    session: Session,
+    stream: Stream,
+    inbox: Inbox,
+    /// What of the response's body is to come.
+    body: Decoder,
+    /// Whole until something comes back; then for the rest of its body.
+    request: Option<Request<RequestBody>>,
+    sending: Sending,
+    limits: Limits,
     /// Octets of interim responses there may still be.
     interim: usize,
     alarm: Alarm,
-    retire_at: Option<Instant>,
-    requests_left: Option<u64>,
-    reused: bool,
-    sent_at: Instant,
-    /// When it was found to be usable, for the request that is sent at once then.
-    found_at: Option<Instant>,
-    idle_since: Instant,
     /// The thread that opened it.
     home: usize,
-    /// How often its pool had been drained when it was opened.
-    era: u64,
-    session: Session,
     permit: Permit,
 }
 
@@ -104,11 +109,9 @@ pub(crate) fn open(pool: &Pool, stream: Stream, permit: Permit) -> Box<Connectio
         interim: 0,
         alarm: Alarm::default(),
         retire_at: settings.max_lifetime.map(|life| now + jittered(life)),
-        requests_left: settings.max_requests.map(jittered_count),
+        requests_left: settings.max_requests.map_or(u64::MAX, jittered_count),
         reused: false,
-        sent_at: now,
-        found_at: None,
-        idle_since: now,
+        since: now,
         home: shard::of_this_thread(),
         era: pool.era(),
         permit,
@@ -132,10 +135,7 @@ impl Connection {
         self.request = Some(request);
         self.heard = false;
         self.interim = self.limits.octets;
-        self.sent_at = self.found_at.take().unwrap_or_else(Instant::now);
-        if let Some(left) = &mut self.requests_left {
-            *left = left.saturating_sub(1);
-        }
+        self.requests_left = self.requests_left.saturating_sub(1);
     }
 
     /// Sends what can be sent, until the head of the response is there.
@@ -253,8 +253,8 @@ impl Connection {
 
     /// Sends what can be sent of the request.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Sent, Fault> {
-        self.sending
-            .poll(&mut self.stream, self.request.as_mut(), cx)
+        let request = self.request.as_mut();
+        self.sending.poll(&mut self.stream, request, cx)
     }
 
     /// The next piece of the response's body.
@@ -339,8 +339,12 @@ impl Connection {
     /// Whether it could carry another request now. Looks for what the upstream may have sent
     /// meanwhile: its end, or octets that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        self.found_at = Some(now);
         self.is_worth_keeping(now) && self.stream.is_quiet()
+    }
+
+    /// It is going to be used now.
+    pub(crate) fn use_from(&mut self, now: Instant) {
+        self.since = now;
     }
 
     /// Whether it is worth a look later, as far as can be told without one now.
@@ -350,7 +354,7 @@ impl Connection {
             && self.body.is_complete()
             && self.inbox.octets.is_empty()
             && self.session.is_current()
-            && self.requests_left != Some(0)
+            && self.requests_left > 0
             && self.retire_at.is_none_or(|at| now < at)
     }
 
@@ -364,9 +368,9 @@ impl Connection {
         self.reused
     }
 
-    /// When the last request was sent.
+    /// When the request that it carries was sent.
     pub(crate) fn sent_at(&self) -> Instant {
-        self.sent_at
+        self.since
     }
 
     /// A timer for whoever uses the connection.
@@ -391,13 +395,13 @@ impl Connection {
 
     /// How long it has been idle.
     pub(crate) fn idle_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.idle_since)
+        now.saturating_duration_since(self.since)
     }
 
     /// Marks the begin of a pause.
     pub(crate) fn park(&mut self, now: Instant) {
         self.reused = true;
-        self.idle_since = now;
+        self.since = now;
     }
 
     /// The transport of a connection that has been switched to another protocol, what was read of

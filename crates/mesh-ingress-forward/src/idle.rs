@@ -1,6 +1,5 @@
 //! The HTTP/1.1 connections that nobody uses at this moment.
 
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,9 +10,9 @@ use tokio::time::Instant;
 use crate::settings::Reuse;
 use crate::{h1, shard};
 
-/// The connection used last is at the back. Boxed: a connection is large, and moves from owner to
-/// owner.
-type Shard = VecDeque<Box<h1::Connection>>;
+mod list;
+
+use list::List;
 
 /// Idle connections by the thread that opened them: it serves them best, and where each thread has
 /// a runtime of its own, only that one is woken by them.
@@ -22,10 +21,17 @@ type Shard = VecDeque<Box<h1::Connection>>;
 /// gives a right back that others wait for.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    shards: Box<[Apart<Mutex<Shard>>]>,
-    /// How many there are in all shards, those included that are looked at just now. In a box, or
-    /// whatever this is a part of would be laid out as apart.
-    len: Box<Apart<AtomicUsize>>,
+    shards: Box<[Apart<Shard>]>,
+    /// How many there are in all shards, if there are several. In a box, or whatever this is a part of
+    /// would be laid out as apart.
+    len: Option<Box<Apart<AtomicUsize>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    list: Mutex<List>,
+    /// How many there are, if there is no other shard: one line of memory less.
+    len: AtomicUsize,
 }
 
 /// Something that shares no cache line with anything else: each thread writes to its own shard for
@@ -37,15 +43,24 @@ struct Apart<T>(T);
 
 impl Idle {
     pub(crate) fn new(shards: NonZeroUsize) -> Self {
+        let several = shards.get() > 1;
         let shards = (0..shards.get()).map(|_| Apart::default());
         Self {
             shards: shards.collect(),
-            len: Box::default(),
+            len: several.then(Box::default),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len.0.load(Ordering::SeqCst)
+        self.count().load(Ordering::SeqCst)
+    }
+
+    /// How many there are in all shards, those included that are looked at just now.
+    fn count(&self) -> &AtomicUsize {
+        match &self.len {
+            Some(len) => &len.0,
+            None => &self.shards[0].0.len,
+        }
     }
 
     /// One that `is_good`: of this thread, or else of another, so that few requests share few
@@ -61,7 +76,10 @@ impl Idle {
         let now = Instant::now();
         let mut is_good = |connection: &mut h1::Connection| is_good(connection, now);
         let own = shard::of_this_thread();
-        (0..self.shards.len()).find_map(|next| self.take_from(own + next, reuse, &mut is_good))
+        let mut found = (0..self.shards.len())
+            .find_map(|next| self.take_from(own + next, reuse, &mut is_good))?;
+        found.use_from(now);
+        Some(found)
     }
 
     fn take_from(
@@ -74,11 +92,11 @@ impl Idle {
             let mut connection = {
                 let mut idle = self.shard(shard);
                 match reuse {
-                    Reuse::Lifo => idle.pop_back(),
-                    Reuse::RoundRobin => idle.pop_front(),
+                    Reuse::Lifo => idle.pop_newest(),
+                    Reuse::RoundRobin => idle.pop_oldest(),
                 }?
             };
-            self.len.0.fetch_sub(1, Ordering::Relaxed);
+            self.count().fetch_sub(1, Ordering::Relaxed);
             if is_good(&mut connection) {
                 return Some(connection);
             }
@@ -94,19 +112,19 @@ impl Idle {
         era: impl FnOnce() -> u64,
     ) -> bool {
         // Counted first: two that come at once must not both be the last one allowed.
-        if self.len.0.fetch_add(1, Ordering::SeqCst) >= max {
-            self.len.0.fetch_sub(1, Ordering::SeqCst);
+        if self.count().fetch_add(1, Ordering::SeqCst) >= max {
+            self.count().fetch_sub(1, Ordering::SeqCst);
             return false;
         }
         let mut shard = self.shard(connection.home());
         // Whoever drains says so before it takes the lock: looked at again under the lock, no
         // connection slips in behind its back.
         if connection.era() == era() {
-            shard.push_back(connection);
+            shard.push(connection);
             return true;
         }
         drop(shard);
-        self.len.0.fetch_sub(1, Ordering::SeqCst);
+        self.count().fetch_sub(1, Ordering::SeqCst);
         false
     }
 
@@ -114,7 +132,7 @@ impl Idle {
     pub(crate) fn clear(&self) {
         for shard in 0..self.shards.len() {
             let closed = std::mem::take(&mut *self.shard(shard));
-            self.len.0.fetch_sub(closed.len(), Ordering::SeqCst);
+            self.count().fetch_sub(closed.len(), Ordering::SeqCst);
         }
     }
 
@@ -123,13 +141,13 @@ impl Idle {
         let now = Instant::now();
         let unused_for = |shard: usize| -> Option<(Duration, usize)> {
             let idle = self.shard(shard);
-            idle.front().map(|oldest| (oldest.idle_for(now), shard))
+            idle.oldest().map(|oldest| (oldest.idle_for(now), shard))
         };
         // Another may have taken it meanwhile; then there may be others.
         while let Some((_, shard)) = (0..self.shards.len()).filter_map(unused_for).max() {
-            let oldest = self.shard(shard).pop_front();
+            let oldest = self.shard(shard).pop_oldest();
             if oldest.is_some() {
-                self.len.0.fetch_sub(1, Ordering::SeqCst);
+                self.count().fetch_sub(1, Ordering::SeqCst);
                 return true;
             }
         }
@@ -146,26 +164,26 @@ impl Idle {
             // Requests that come meanwhile find less at worst.
             let mut swept = std::mem::take(&mut *self.shard(shard));
             let before = swept.len();
-            swept.retain_mut(|connection| is_good(connection));
+            swept.retain(&mut is_good);
             let mut idle = self.shard(shard);
             // Drained while they were looked at; see `keep`.
-            let drained = if swept.front().is_some_and(|first| first.era() != era()) {
+            let drained = if swept.oldest().is_some_and(|first| first.era() != era()) {
                 std::mem::take(&mut swept)
             } else {
-                Shard::new()
+                List::default()
             };
-            self.len.0.fetch_sub(before - swept.len(), Ordering::SeqCst);
+            self.count()
+                .fetch_sub(before - swept.len(), Ordering::SeqCst);
             // Those given back meanwhile are younger: they stay at the back.
-            swept.append(&mut idle);
-            *idle = swept;
+            idle.put_before(swept);
             drop(idle);
             drop(drained);
         }
     }
 
-    fn shard(&self, shard: usize) -> MutexGuard<'_, Shard> {
+    fn shard(&self, shard: usize) -> MutexGuard<'_, List> {
         let Apart(shard) = &self.shards[shard % self.shards.len()];
         // The list is consistent at every point where a panic could strike.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        shard.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

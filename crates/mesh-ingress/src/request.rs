@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
@@ -196,7 +196,7 @@ pub(crate) fn decide<B>(
         }
     }
     if let Some(service) = &target.dst_override {
-        headers.insert(L5D_DST_OVERRIDE, service.clone());
+        headers.insert(L5D_DST_OVERRIDE, HeaderValue::clone(service));
     }
     let mut public = None;
     if let Some(vhost) = &target.vhost {

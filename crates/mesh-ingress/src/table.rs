@@ -39,12 +39,12 @@ pub(crate) struct Target {
     pub(crate) watch: Watch,
     /// Where it was when it was last asked for, unless it has several addresses.
     reach: ArcSwapOption<Reach>,
-    pub(crate) verdicts: Verdicts,
     pub(crate) protocol: Protocol,
+    /// What `l5d-dst-override` is set to; `None` leaves it away.
+    pub(crate) dst_override: Option<Box<HeaderValue>>,
     /// `None` keeps what the client said.
     pub(crate) vhost: Option<Vhost>,
-    /// What `l5d-dst-override` is set to; `None` leaves it away.
-    pub(crate) dst_override: Option<HeaderValue>,
+    pub(crate) verdicts: Verdicts,
     pub(crate) tls: Option<Arc<Tls>>,
     /// The name of the route it belongs to.
     pub(crate) route: Arc<str>,
@@ -167,10 +167,10 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
     Target {
         watch: settings.resolver.watch(service),
         reach: ArcSwapOption::empty(),
-        verdicts: Verdicts::default(),
         protocol: backend.get_protocol(),
+        dst_override: dst_override.map(Box::new),
         vhost,
-        dst_override,
+        verdicts: Verdicts::default(),
         tls: tls.map(Arc::new),
         route: Arc::clone(route),
     }
