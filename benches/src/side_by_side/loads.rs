@@ -64,6 +64,18 @@ impl Load {
         }
     }
 
+    /// How long a proxy is under load before its turn is counted. What it finds in the processor's caches
+    /// is what the others have left there, of which there is little in a proxy's own life.
+    pub(crate) fn run_up(self) -> Duration {
+        match self {
+            // A second leaves that behind.
+            Self::H2 | Self::Idle(_) => Duration::ZERO,
+            // Until each of a thousand connections has been in use, and once more.
+            Self::Hosts => Duration::from_millis(40),
+            _ => Duration::from_millis(10),
+        }
+    }
+
     /// Makes ready for turns against one proxy. What is not of this process is run on `cores`.
     pub(crate) fn against(
         self,

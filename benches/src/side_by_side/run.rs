@@ -135,11 +135,15 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
     }
     let (rounds, turn) = scenario.load.turns();
     let (rounds, turn) = (args.rounds.unwrap_or(rounds), args.turn.unwrap_or(turn));
+    let run_up = scenario.load.run_up();
     let mut rows = Vec::new();
     for round in 0..rounds {
         for place in 0..players.len() {
             let next = (round + place) % players.len();
             if let Some(player) = players.get_mut(next) {
+                if !run_up.is_zero() {
+                    player.turn(run_up)?;
+                }
                 rows.push(player.row(scenario.id, round + 1, turn)?);
             }
         }

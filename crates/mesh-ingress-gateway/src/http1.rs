@@ -33,12 +33,12 @@ pub(crate) async fn serve(
     mut notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
     head_timeout: Option<Duration>,
 ) -> Served {
-    let wire = Shared::new(Wire::new(stream, begun));
+    let mut wire = Shared::new(Wire::new(stream, begun));
     loop {
         // In a box of its own: of the many connections that have nothing to do most of the time,
         // little more than the socket is to be kept then.
         let rested = {
-            let connection = Connection::new(&wire, &mesh, notice.stop(), head_timeout);
+            let connection = Connection::new(&mut wire, &mesh, notice.stop(), head_timeout);
             let mut connection = Box::pin(connection);
             let shutdown = Connection::graceful_shutdown;
             drive(connection.as_mut(), notice.as_mut(), shutdown).await

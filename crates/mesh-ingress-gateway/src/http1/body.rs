@@ -21,7 +21,7 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(wire: &Shared, decoder: Decoder) -> Self {
+    pub(crate) fn new(wire: &mut Shared, decoder: Decoder) -> Self {
         Self {
             decoder,
             wire: (!decoder.is_complete()).then(|| wire.lend()),

@@ -42,7 +42,7 @@ pub(crate) enum Rested {
 pin_project! {
     /// A connection in use.
     pub(crate) struct Connection<'c> {
-        wire: &'c Shared,
+        wire: &'c mut Shared,
         mesh: &'c MeshConnection,
         stop: &'c Stop,
         #[pin]
@@ -104,7 +104,7 @@ struct About {
 
 impl<'c> Connection<'c> {
     pub(crate) fn new(
-        wire: &'c Shared,
+        wire: &'c mut Shared,
         mesh: &'c MeshConnection,
         stop: &'c Stop,
         head_timeout: Option<Duration>,
@@ -132,7 +132,7 @@ impl Future for Connection<'_> {
     type Output = Rested;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Rested> {
-        self.wire.lock().drive(cx);
+        self.as_mut().project().wire.lock().drive(cx);
         let mut answered = 0;
         loop {
             let this = self.as_mut().project();

@@ -31,7 +31,7 @@ async fn connected() -> (TcpStream, TcpStream) {
 async fn asked(octets: &str) -> (TcpStream, Shared, Head) {
     let (mut client, stream) = connected().await;
     client.write_all(octets.as_bytes()).await.unwrap();
-    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let mut wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
     let mut headers = http::HeaderMap::new();
     let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
     (client, wire, head.unwrap())
@@ -65,11 +65,11 @@ async fn answer(client: &mut TcpStream) -> String {
 /// Time is the test's own here: it moves on when nothing else does.
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_put_aside_and_taken_up_again() {
-    let (mut client, wire, mesh, stop) = connection().await;
+    let (mut client, mut wire, mesh, stop) = connection().await;
     for request in ["/first", "/second", "/third"] {
         let get = format!("GET {request} HTTP/1.1\r\nhost: shop.example.com\r\n\r\n");
         client.write_all(get.as_bytes()).await.unwrap();
-        let active = Connection::new(&wire, &mesh, &stop, None);
+        let active = Connection::new(&mut wire, &mesh, &stop, None);
         let (rested, head) = tokio::join!(active, answer(&mut client));
         assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
         assert!(matches!(rested, Rested::Idle), "{request}: {rested:?}");
@@ -82,9 +82,9 @@ async fn an_idle_connection_is_put_aside_and_taken_up_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_has_begun_is_not_put_aside() {
-    let (mut client, wire, mesh, stop) = connection().await;
+    let (mut client, mut wire, mesh, stop) = connection().await;
     client.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
-    let active = Connection::new(&wire, &mesh, &stop, None);
+    let active = Connection::new(&mut wire, &mesh, &stop, None);
     let rest = async {
         // Time flies for whoever would put it aside.
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -100,7 +100,7 @@ async fn a_request_that_has_begun_is_not_put_aside() {
 /// RFC 9112 §9.6: what follows the last request is never served, however long it keeps coming.
 #[tokio::test(start_paused = true)]
 async fn rfc9112_9_6_what_is_closed_is_not_taken_up_again() {
-    let (mut client, wire, mesh, stop) = connection().await;
+    let (mut client, mut wire, mesh, stop) = connection().await;
     let mut octets = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n".to_vec();
     // As much as is read at once, to its last octet: what is read ends between two requests, and
     // what follows is still with the kernel when the connection is closed.
@@ -112,7 +112,7 @@ async fn rfc9112_9_6_what_is_closed_is_not_taken_up_again() {
     octets.extend(evil.repeat(100).bytes());
     client.write_all(&octets).await.unwrap();
 
-    let active = Connection::new(&wire, &mesh, &stop, None);
+    let active = Connection::new(&mut wire, &mesh, &stop, None);
     let talk = async {
         let head = answer(&mut client).await;
         assert!(head.contains("connection: close"), "{head}");
@@ -178,7 +178,7 @@ async fn who_does_nothing_is_idle_within_a_second() {
 /// not be missed for that.
 #[tokio::test]
 async fn what_comes_while_a_request_is_answered_is_read_after_it() {
-    let (mut client, wire, _) = asked("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let (mut client, mut wire, _) = asked("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     let mut headers = http::HeaderMap::new();
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
@@ -215,14 +215,14 @@ async fn what_comes_while_a_request_is_answered_is_read_after_it() {
 #[tokio::test]
 async fn who_asks_without_end_does_not_keep_a_thread() {
     const REQUESTS: usize = 200;
-    let (mut client, wire, mesh, stop) = connection().await;
+    let (mut client, mut wire, mesh, stop) = connection().await;
     let get = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
     client
         .write_all(get.repeat(REQUESTS).as_bytes())
         .await
         .unwrap();
     client.shutdown().await.unwrap();
-    let mut active = Box::pin(Connection::new(&wire, &mesh, &stop, None));
+    let mut active = Box::pin(Connection::new(&mut wire, &mesh, &stop, None));
     let mut polls = 0;
     let rested = poll_fn(|cx| {
         polls += 1;
@@ -274,11 +274,11 @@ async fn who_has_had_its_share_is_late_and_told_of_the_end_all_the_same() {
 #[tokio::test]
 async fn a_body_is_read_by_another_task_than_the_connections() {
     let head = "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
-    let (mut client, wire, head) = asked(head).await;
+    let (mut client, mut wire, head) = asked(head).await;
     wire.lock().upload = Upload::Held;
     assert_eq!(head.body, Decoder::chunked());
 
-    let mut body = RequestBody::new(&wire, Decoder::chunked());
+    let mut body = RequestBody::new(&mut wire, Decoder::chunked());
     let reader = tokio::spawn(async move {
         let mut read = Vec::new();
         let next = |body: &mut RequestBody, cx: &mut Context<'_>| Pin::new(body).poll_frame(cx);
@@ -324,8 +324,8 @@ impl Wake for Wakes {
 #[tokio::test]
 async fn who_waits_for_a_body_is_not_woken_by_its_own_waiting() {
     let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n";
-    let (_client, wire, head) = asked(head).await;
-    let mut body = std::pin::pin!(RequestBody::new(&wire, head.body));
+    let (_client, mut wire, head) = asked(head).await;
+    let mut body = std::pin::pin!(RequestBody::new(&mut wire, head.body));
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     for _ in 0..3 {
@@ -348,8 +348,8 @@ async fn what_is_left_of_a_body_is_drained() {
     ] {
         let head = format!("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n");
         let octets = format!("{head}{rest}");
-        let (mut client, wire, head) = asked(&octets).await;
-        let body = RequestBody::new(&wire, head.body);
+        let (mut client, mut wire, head) = asked(&octets).await;
+        let body = RequestBody::new(&mut wire, head.body);
         assert_eq!(body.size_hint().exact(), Some(length as u64));
         drop(body);
         let left = wire.lock().upload;
@@ -377,9 +377,9 @@ async fn what_is_left_of_a_body_is_drained() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_an_error() {
     let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhell";
-    let (mut client, wire, head) = asked(octets).await;
+    let (mut client, mut wire, head) = asked(octets).await;
     client.shutdown().await.unwrap();
-    let mut body = std::pin::pin!(RequestBody::new(&wire, head.body));
+    let mut body = std::pin::pin!(RequestBody::new(&mut wire, head.body));
     // It is read by the task that drives the connection.
     let drive = |cx: &mut Context<'_>| {
         wire.lock().drive(cx);
@@ -400,8 +400,8 @@ async fn a_body_that_breaks_off_is_an_error() {
 async fn a_body_does_not_outlive_its_connection() {
     for closing in [true, false] {
         let octets = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhe";
-        let (mut client, wire, head) = asked(octets).await;
-        let mut body = Box::pin(RequestBody::new(&wire, head.body));
+        let (mut client, mut wire, head) = asked(octets).await;
+        let mut body = Box::pin(RequestBody::new(&mut wire, head.body));
         wire.lock().upload = Upload::Held;
         let drive = |cx: &mut Context<'_>| {
             wire.lock().drive(cx);

@@ -1,10 +1,10 @@
 //! What a client sends and is sent, as octets: the part of a connection that its driver and the body
 //! of a request share.
 
+mod shared;
 mod watch;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,8 @@ use mesh_ingress::headers::guard::{Refused, RequestGuard};
 use mesh_ingress_http1::request::{self, Head};
 use mesh_ingress_http1::{Decoder, Direct, Inbox, Limits, Malformed, Outbox};
 use tokio::net::TcpStream;
+
+pub(crate) use self::shared::{Lent, Shared};
 
 /// Bounds to a header section.
 pub(crate) const LIMITS: Limits = Limits {
@@ -94,24 +96,6 @@ pub(crate) enum NoHead {
     Io(io::Error),
 }
 
-/// A [`Wire`] that the body of a request may borrow. It belongs to whoever serves the connection: when
-/// that has ended there is no socket any more, whoever may still have a body.
-#[derive(Debug)]
-pub(crate) struct Shared(Arc<Mutex<Wire>>);
-
-/// What the body of a request has of a [`Shared`].
-#[derive(Debug)]
-pub(crate) struct Lent(Weak<Mutex<Wire>>);
-
-impl Lent {
-    /// Works with the wire, if that is still there.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Wire) -> T) -> Option<T> {
-        let wire = self.0.upgrade()?;
-        let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(work(&mut wire))
-    }
-}
-
 /// Another task than the one that serves the connection, waiting for a body. It is told, too, that
 /// nothing comes any more.
 #[derive(Debug, Default)]
@@ -128,26 +112,6 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.wake();
-    }
-}
-
-impl Shared {
-    pub(crate) fn new(wire: Wire) -> Self {
-        Self(Arc::new(Mutex::new(wire)))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Wire> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn lend(&self) -> Lent {
-        Lent(Arc::downgrade(&self.0))
-    }
-
-    /// The wire, if nobody else works with it.
-    pub(crate) fn into_inner(self) -> Option<Wire> {
-        let wire = Arc::into_inner(self.0)?;
-        Some(wire.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

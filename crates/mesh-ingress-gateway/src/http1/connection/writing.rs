@@ -55,7 +55,7 @@ impl Writing {
     /// Writes it, as far as that goes.
     pub(super) fn poll(
         &mut self,
-        wire: &Shared,
+        wire: &mut Shared,
         stall: &mut Stall,
         cx: &mut Context<'_>,
     ) -> Poll<Wrote> {
@@ -134,7 +134,7 @@ impl Writing {
     /// Moves what is large and needs no look in the kernel; whether there was something.
     fn poll_move(
         &mut self,
-        wire: &Shared,
+        wire: &mut Shared,
         stall: &mut Stall,
         cx: &mut Context<'_>,
     ) -> Poll<Result<bool, BoxError>> {
