@@ -35,8 +35,7 @@ const TRIES: u8 = 3;
 /// One exchange, from finding a connection to the response's head.
 pub(crate) struct Exchange {
     pool: Arc<Pool>,
-    shared: Arc<Shared>,
-    upgrade: Option<Box<Upgrade>>,
+    upgrade: Option<Box<Switching>>,
     /// What the upstream is told besides the request's own fields.
     further: Option<PreparedFields>,
     hints: Hints,
@@ -45,6 +44,12 @@ pub(crate) struct Exchange {
     clock: Clock,
     tries: u8,
     step: Step,
+}
+
+/// The connection is to become a tunnel.
+struct Switching {
+    upgrade: Upgrade,
+    shared: Arc<Shared>,
 }
 
 /// What of the client's request matters beyond its head.
@@ -89,19 +94,23 @@ impl Exchange {
     /// it: by value, each step would copy it.
     pub(crate) fn new(
         mut pool: Arc<Pool>,
-        shared: Arc<Shared>,
+        shared: &Arc<Shared>,
         request: &mut Request<RequestBody>,
         further: Option<PreparedFields>,
         options: &ConnectionOptions,
         deadline: Option<Deadline>,
     ) -> Result<Self, Error> {
         let client = request.version();
-        let upgrade = Upgrade::of(request, options)?.map(Box::new);
-        if upgrade
-            .as_ref()
-            .is_some_and(|upgrade| !upgrade.has_http2_form())
+        let upgrade = Upgrade::of(request, options)?.map(|upgrade| {
+            Box::new(Switching {
+                upgrade,
+                shared: Arc::clone(shared),
+            })
+        });
+        if let Some(switching) = &upgrade
+            && !switching.upgrade.has_http2_form()
         {
-            pool = http1(&shared, pool);
+            pool = http1(shared, pool);
         }
         let mut exchange = Self {
             hints: Hints {
@@ -118,7 +127,6 @@ impl Exchange {
             tries: 0,
             step: Step::Failed(None),
             pool,
-            shared,
             upgrade,
             further,
         };
@@ -152,12 +160,12 @@ impl Exchange {
     }
 
     fn send(&mut self, lease: Lease, request: &mut Request<RequestBody>) -> Step {
-        if let (Lease::Http2(stream), Some(_)) = (&lease, &self.upgrade)
+        if let (Lease::Http2(stream), Some(switching)) = (&lease, &self.upgrade)
             && !stream.extended_connect()
         {
             // Where HTTP/2 cannot switch, HTTP/1.1 can.
+            self.pool = http1(&switching.shared, Arc::clone(&self.pool));
             drop(lease);
-            self.pool = http1(&self.shared, Arc::clone(&self.pool));
             return self.begin(request);
         }
         self.tries += 1;
@@ -167,7 +175,7 @@ impl Exchange {
                 if self.hints.expects {
                     self.expected = expect::hold(request);
                 }
-                if let Some(upgrade) = &self.upgrade {
+                if let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() {
                     upgrade.ask_http1(request);
                 }
                 connection.send(std::mem::take(request), self.further.as_ref());
@@ -177,7 +185,7 @@ impl Exchange {
                 if let Err(error) = prepare::http2(request, self.hints.te_trailers) {
                     return Step::Failed(Some(error));
                 }
-                if let Some(upgrade) = &self.upgrade {
+                if let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() {
                     upgrade.ask_http2(request);
                 }
                 // For good: handed back and sent over HTTP/1 instead, it has them already.
@@ -313,23 +321,22 @@ impl Exchange {
 
     fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
         let addr = self.pool.addr;
-        let Some(upgrade) = self.upgrade.take() else {
+        let Some(switching) = self.upgrade.take() else {
             return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
         };
+        let Switching { upgrade, shared } = *switching;
         upgrade.switched(addr, &mut response)?;
         let (stream, read, permit) = connection
             .into_upgraded()
             .ok_or_else(|| Failure::UpgradeLost { addr }.into_error())?;
-        self.shared
-            .tunnels
-            .open(upgrade.client, stream, read, permit);
+        shared.tunnels.open(upgrade.client, stream, read, permit);
         Ok(response.map(|()| ResponseBody::empty()))
     }
 
     /// The same on a stream of HTTP/2.
     fn connect(
         &mut self,
-        upgrade: Upgrade,
+        switching: Switching,
         upgraded: OnUpgrade,
         mut response: Response<h2::ResponseStream>,
     ) -> Reply {
@@ -339,16 +346,18 @@ impl Exchange {
             let addr = self.pool.addr;
             return Err(Failure::UpgradeLost { addr }.into_error());
         };
+        let Switching { upgrade, shared } = switching;
         upgrade.connected(&mut response);
         *response.version_mut() = Version::HTTP_11;
         let (head, slot) = response.into_parts();
-        let tunnels = &self.shared.tunnels;
-        tunnels.open(upgrade.client, TokioIo::new(stream), Bytes::new(), slot);
+        shared
+            .tunnels
+            .open(upgrade.client, TokioIo::new(stream), Bytes::new(), slot);
         Ok(Response::from_parts(head, ResponseBody::empty()))
     }
 
     fn check_refusal<B>(&self, response: &Response<B>) -> Result<(), Error> {
-        let Some(upgrade) = &self.upgrade else {
+        let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() else {
             return Ok(());
         };
         let addr = self.pool.addr;
@@ -371,9 +380,9 @@ impl Exchange {
         let rules = &self.pool.settings.response_rules;
         rules.check_with(response.status(), version, response.headers(), &fields)?;
         if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
-            && let Some(upgrade) = self.upgrade.take()
+            && let Some(switching) = self.upgrade.take()
         {
-            return self.connect(*upgrade, upgraded, response);
+            return self.connect(*switching, upgraded, response);
         }
         self.check_refusal(&response)?;
         hop_by_hop::strip_with(response.headers_mut(), &mut fields);

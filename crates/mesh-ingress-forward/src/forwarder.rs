@@ -299,7 +299,7 @@ impl UpstreamPool {
             _ => &self.pool,
         };
         let request = request.map(RequestBody::new);
-        ResponseFuture::send(pool, shared, request, further, options).counted(place)
+        ResponseFuture::send(pool, shared, request, further, options, place)
     }
 
     /// Opens connections until `count` are ready, for requests to come: the first ones then do not

@@ -38,49 +38,50 @@ enum State {
 
 impl ResponseFuture {
     pub(crate) fn failed(error: Error) -> Self {
-        Self::of(State::Failed(Some(error)))
+        Self {
+            state: State::Failed(Some(error)),
+            in_flight: None,
+        }
     }
 
-    /// Sends a request, as often as the settings allow.
+    /// Sends a request, as often as the settings allow. `in_flight` is held until the response is
+    /// complete.
     pub(crate) fn send(
         pool: &Arc<Pool>,
         shared: &Arc<Shared>,
         mut request: Request<RequestBody>,
         further: Option<PreparedFields>,
         options: &ConnectionOptions,
+        in_flight: Option<OwnedSemaphorePermit>,
     ) -> Self {
         // A connection that has been given away cannot be given away again.
         let once = options.upgrade.is_some() || request.method() == Method::CONNECT;
         let timeout = grpc::timeout(&request, options, pool.settings.request_timeout);
         let deadline = timeout.map(Deadline::after);
-        let (own_pool, shared) = (Arc::clone(pool), Arc::clone(shared));
+        let own_pool = Arc::clone(pool);
         if pool.settings.retry.is_some() && !once {
             let retried = retried(
                 own_pool,
-                shared,
+                Arc::clone(shared),
                 request,
                 further,
                 options.clone(),
                 deadline,
             );
-            return Self::of(State::Retrying(Box::pin(retried)));
+            return Self {
+                state: State::Retrying(Box::pin(retried)),
+                in_flight,
+            };
         }
         let exchange = || Exchange::new(own_pool, shared, &mut request, further, options, deadline);
+        // In place: it is large, and each hand would copy it.
         match Attempt::begin(pool, exchange) {
-            Ok(attempt) => Self::of(State::Attempt(attempt)),
+            Ok(attempt) => Self {
+                state: State::Attempt(attempt),
+                in_flight,
+            },
             Err(error) => Self::failed(error),
         }
-    }
-
-    fn of(state: State) -> Self {
-        let in_flight = None;
-        Self { state, in_flight }
-    }
-
-    /// Holds a place among the requests in flight until the response is complete.
-    pub(crate) fn counted(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
-        self.in_flight = place;
-        self
     }
 }
 
@@ -93,10 +94,10 @@ async fn retried(
     deadline: Option<Deadline>,
 ) -> Reply {
     let attempt = |mut request| {
-        let (own_pool, shared) = (Arc::clone(&pool), Arc::clone(&shared));
+        let own_pool = Arc::clone(&pool);
         let further = further.clone();
         let exchange =
-            || Exchange::new(own_pool, shared, &mut request, further, &options, deadline);
+            || Exchange::new(own_pool, &shared, &mut request, further, &options, deadline);
         let begun = Attempt::begin(&pool, exchange);
         async move {
             let mut attempt = begun?;

@@ -47,7 +47,6 @@ pin_project! {
             #[pin]
             forwarding: Forwarding,
             sent: Sent,
-            inner: Arc<Inner>,
             dialect: Dialect,
         },
         Done,
@@ -83,16 +82,11 @@ impl<B> ResponseFuture<B> {
         }
     }
 
-    pub(crate) fn forwarding(
-        inner: &Arc<Inner>,
-        dialect: Dialect,
-        (forwarding, sent): (Forwarding, Sent),
-    ) -> Self {
+    pub(crate) fn forwarding(dialect: Dialect, (forwarding, sent): (Forwarding, Sent)) -> Self {
         Self {
             state: State::Forwarding {
                 forwarding,
                 sent,
-                inner: Arc::clone(inner),
                 dialect,
             },
         }
@@ -125,7 +119,7 @@ where
                         let forwarder = &inner.settings.forwarder;
                         let reach = addressed.target.reach(forwarder, None, upstream);
                         let forwarding = addressed.forward(request, reach);
-                        Self::forwarding(inner, *dialect, forwarding).state
+                        Self::forwarding(*dialect, forwarding).state
                     }
                     (Err(error), _) => Self::failed(inner, *dialect, &error).state,
                     (Ok(_), None) => return Poll::Pending,
@@ -133,21 +127,20 @@ where
                 StateProj::Forwarding {
                     forwarding,
                     sent,
-                    inner,
                     dialect,
                 } => {
-                    let responder = &inner.settings.responder;
+                    let settings = &sent.target.settings;
                     // In place: a response is large, and each hand would copy it.
                     let mut answer = forwarding.poll(cx);
                     let instead = match &mut answer {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(response)) => {
-                            let refused = sent.succeeded(inner, response).err();
-                            refused.map(|error| responder.respond(*dialect, &error))
+                            let refused = sent.succeeded(response).err();
+                            refused.map(|error| settings.responder.respond(*dialect, &error))
                         }
                         Poll::Ready(Err(error)) => {
                             sent.failed(error);
-                            Some(responder.respond(*dialect, error))
+                            Some(settings.responder.respond(*dialect, error))
                         }
                     };
                     this.state.set(State::Done);

@@ -42,7 +42,7 @@ pub struct MeshIngress {
 
 pub(crate) struct Inner {
     pub(crate) table: ArcSwap<Table>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
 }
 
 pub(crate) struct Settings {
@@ -66,6 +66,7 @@ impl MeshIngress {
     }
 
     pub(crate) fn new(routes: Vec<Route>, settings: Settings) -> Result<Self, BuildError> {
+        let settings = Arc::new(settings);
         let table = table::prepare(routes, &settings)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -210,6 +211,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<B> {
         self.handle(request)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
     }
 }
 

@@ -84,7 +84,7 @@ where
     };
     if let Some(reach) = addressed.target.reached() {
         let forwarding = addressed.forward(request, reach);
-        return ResponseFuture::forwarding(inner, dialect, forwarding);
+        return ResponseFuture::forwarding(dialect, forwarding);
     }
     let revision = addressed.target.watch.revision();
     match addressed.target.watch.get() {
@@ -92,7 +92,7 @@ where
             let forwarder = &inner.settings.forwarder;
             let reach = addressed.target.reach(forwarder, revision, upstream);
             let forwarding = addressed.forward(request, reach);
-            ResponseFuture::forwarding(inner, dialect, forwarding)
+            ResponseFuture::forwarding(dialect, forwarding)
         }
         Some(Err(error)) => ResponseFuture::failed(inner, dialect, &error),
         None => {

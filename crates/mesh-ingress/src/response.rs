@@ -10,7 +10,6 @@ use mesh_ingress_forward::ResponseBody;
 use mesh_ingress_headers::Inventory;
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
-use crate::mesh::Inner;
 use crate::table::{Reach, Target};
 
 /// What is remembered of a request for its response.
@@ -78,12 +77,8 @@ impl Sent {
     ///
     /// # Errors
     /// When the response came past the mesh and that is not allowed.
-    pub(crate) fn succeeded(
-        &self,
-        inner: &Inner,
-        response: &mut Response<ResponseBody>,
-    ) -> Result<(), Error> {
-        let settings = &inner.settings;
+    pub(crate) fn succeeded(&self, response: &mut Response<ResponseBody>) -> Result<(), Error> {
+        let settings = &self.target.settings;
         if self.reach.is_spread {
             self.target.watch.report_success(self.addr());
         }

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) watch: Watch,
     /// Where it was when it was last asked for, unless it has several addresses.
     reach: ArcSwapOption<Reach>,
+    /// Those of all targets. Here, a request that has one of the two needs no other way to them.
+    pub(crate) settings: Arc<Settings>,
     pub(crate) protocol: Protocol,
     /// What `l5d-dst-override` is set to; `None` leaves it away.
     pub(crate) dst_override: Option<Box<HeaderValue>>,
@@ -122,7 +124,7 @@ impl Target {
 }
 
 /// Prepares routes. Services that several routes share are watched once.
-pub(crate) fn prepare(routes: Vec<Route>, settings: &Settings) -> Result<Table, BuildError> {
+pub(crate) fn prepare(routes: Vec<Route>, settings: &Arc<Settings>) -> Result<Table, BuildError> {
     // A table that is wrong must not start a single watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
     let backends = routes.iter().flat_map(Route::backends);
@@ -152,7 +154,7 @@ fn check_tls(backend: &Backend, forwarder: &Forwarder) -> Result<(), BuildError>
     }
 }
 
-fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
+fn target(route: &Arc<str>, backend: &Backend, settings: &Arc<Settings>) -> Target {
     let service = backend.service();
     let derived = service.vhost(&settings.domain);
     let overrides = settings.mesh.sets_dst_override();
@@ -167,6 +169,7 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Settings) -> Target {
     Target {
         watch: settings.resolver.watch(service),
         reach: ArcSwapOption::empty(),
+        settings: Arc::clone(settings),
         protocol: backend.get_protocol(),
         dst_override: dst_override.map(Box::new),
         vhost,
