@@ -1,5 +1,7 @@
 //! The HTTP/1.1 connections that nobody uses at this moment.
 
+mod list;
+
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,12 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::list::List;
 use crate::settings::Reuse;
 use crate::{h1, shard};
 
-mod list;
-
-use list::List;
+/// Connections are in boxes: they are large, and move from owner to owner.
+type Connections = List<Box<h1::Connection>>;
 
 /// Idle connections by the thread that opened them: it serves them best, and where each thread has
 /// a runtime of its own, only that one is woken by them.
@@ -21,17 +23,17 @@ use list::List;
 /// gives a right back that others wait for.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    shards: Box<[Apart<Shard>]>,
-    /// How many there are in all shards, if there are several. In a box, or whatever this is a part of
-    /// would be laid out as apart.
-    len: Option<Box<Apart<AtomicUsize>>>,
+    /// All of them, if no others are to be kept apart: then they are where the rest of the pool is.
+    one: Mutex<Connections>,
+    /// How many there are, those included that are looked at just now.
+    len: AtomicUsize,
+    several: Option<Box<Several>>,
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    list: Mutex<List>,
-    /// How many there are, if there is no other shard: one line of memory less.
-    len: AtomicUsize,
+#[derive(Debug)]
+struct Several {
+    shards: Box<[Apart<Mutex<Connections>>]>,
+    len: Apart<AtomicUsize>,
 }
 
 /// Something that shares no cache line with anything else: each thread writes to its own shard for
@@ -43,11 +45,17 @@ struct Apart<T>(T);
 
 impl Idle {
     pub(crate) fn new(shards: NonZeroUsize) -> Self {
-        let several = shards.get() > 1;
-        let shards = (0..shards.get()).map(|_| Apart::default());
+        let several = (shards.get() > 1).then(|| {
+            let shards = (0..shards.get()).map(|_| Apart::default());
+            Box::new(Several {
+                shards: shards.collect(),
+                len: Apart::default(),
+            })
+        });
         Self {
-            shards: shards.collect(),
-            len: several.then(Box::default),
+            one: Mutex::default(),
+            len: AtomicUsize::new(0),
+            several,
         }
     }
 
@@ -57,9 +65,16 @@ impl Idle {
 
     /// How many there are in all shards, those included that are looked at just now.
     fn count(&self) -> &AtomicUsize {
-        match &self.len {
-            Some(len) => &len.0,
-            None => &self.shards[0].0.len,
+        match &self.several {
+            None => &self.len,
+            Some(several) => &several.len.0,
+        }
+    }
+
+    fn shards(&self) -> usize {
+        match &self.several {
+            None => 1,
+            Some(several) => several.shards.len(),
         }
     }
 
@@ -76,8 +91,8 @@ impl Idle {
         let now = Instant::now();
         let mut is_good = |connection: &mut h1::Connection| is_good(connection, now);
         let own = shard::of_this_thread();
-        let mut found = (0..self.shards.len())
-            .find_map(|next| self.take_from(own + next, reuse, &mut is_good))?;
+        let mut found =
+            (0..self.shards()).find_map(|next| self.take_from(own + next, reuse, &mut is_good))?;
         found.use_from(now);
         Some(found)
     }
@@ -130,7 +145,7 @@ impl Idle {
 
     /// Closes all.
     pub(crate) fn clear(&self) {
-        for shard in 0..self.shards.len() {
+        for shard in 0..self.shards() {
             let closed = std::mem::take(&mut *self.shard(shard));
             self.count().fetch_sub(closed.len(), Ordering::SeqCst);
         }
@@ -144,7 +159,7 @@ impl Idle {
             idle.oldest().map(|oldest| (oldest.idle_for(now), shard))
         };
         // Another may have taken it meanwhile; then there may be others.
-        while let Some((_, shard)) = (0..self.shards.len()).filter_map(unused_for).max() {
+        while let Some((_, shard)) = (0..self.shards()).filter_map(unused_for).max() {
             let oldest = self.shard(shard).pop_oldest();
             if oldest.is_some() {
                 self.count().fetch_sub(1, Ordering::SeqCst);
@@ -160,17 +175,17 @@ impl Idle {
         mut is_good: impl FnMut(&mut h1::Connection) -> bool,
         era: impl Fn() -> u64,
     ) {
-        for shard in 0..self.shards.len() {
+        for shard in 0..self.shards() {
             // Requests that come meanwhile find less at worst.
             let mut swept = std::mem::take(&mut *self.shard(shard));
             let before = swept.len();
-            swept.retain(&mut is_good);
+            swept.retain(|connection| is_good(connection));
             let mut idle = self.shard(shard);
             // Drained while they were looked at; see `keep`.
             let drained = if swept.oldest().is_some_and(|first| first.era() != era()) {
                 std::mem::take(&mut swept)
             } else {
-                List::default()
+                Connections::default()
             };
             self.count()
                 .fetch_sub(before - swept.len(), Ordering::SeqCst);
@@ -181,9 +196,12 @@ impl Idle {
         }
     }
 
-    fn shard(&self, shard: usize) -> MutexGuard<'_, List> {
-        let Apart(shard) = &self.shards[shard % self.shards.len()];
+    fn shard(&self, shard: usize) -> MutexGuard<'_, Connections> {
+        let list = match &self.several {
+            None => &self.one,
+            Some(several) => &several.shards[shard % several.shards.len()].0,
+        };
         // The list is consistent at every point where a panic could strike.
-        shard.list.lock().unwrap_or_else(PoisonError::into_inner)
+        list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

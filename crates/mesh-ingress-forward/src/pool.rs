@@ -28,16 +28,16 @@ use crate::{dial, h1, h2};
 #[repr(C)]
 pub(crate) struct Pool {
     pub(crate) settings: Arc<Settings>,
-    idle: Idle,
     /// Counts drains: a connection from before the last one is not used again.
     era: AtomicU64,
     pub(crate) breaker: Option<Arc<Breaker>>,
+    total: Arc<Total>,
+    idle: Idle,
+    pub(crate) queue: Queue,
     /// Its first address.
     pub(crate) addr: SocketAddr,
-    total: Arc<Total>,
     /// What the upstream has chosen, where it chooses.
     learned: AtomicU8,
-    pub(crate) queue: Queue,
     pub(crate) upstream: Upstream,
     open: Arc<Open>,
     me: Weak<Self>,
