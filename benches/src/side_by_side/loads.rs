@@ -43,6 +43,8 @@ pub(crate) struct Report {
 }
 
 const CONNECTIONS: usize = 64;
+/// How long a proxy is under load before its turn is counted.
+const RUN_UP: Duration = Duration::from_millis(10);
 
 impl Load {
     pub(crate) fn is_h2(self) -> bool {
@@ -61,18 +63,6 @@ impl Load {
             // A p99 wants a few hundred of them.
             Self::Rate(_) => (61, Duration::from_millis(200)),
             _ => (151, Duration::from_millis(50)),
-        }
-    }
-
-    /// How long a proxy is under load before its turn is counted. What it finds in the processor's caches
-    /// is what the others have left there, of which there is little in a proxy's own life.
-    pub(crate) fn run_up(self) -> Duration {
-        match self {
-            // A second leaves that behind.
-            Self::H2 | Self::Idle(_) => Duration::ZERO,
-            // Until each of a thousand connections has been in use, and once more.
-            Self::Hosts => Duration::from_millis(40),
-            _ => Duration::from_millis(10),
         }
     }
 
@@ -105,7 +95,20 @@ impl Load {
             _ => None,
         };
         let client = Box::new(Client::open(to, talk, CONNECTIONS)?);
-        Ok(Generator::Engine { client, rate })
+        let run_up = match (self, rate) {
+            // Until each of a thousand connections has been in use, and once more.
+            (Self::Hosts, _) => Pace::Count(2 * MANY as u64),
+            (_, Some(rate)) => Pace::Open {
+                rate,
+                duration: RUN_UP,
+            },
+            (_, None) => Pace::Closed(RUN_UP),
+        };
+        Ok(Generator::Engine {
+            client,
+            rate,
+            run_up,
+        })
     }
 }
 
@@ -124,6 +127,7 @@ pub(crate) enum Generator {
     Engine {
         client: Box<Client>,
         rate: Option<u32>,
+        run_up: Pace,
     },
     H2load {
         to: SocketAddr,
@@ -133,9 +137,19 @@ pub(crate) enum Generator {
 }
 
 impl Generator {
+    /// Puts a load on the proxy before its turn is counted. What it finds in the processor's caches is
+    /// what the others have left there, of which there is little in a proxy's own life.
+    pub(crate) fn run_up(&mut self) -> Result<(), BoxError> {
+        match self {
+            Self::Engine { client, run_up, .. } => client.run(*run_up).map(drop),
+            // A second leaves that behind.
+            Self::H2load { .. } => Ok(()),
+        }
+    }
+
     pub(crate) fn turn(&mut self, duration: Duration) -> Result<Report, BoxError> {
         let (client, rate) = match self {
-            Self::Engine { client, rate } => (client, *rate),
+            Self::Engine { client, rate, .. } => (client, *rate),
             Self::H2load { to, cores, dir } => return h2load(*to, duration, cores, dir),
         };
         let outcome = client.run(match rate {

@@ -135,15 +135,12 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
     }
     let (rounds, turn) = scenario.load.turns();
     let (rounds, turn) = (args.rounds.unwrap_or(rounds), args.turn.unwrap_or(turn));
-    let run_up = scenario.load.run_up();
     let mut rows = Vec::new();
     for round in 0..rounds {
         for place in 0..players.len() {
             let next = (round + place) % players.len();
             if let Some(player) = players.get_mut(next) {
-                if !run_up.is_zero() {
-                    player.turn(run_up)?;
-                }
+                player.run_up()?;
                 rows.push(player.row(scenario.id, round + 1, turn)?);
             }
         }
@@ -158,6 +155,11 @@ impl Player {
     fn turn(&mut self, duration: Duration) -> Result<Report, BoxError> {
         let report = self.load.turn(duration);
         report.map_err(|error| format!("{}: {error}", self.subject.label()).into())
+    }
+
+    fn run_up(&mut self) -> Result<(), BoxError> {
+        let run = self.load.run_up();
+        run.map_err(|error| format!("{}: {error}", self.subject.label()).into())
     }
 
     fn cpu(&self) -> Duration {

@@ -68,7 +68,7 @@ impl Vhost {
 /// The octets of a text, where there is also the count of who uses them: both are looked at when a
 /// request is told the name, and of a thousand names each is one that the processor's caches have lost.
 fn together(text: &[u8]) -> Bytes {
-    // With the count these are one line of memory, and two.
+    // With the count these are as large as one line of memory, and two.
     match (Short::<55>::new(text), Short::<119>::new(text)) {
         (Some(text), _) => Bytes::from_owner(text),
         (None, Some(text)) => Bytes::from_owner(text),

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::{Inventory, PreparedFields};
+use tokio::time::Instant;
 
 use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
@@ -80,7 +81,7 @@ struct Queued {
 /// Waiting for a response on a stream.
 struct Http2 {
     reply: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    sent_at: tokio::time::Instant,
+    sent_at: Instant,
     alarm: Alarm,
 }
 
@@ -195,7 +196,7 @@ impl Exchange {
                 let addr = self.pool.addr;
                 Step::Http2(Box::new(Http2 {
                     reply: Box::pin(stream.exchange(addr, std::mem::take(request))),
-                    sent_at: tokio::time::Instant::now(),
+                    sent_at: Instant::now(),
                     alarm: Alarm::default(),
                 }))
             }
@@ -218,7 +219,13 @@ impl Exchange {
                     };
                     let mut request = std::mem::take(&mut queued.request);
                     self.step = match lease {
-                        Ok(lease) => self.send(lease, &mut request),
+                        Ok(mut lease) => {
+                            // It may have waited for this task to be polled.
+                            if let Lease::Http1(connection) = &mut lease {
+                                connection.use_from(Instant::now());
+                            }
+                            self.send(lease, &mut request)
+                        }
                         Err(error) => Step::Failed(Some(error)),
                     };
                 }

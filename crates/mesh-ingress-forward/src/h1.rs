@@ -12,6 +12,7 @@
 
 mod fault;
 mod response;
+mod reuse;
 mod sending;
 
 use std::fmt;
@@ -59,8 +60,8 @@ pub(crate) struct Unanswered {
 /// is looked at first is together.
 #[repr(C)]
 pub(crate) struct Connection {
-    /// When it became idle; or when what it carries was sent, or rather when the connection for that
-    /// was found.
+    /// When it became idle; or when what it carries was sent, or rather when this connection was taken
+    /// for that, a moment before.
     since: Instant,
     /// How often its pool had been drained when it was opened.
     era: u64,
@@ -336,38 +337,6 @@ impl Connection {
         self.request = None;
     }
 
-    /// Whether it could carry another request now. Looks for what the upstream may have sent
-    /// meanwhile: its end, or octets that belong to nothing.
-    pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        self.is_worth_keeping(now) && self.stream.is_quiet()
-    }
-
-    /// It is going to be used now.
-    pub(crate) fn use_from(&mut self, now: Instant) {
-        self.since = now;
-    }
-
-    /// Whether it is worth a look later, as far as can be told without one now.
-    pub(crate) fn is_worth_keeping(&self, now: Instant) -> bool {
-        self.keeps_alive
-            && self.sending.is_done()
-            && self.body.is_complete()
-            && self.inbox.octets.is_empty()
-            && self.session.is_current()
-            && self.requests_left > 0
-            && self.retire_at.is_none_or(|at| now < at)
-    }
-
-    /// Gives memory back that is not needed while nothing is sent.
-    pub(crate) fn rest(&mut self) {
-        self.inbox.rest();
-    }
-
-    /// Whether it has served a request before.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
     /// When the request that it carries was sent.
     pub(crate) fn sent_at(&self) -> Instant {
         self.since
@@ -381,27 +350,6 @@ impl Connection {
     /// What is known of its TLS.
     pub(crate) fn session(&self) -> &Session {
         &self.session
-    }
-
-    /// How often its pool had been drained when it was opened.
-    pub(crate) fn era(&self) -> u64 {
-        self.era
-    }
-
-    /// The thread that opened it, as a number.
-    pub(crate) fn home(&self) -> usize {
-        self.home
-    }
-
-    /// How long it has been idle.
-    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.since)
-    }
-
-    /// Marks the begin of a pause.
-    pub(crate) fn park(&mut self, now: Instant) {
-        self.reused = true;
-        self.since = now;
     }
 
     /// The transport of a connection that has been switched to another protocol, what was read of

@@ -23,7 +23,7 @@ type Connections = List<Box<h1::Connection>>;
 /// gives a right back that others wait for.
 #[derive(Debug)]
 pub(crate) struct Idle {
-    /// All of them, if no others are to be kept apart: then they are where the rest of the pool is.
+    /// The only list, if there is one: inline, beside what else a request looks at.
     one: Mutex<Connections>,
     /// How many there are, those included that are looked at just now.
     len: AtomicUsize,
@@ -79,22 +79,21 @@ impl Idle {
     }
 
     /// One that `is_good`: of this thread, or else of another, so that few requests share few
-    /// connections whatever thread serves them. The others are closed.
+    /// connections whatever thread serves them; and the time. The others are closed.
     pub(crate) fn take(
         &self,
         reuse: Reuse,
         mut is_good: impl FnMut(&mut h1::Connection, Instant) -> bool,
-    ) -> Option<Box<h1::Connection>> {
+    ) -> Option<(Box<h1::Connection>, Instant)> {
         if self.len() == 0 {
             return None;
         }
         let now = Instant::now();
         let mut is_good = |connection: &mut h1::Connection| is_good(connection, now);
         let own = shard::of_this_thread();
-        let mut found =
+        let found =
             (0..self.shards()).find_map(|next| self.take_from(own + next, reuse, &mut is_good))?;
-        found.use_from(now);
-        Some(found)
+        Some((found, now))
     }
 
     fn take_from(

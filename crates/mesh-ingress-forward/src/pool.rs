@@ -83,13 +83,15 @@ impl Pool {
         if !self.queue.is_empty() {
             return None;
         }
-        self.find()
+        self.find(h1::Connection::use_from)
     }
 
-    fn find(&self) -> Option<Lease> {
+    /// `found` is told of a connection of HTTP/1.1, and the time.
+    fn find(&self, found: impl FnOnce(&mut h1::Connection, Instant)) -> Option<Lease> {
         let idle = &self.idle;
         let idle = idle.take(self.settings.reuse, |idle, now| self.is_good(idle, now));
-        if let Some(connection) = idle {
+        if let Some((mut connection, now)) = idle {
+            found(&mut connection, now);
             return Some(Lease::Http1(connection));
         }
         if self.shares() {
@@ -160,7 +162,7 @@ impl Pool {
 
     /// Gives what is idle to those who wait.
     pub(crate) fn serve(&self) {
-        match self.queue.serve(|| self.find()) {
+        match self.queue.serve(|| self.find(|_, _| {})) {
             Some(Lease::Http1(connection)) => self.keep(connection),
             Some(Lease::Http2(stream)) => drop(stream),
             None => {}

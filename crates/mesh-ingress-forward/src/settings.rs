@@ -307,8 +307,9 @@ impl ForwarderBuilder {
     }
 
     /// Into how many parts the idle connections of an upstream are divided, so that threads do not
-    /// wait for each other. Default: the number of cores. A thread prefers connections that it
-    /// opened, and takes those of others before it opens a new one.
+    /// wait for each other: as many as there are threads that send requests. Default: the number of
+    /// cores. A thread prefers connections that it opened, and takes those of others before it opens a
+    /// new one. One is for one thread: they are then where the rest of what it looks at is.
     pub fn shards(mut self, shards: NonZeroUsize) -> Self {
         self.settings.shards = shards;
         self

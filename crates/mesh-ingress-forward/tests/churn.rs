@@ -7,6 +7,7 @@ mod support;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -278,6 +279,7 @@ async fn nothing_is_lost_under_churn() {
         } else {
             Reuse::RoundRobin
         })
+        .shards(NonZeroUsize::MIN.saturating_add(seed as usize >> 1 & 3))
         // Who is forgotten waits forever.
         .queue_timeout(None)
         .connect_timeout(None)

@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use mesh_ingress_core::{ErrorKind, Protocol, Upstream};
@@ -12,6 +13,9 @@ use mesh_ingress_forward::{Forwarder, Reuse, UpstreamPool};
 use mesh_ingress_testkit::{Gate, Origin, RawOrigin, Step};
 use support::{at, begin, gated, get, read, read_all, send, to, until};
 use tokio::time::Instant;
+
+/// One list of idle connections is kept in another way than several.
+const SHARDS: [NonZeroUsize; 2] = [NonZeroUsize::MIN, NonZeroUsize::MIN.saturating_add(1)];
 
 fn pool(forwarder: &Forwarder, origin: &Origin) -> UpstreamPool {
     forwarder.pool(&Upstream::new(origin.addr()))
@@ -128,7 +132,8 @@ async fn no_more_are_warmed_up_than_may_be_open_or_kept() {
     let origin = Origin::start().await.unwrap();
     for forwarder in [
         Forwarder::builder().max_connections(2),
-        Forwarder::builder().max_idle(2),
+        Forwarder::builder().max_idle(2).shards(SHARDS[0]),
+        Forwarder::builder().max_idle(2).shards(SHARDS[1]),
     ] {
         let before = origin.connections();
         let forwarder = forwarder.build();
@@ -142,10 +147,14 @@ async fn no_more_are_warmed_up_than_may_be_open_or_kept() {
 
 #[tokio::test]
 async fn the_last_used_is_used_next_or_all_are_in_turn() {
-    for (reuse, distinct) in [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)] {
+    let orders = [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)];
+    for ((reuse, distinct), shards) in orders
+        .into_iter()
+        .flat_map(|order| SHARDS.map(|n| (order, n)))
+    {
         let gate = Gate::new();
         let origin = gated(&gate).await;
-        let forwarder = Forwarder::builder().reuse(reuse).build();
+        let forwarder = Forwarder::builder().reuse(reuse).shards(shards).build();
         open(&forwarder, &origin, &gate, 3).await;
         let served = connections_of(&forwarder, &origin, 9).await;
         let mut count: HashMap<_, usize> = HashMap::new();

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -72,13 +73,19 @@ async fn bodiless_responses_give_the_connection_back_at_once() {
 
 #[tokio::test]
 async fn side_by_side_have_one_each_and_keep_no_more_than_allowed() {
+    for shards in [1, 2] {
+        have_one_each_and_keep_no_more(NonZeroUsize::new(shards).unwrap()).await;
+    }
+}
+
+async fn have_one_each_and_keep_no_more(shards: NonZeroUsize) {
     let gate = Gate::new();
     let origin = Origin::builder()
         .behaviour(Behaviour::Gated(gate.clone()))
         .start()
         .await
         .unwrap();
-    let forwarder = Forwarder::builder().max_idle(3).build();
+    let forwarder = Forwarder::builder().max_idle(3).shards(shards).build();
     let requests: Vec<_> = (0..10)
         .map(|_| {
             tokio::spawn({

@@ -1,5 +1,7 @@
 //! From the command line to a gateway.
 
+use std::num::NonZeroUsize;
+
 use mesh_ingress::headers::{ForwardedPolicy, TrustedPeers};
 use mesh_ingress::{AddressPolicy, ClusterDns, MeshIngress, Route};
 
@@ -43,13 +45,14 @@ pub(crate) fn cluster_dns(args: &Gateway) -> Result<ClusterDns, Failure> {
     Ok(builder.build()?)
 }
 
-/// The gateway; its clones share connections.
+/// The gateway, for so many workers; its clones share connections.
 pub(crate) fn mesh(
     args: &Gateway,
+    workers: NonZeroUsize,
     routes: &[Route],
     dns: &ClusterDns,
 ) -> Result<MeshIngress, Failure> {
-    let forwarder = args.connections.forwarder(args.mesh)?;
+    let forwarder = args.connections.forwarder(args.mesh, workers)?;
     let trusted = TrustedPeers::new(args.trusted_proxy.iter().copied());
     let forwarded = ForwardedPolicy::builder().trusted(trusted).build()?;
     Ok(MeshIngress::builder()

@@ -1,5 +1,6 @@
 //! What is set of the connections to services.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use mesh_ingress::forward::{FailureAccrual, Forwarder, RetryPolicy, Reuse};
@@ -96,8 +97,12 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// The forwarder they describe.
-    pub(crate) fn forwarder(&self, mesh: DataPlane) -> Result<Forwarder, Failure> {
+    /// The forwarder they describe, for so many workers.
+    pub(crate) fn forwarder(
+        &self,
+        mesh: DataPlane,
+        workers: NonZeroUsize,
+    ) -> Result<Forwarder, Failure> {
         let reuse = match self.round_robin {
             true => Reuse::RoundRobin,
             false => Reuse::Lifo,
@@ -118,6 +123,7 @@ impl Connections {
             .max_connections_total(self.max_connections_total)
             .max_in_flight(self.max_in_flight)
             .reuse(reuse)
+            .shards(workers)
             .retry(self.retry_policy()?)
             .failure_accrual(self.accrual()?)
             .build())

@@ -1,5 +1,7 @@
 //! `mesh-ingress explain` and `mesh-ingress doctor`: looking without serving.
 
+use std::num::NonZeroUsize;
+
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request};
 use mesh_ingress::{ClusterDns, Explanation, Health, MeshIngress};
@@ -53,7 +55,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 fn gateway(args: &Gateway) -> Result<(MeshIngress, ClusterDns), Failure> {
     let routes = build::routes(args)?;
     let dns = build::cluster_dns(args)?;
-    Ok((build::mesh(args, &routes, &dns)?, dns))
+    Ok((build::mesh(args, NonZeroUsize::MIN, &routes, &dns)?, dns))
 }
 
 /// The request as a client would send it.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::thread;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +16,8 @@ use crate::{Chain, Failure, build};
 /// Serves until a signal says to stop.
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let routes = build::routes(&args.gateway)?;
-    let workers = args.workers.map_or_else(default_workers, usize::from);
+    let threads = args.workers.unwrap_or_else(default_workers);
+    let workers = threads.get();
     // This thread watches names and signals, and serves requests if there is one worker.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -39,7 +41,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         let (phase, _) = watch::channel(Phase::Serving);
         let (busy, idle) = mpsc::channel(1);
         let mut crew = Vec::new();
-        let mesh = build::mesh(&args.gateway, &routes, &dns)?;
+        let mesh = build::mesh(&args.gateway, threads, &routes, &dns)?;
         for (number, listeners) in by_worker(listeners, workers).into_iter().enumerate() {
             let worker = Worker {
                 mesh: mesh.clone(),
@@ -60,9 +62,9 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     })
 }
 
-fn default_workers() -> usize {
+fn default_workers() -> NonZeroUsize {
     // Respects the CPU quota of a container.
-    thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// From sockets by address to sockets by worker.

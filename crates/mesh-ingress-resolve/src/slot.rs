@@ -49,7 +49,7 @@ pub(crate) enum Outcome {
 /// Whether a reader has to do more than to take the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
-    not(feature = "hickory"),
+    all(not(feature = "hickory"), not(test)),
     expect(dead_code, reason = "only refreshed answers grow old")
 )]
 pub(crate) enum Upkeep {
@@ -95,7 +95,8 @@ impl Slot {
         })
     }
 
-    /// What is as long as requests are served the same; `None` if the snapshot must be looked at.
+    /// A number that changes whenever requests are served differently; `None` if the snapshot must be
+    /// looked at.
     pub(crate) fn revision(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.revision.load(Ordering::Acquire))
     }

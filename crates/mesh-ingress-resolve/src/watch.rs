@@ -129,7 +129,7 @@ impl Watch {
         self.pick().map(|pick| pick.map(|pick| pick.upstream))
     }
 
-    /// What stays the same as long as [`get`](Self::get) gives the same address: for those who keep
+    /// What changes whenever the address that [`get`](Self::get) gives does: for those who keep
     /// something by the address, a pool for example. One atomic load, which costs less than `get`.
     ///
     /// Ask for it before `get`, not after: if the address changes in between, it is the next look

@@ -39,7 +39,8 @@ pub(crate) struct Target {
     pub(crate) watch: Watch,
     /// Where it was when it was last asked for, unless it has several addresses.
     reach: ArcSwapOption<Reach>,
-    /// Those of all targets. Here, a request that has one of the two needs no other way to them.
+    /// Those of all targets. A request holds its target, and so need not hold something else to get at
+    /// them.
     pub(crate) settings: Arc<Settings>,
     pub(crate) protocol: Protocol,
     /// What `l5d-dst-override` is set to; `None` leaves it away.
@@ -216,3 +217,7 @@ impl FromIterator<Arc<Target>> for Targets {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -51,9 +51,11 @@ impl<T> List<T> {
 
     /// Puts others in front, which have been unused for longer than all here.
     pub(super) fn put_before(&mut self, mut others: Self) {
-        others.older.extend(others.newest.take());
-        others.older.append(&mut self.older);
-        others.newest = self.newest.take();
+        if self.len() > 0 {
+            others.older.extend(others.newest.take());
+            others.older.append(&mut self.older);
+            others.newest = self.newest.take();
+        }
         *self = others;
     }
 }

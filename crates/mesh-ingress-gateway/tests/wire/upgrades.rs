@@ -189,6 +189,35 @@ async fn rfc9110_7_8_a_body_before_the_upgrade_is_a_body() {
 }
 
 #[tokio::test]
+async fn rfc9110_7_8_an_upgrade_behind_other_requests_is_an_upgrade() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send(OK),
+        Step::ReadHead,
+        Step::ReadBody(5),
+        Step::send(OK),
+        Step::ReadHead,
+        Step::send(OK),
+        Step::ReadHead,
+        Step::send(SWITCHING),
+        Step::ReadBody(7),
+        Step::send(b"\x81\x05world".to_vec()),
+    ];
+    let world = World::start([script]).await;
+    let mut client = world.send(get("/first")).await;
+    assert_eq!(client.reply().await.status, 200);
+    let post = head("POST / HTTP/1.1", "Content-Length: 5\r\n") + "hello";
+    for request in [post, get("/third")] {
+        client.send(request).await;
+        assert_eq!(client.reply().await.status, 200);
+    }
+    client.send(upgrade()).await;
+    switched(&mut client).await;
+    client.send(b"\x81\x05hello").await;
+    assert_eq!(client.exactly(7).await, b"\x81\x05world");
+}
+
+#[tokio::test]
 async fn rfc9110_7_8_an_upgrade_nobody_named_ends_here() {
     let world = World::start([ok()]).await;
     let head = world

@@ -112,27 +112,30 @@ fn what_nobody_keeps_is_for_each_to_look_after() {
 
 #[test]
 fn who_finds_a_revision_finds_what_it_stands_for() {
+    const LAST: u16 = 20_000;
+    // The answer of each revision is told by its port.
     let upstream = |port: u16| Upstream::new(SocketAddr::from(([10, 96, 0, 7], port)));
     let (sender, watch) = Watch::channel("web.default:80".parse().unwrap());
     sender.send(upstream(1));
+    let first = watch.revision().unwrap().0.get();
+    let both = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut looks = 0_u64;
+        scope.spawn(|| {
+            both.wait();
             loop {
-                // An answer is sent once only: the same before and after is the same between.
-                let before = watch.revision().unwrap();
+                let before = watch.revision().unwrap().0.get() - first + 1;
                 let port = watch.get().unwrap().unwrap().addr().port();
-                assert!(
-                    before.0.get() <= u64::from(port) + 1,
-                    "newer than its answer"
-                );
-                looks += 1;
-                if port == 20_000 {
-                    return looks;
+                let after = watch.revision().unwrap().0.get() - first + 1;
+                // Asked for before, it is never newer than the answer; and it follows at once.
+                assert!(before <= u64::from(port), "{before} for {port}");
+                assert!(u64::from(port) <= after + 1, "{port} for {after}");
+                if port == LAST {
+                    break;
                 }
             }
         });
-        (2..=20_000).for_each(|port| sender.send(upstream(port)));
-        assert!(reader.join().unwrap() > 0);
+        both.wait();
+        (2..=LAST).for_each(|port| sender.send(upstream(port)));
     });
+    assert_eq!(watch.revision().unwrap().0.get() - first + 1, LAST.into());
 }

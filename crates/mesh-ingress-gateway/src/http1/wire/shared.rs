@@ -11,10 +11,11 @@ use super::Wire;
 /// that has ended there is no socket any more, whoever may still have a body.
 #[derive(Debug)]
 pub(crate) enum Shared {
-    /// No request has had a body yet, and of most connections none ever has: then there is nobody to
-    /// lock it against. It would be locked eight times a request, which is not cheap even if nobody
-    /// contends: what has been written to memory before is waited for.
+    /// No request has had a body yet, and most connections never have one that has: there is nobody to
+    /// lock against. It would be locked eight times a request, which costs a hundredth of what a request
+    /// does even if nobody contends: what has been written to memory before is waited for.
     Own(Box<Wire>),
+    /// A request has had one, and for the rest of the connection another may.
     Lent(Arc<Mutex<Wire>>),
 }
 
@@ -52,6 +53,7 @@ impl Shared {
     }
 
     pub(crate) fn lend(&mut self) -> Lent {
+        // In place: with a state in between, all others would have to do something about that.
         replace_with_or_abort_and_return(self, |shared| {
             let wire = match shared {
                 Self::Own(wire) => Arc::new(Mutex::new(*wire)),
