@@ -39,9 +39,8 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
             (text.find(']')? + 1, Kind::V6(address))
         }
         None => {
-            let len = text.bytes().position(|b| b == b':');
-            let host = len.map_or(Some(text), |len| text.get(..len))?;
-            (host.len(), name_kind(host, &mut upper_case)?)
+            let host = name(text, &mut upper_case)?;
+            (host.len(), kind(host)?)
         }
     };
     let port = match text.get(host_len..)? {
@@ -62,13 +61,19 @@ fn address_text(text: &str) -> Option<&str> {
         .then_some(text)
 }
 
-/// A name of letters, digits, `-` and `_`, or a dotted quad.
-fn name_kind(host: &str, upper_case: &mut bool) -> Option<Kind> {
+/// Whether what may be a name is one, or a dotted quad.
+fn kind(host: &str) -> Option<Kind> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > MAX_NAME {
         return None;
     }
-    let last = last_label(name, upper_case)?;
+    if name.len() > MAX_LABEL && name.split('.').any(|label| label.len() > MAX_LABEL) {
+        return None;
+    }
+    let last = match name.bytes().rposition(|octet| octet == b'.') {
+        Some(dot) => name.get(dot + 1..)?,
+        None => name,
+    };
     // A last label that is a number makes readers disagree: 127.1, 0x7f.1 and 2130706433 are all
     // the loopback address to some. An address has one spelling here; no top-level domain is a
     // number (WHATWG URL, "ends in a number").
@@ -102,29 +107,29 @@ const HYPHEN: u8 = 2;
 const UPPER_CASE: u8 = 4;
 const OTHER: u8 = 8;
 
-/// The last of the labels between dots; `None` unless each is one: letters, digits, `-` and `_`,
-/// with neither end a `-`.
-fn last_label<'n>(name: &'n str, upper_case: &mut bool) -> Option<&'n str> {
-    let what = |octet: u8| OCTETS[usize::from(octet)];
-    let (mut seen, mut misplaced, mut before) = (0, 0, what(b'.'));
-    for octet in name.bytes() {
-        let this = what(octet);
+/// What a text begins with, up to what cannot be in a name, which is the colon before a port as a
+/// rule. `None` unless that is labels between dots, each of letters, digits, `-` and `_`, and with
+/// neither end a `-`; the root's dot may follow the last. One look at each octet.
+fn name<'t>(text: &'t str, upper_case: &mut bool) -> Option<&'t str> {
+    let (mut seen, mut misplaced, mut before, mut len) = (0, 0, OCTETS[usize::from(b'.')], 0);
+    for octet in text.bytes() {
+        let this = OCTETS[usize::from(octet)];
+        if this == OTHER {
+            break;
+        }
         seen |= this;
         misplaced |= before >> 4 & this;
         before = this;
+        len += 1;
     }
-    misplaced |= before >> 4 & DOT;
-    if seen & OTHER != 0 || misplaced != 0 {
-        return None;
+    if before & DOT == 0 {
+        misplaced |= before >> 4 & DOT;
     }
-    if name.len() > MAX_LABEL && name.split('.').any(|label| label.len() > MAX_LABEL) {
+    if len == 0 || misplaced != 0 {
         return None;
     }
     *upper_case = seen & UPPER_CASE != 0;
-    match name.bytes().rposition(|octet| octet == b'.') {
-        Some(dot) => name.get(dot + 1..),
-        None => Some(name),
-    }
+    text.get(..len)
 }
 
 fn is_number(label: &str) -> bool {
@@ -152,20 +157,22 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_is_labels_between_dots(
-            name in "[a-cXZ09_.!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}|\\PC{0,8}",
+            text in "[a-cXZ09_.:!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}\\.?|\\PC{0,8}",
         ) {
+            let in_names = |octet: char| octet.is_ascii_alphanumeric() || "-_.".contains(octet);
+            let host = text.split(|octet| !in_names(octet)).next().unwrap_or_default();
+            let labels = host.strip_suffix('.').unwrap_or(host).split('.');
             let is_label = |label: &str| {
-                (1..=MAX_LABEL).contains(&label.len())
-                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
+                !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
             };
-            let good = name.split('.').all(is_label);
+            let good = labels.clone().all(is_label);
             let mut upper_case = false;
-            let last = last_label(&name, &mut upper_case);
-            prop_assert_eq!(last, good.then(|| name.rsplit('.').next()).flatten());
-            let upper = name.bytes().any(|b| b.is_ascii_uppercase());
-            prop_assert_eq!(upper_case, good && upper);
+            prop_assert_eq!(name(&text, &mut upper_case), good.then_some(host));
+            prop_assert_eq!(upper_case, good && host.bytes().any(|b| b.is_ascii_uppercase()));
+            if good && !labels.clone().next_back().is_some_and(is_number) {
+                let fits = labels.clone().all(|label| label.len() <= MAX_LABEL);
+                prop_assert_eq!(kind(host), fits.then_some(Kind::Name));
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ impl RequestHost {
             return Err(RequestRule::HostRepeated.into());
         }
         // Even where the target wins, a bad Host is not passed over in silence.
-        let field = field.map(Self::from_value).transpose()?;
+        let field = field.map(Self::try_from).transpose()?;
         let target = uri
             .authority()
             .map(|authority| Self::from_authority(authority.as_str()))
@@ -121,8 +121,8 @@ impl RequestHost {
     /// The whole authority as text, as the client wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // ASCII was checked when it was parsed.
-        self.value.to_str().unwrap_or_default()
+        // That it is ASCII was found out when it was parsed.
+        str::from_utf8(self.value.as_bytes()).unwrap_or_default()
     }
 
     /// The host as the client wrote it, without port; an IPv6 address has its brackets.
@@ -147,20 +147,15 @@ impl RequestHost {
         self.port
     }
 
-    fn from_value(value: &HeaderValue) -> Result<Self, InvalidRequest> {
-        Self::build(value.clone(), value.to_str().ok())
-    }
-
     fn from_authority(text: &str) -> Result<Self, InvalidRequest> {
         if text.contains('@') {
             return Err(RequestRule::UserInfo.into());
         }
         let value = HeaderValue::from_str(text).map_err(|_| RequestRule::HostInvalid)?;
-        Self::build(value, Some(text))
+        Self::build(value, text)
     }
 
-    fn build(value: HeaderValue, text: Option<&str>) -> Result<Self, InvalidRequest> {
-        let text = text.ok_or(RequestRule::HostInvalid)?;
+    fn build(value: HeaderValue, text: &str) -> Result<Self, InvalidRequest> {
         let parts = authority::parse(text).ok_or(RequestRule::HostInvalid)?;
         let host = text.get(..parts.host_len).ok_or(RequestRule::HostInvalid)?;
         let canonical = match parts.kind {
@@ -192,6 +187,17 @@ impl RequestHost {
         };
         self.canonical_host() == other.canonical_host()
             && self.port.or(default) == other.port.or(default)
+    }
+}
+
+impl TryFrom<&HeaderValue> for RequestHost {
+    type Error = InvalidRequest;
+
+    /// Parses the value of `Host`, for who knows already that it is the only one and that the target
+    /// of the request has no authority.
+    fn try_from(value: &HeaderValue) -> Result<Self, InvalidRequest> {
+        let text = str::from_utf8(value.as_bytes()).map_err(|_| RequestRule::HostInvalid)?;
+        Self::build(value.clone(), text)
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_forward::ResponseBody;
@@ -40,6 +40,24 @@ pub(crate) struct LastHost {
     client: OnceLock<Option<PreparedClient>>,
 }
 
+/// Whom a request is meant for, said once.
+#[derive(Clone, Copy)]
+enum Said<'r> {
+    /// In `Host`.
+    Field(&'r HeaderValue),
+    /// In `:authority`.
+    Authority(&'r str),
+}
+
+impl Said<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Field(field) => field.as_bytes(),
+            Self::Authority(authority) => authority.as_bytes(),
+        }
+    }
+}
+
 impl LastHost {
     /// Whom a request is meant for.
     pub(crate) fn of<B>(
@@ -51,26 +69,29 @@ impl LastHost {
         let field = request.headers().get(HOST);
         // Said once, in the place where each version says it.
         let said = match (version, uri.authority(), field) {
-            (Version::HTTP_11, None, Some(field)) if !fields.repeats_host() => field.as_bytes(),
+            (Version::HTTP_11, None, Some(field)) if !fields.repeats_host() => Said::Field(field),
             (Version::HTTP_2 | Version::HTTP_3, Some(authority), None) => {
-                authority.as_str().as_bytes()
+                Said::Authority(authority.as_str())
             }
             _ => return RequestHost::of(uri, request.headers(), version),
         };
         if let Some(first) = self.first.get()
-            && first.value() == said
+            && first.value() == said.as_bytes()
         {
             return Ok(first.clone());
         }
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 1
             && let Some(last) = &*self.last()
-            && last.value() == said
+            && last.value() == said.as_bytes()
         {
             self.missed.store(2, Ordering::Relaxed);
             return Ok(last.clone());
         }
-        let host = RequestHost::of(uri, request.headers(), version)?;
+        let host: RequestHost = match said {
+            Said::Field(field) => field.try_into()?,
+            Said::Authority(authority) => authority.parse()?,
+        };
         match missed {
             0 => {}
             // Another request may be first at the same time, which is no matter.
@@ -175,6 +196,40 @@ mod tests {
             assert_eq!(found.canonical_host(), host.to_lowercase());
         }
         assert!(last.first.get().is_some() && last.last().is_some());
+    }
+
+    /// What is read here is what is read where nothing is remembered.
+    #[test]
+    fn a_host_is_refused_for_the_same_reason_every_time() {
+        let last = LastHost::default();
+        let hosts = [
+            "shop",
+            "a..b",
+            "",
+            "user@shop",
+            "shop:0",
+            "1.2.3",
+            "[::1]:80",
+            "sh op",
+            "é",
+        ];
+        for (host, version) in hosts.iter().cycle().take(4 * hosts.len()).flat_map(|host| {
+            [Version::HTTP_11, Version::HTTP_10, Version::HTTP_2].map(|version| (host, version))
+        }) {
+            let request = Request::builder().version(version);
+            let request = match host.parse::<http::uri::Authority>() {
+                Ok(authority) if version == Version::HTTP_2 => {
+                    let uri = http::Uri::builder().scheme("http").path_and_query("/");
+                    request.uri(uri.authority(authority).build().unwrap())
+                }
+                _ => request.header(HOST, *host),
+            };
+            let request = request.body(()).unwrap();
+            let fields = Inventory::of(request.headers());
+            let found = last.of(&request, &fields);
+            let alone = RequestHost::of(request.uri(), request.headers(), version);
+            assert_eq!(found, alone, "{host} {version:?}");
+        }
     }
 
     #[test]
