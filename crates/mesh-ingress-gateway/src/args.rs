@@ -53,6 +53,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) request_header_timeout: Duration,
 
+    /// How long a client of HTTP/2 may stay without a request under way, or up to 40 s longer; 0 is
+    /// for ever.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
+    pub(crate) http2_idle_timeout: Duration,
+
     /// How long requests and WebSockets under way may take after SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) shutdown_timeout: Duration,

@@ -16,11 +16,19 @@ use tokio::sync::{mpsc, watch};
 use crate::phase::{Phase, Served, Stop, elapsed};
 use crate::{http1, http2};
 
+/// How long clients may take. `None` is for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// For the head of a request of HTTP/1, and between requests; and to say which HTTP it speaks.
+    pub(crate) head: Option<Duration>,
+    /// Between requests of HTTP/2.
+    pub(crate) http2_idle: Option<Duration>,
+}
+
 /// What all client connections of a worker share.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    /// How long a client may take for the head of a request, and between requests.
-    head_timeout: Option<Duration>,
+    timeouts: Timeouts,
     stop: Stop,
     /// Never sent on: the other end sees when the last connection is gone.
     _open: mpsc::Sender<Infallible>,
@@ -37,13 +45,10 @@ impl Drained {
 }
 
 impl Clients {
-    pub(crate) fn new(
-        phase: watch::Receiver<Phase>,
-        head_timeout: Duration,
-    ) -> (Arc<Self>, Drained) {
+    pub(crate) fn new(phase: watch::Receiver<Phase>, timeouts: Timeouts) -> (Arc<Self>, Drained) {
         let (open, drained) = mpsc::channel(1);
         let clients = Self {
-            head_timeout: (!head_timeout.is_zero()).then_some(head_timeout),
+            timeouts,
             stop: Stop::new(phase),
             _open: open,
         };
@@ -56,7 +61,7 @@ impl Clients {
         let begun = tokio::select! {
             biased;
             begun = begin(&mut stream) => begun,
-            () = elapsed(self.head_timeout) => return,
+            () = elapsed(self.timeouts.head) => return,
             () = notice.as_mut().given() => return,
         };
         // A client that says nothing, or leaves, is owed nothing.
@@ -64,9 +69,9 @@ impl Clients {
             return;
         };
         let served = if begun.octets.starts_with(PREFACE) {
-            http2::serve(stream, begun, mesh, notice).await
+            http2::serve(stream, begun, mesh, notice, self.timeouts.http2_idle).await
         } else {
-            http1::serve(stream, begun, mesh, notice, self.head_timeout).await
+            http1::serve(stream, begun, mesh, notice, self.timeouts.head).await
         };
         if let Served::Failed(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&*error));

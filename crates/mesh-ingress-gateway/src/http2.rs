@@ -4,9 +4,11 @@
 //! between them. Here one task reads frames, polls the answers, and writes what they bring in one
 //! go: a small request costs half of the instructions, and what a client may cost is in sight.
 
+mod beat;
 mod connection;
 mod flood;
 mod frames;
+mod idle;
 mod outbox;
 mod pulse;
 mod requests;
@@ -18,6 +20,7 @@ mod upload;
 
 use std::error::Error;
 use std::pin::Pin;
+use std::time::Duration;
 
 use mesh_ingress::MeshConnection;
 use mesh_ingress_http1::Inbox;
@@ -34,15 +37,18 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same, of all its bodies.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Serves a connection on which HTTP/2 was begun to be spoken, to its end.
+/// Serves a connection on which HTTP/2 was begun to be spoken, to its end. Without an `idle_timeout`
+/// a client may stay for as long as it likes, whether it asks for something or not.
 pub(crate) async fn serve(
     stream: TcpStream,
     begun: Inbox,
     mesh: MeshConnection,
     notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
+    idle_timeout: Option<Duration>,
 ) -> Served {
-    let mut connection = Box::pin(Connection::new(stream, begun, mesh));
-    let shutdown = Connection::graceful_shutdown;
+    let connection = Connection::new(stream, begun, mesh, idle_timeout);
+    let mut connection = Box::pin(connection);
+    let shutdown = |connection: Pin<&mut Connection>| connection.get_mut().graceful_shutdown();
     match drive(connection.as_mut(), notice, shutdown).await {
         Some(Err(error)) => Served::Failed(error),
         Some(Ok(())) | None => Served::Ended,

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::thread;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Serve;
+use crate::client::Timeouts;
 use crate::phase::Phase;
 use crate::worker::Worker;
 use crate::{Chain, Failure, build};
@@ -46,7 +48,10 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
             let worker = Worker {
                 mesh: mesh.clone(),
                 listeners,
-                head_timeout: args.request_header_timeout,
+                timeouts: Timeouts {
+                    head: bound(args.request_header_timeout),
+                    http2_idle: bound(args.http2_idle_timeout),
+                },
                 phase: phase.subscribe(),
                 busy: busy.clone(),
             };
@@ -60,6 +65,11 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         drop(busy);
         until_stopped(signals, &phase, idle, args.shutdown_timeout, crew).await
     })
+}
+
+/// Zero is for ever.
+fn bound(timeout: Duration) -> Option<Duration> {
+    (!timeout.is_zero()).then_some(timeout)
 }
 
 fn default_workers() -> NonZeroUsize {
@@ -142,7 +152,7 @@ async fn until_stopped(
     mut signals: Signals,
     phase: &watch::Sender<Phase>,
     mut idle: mpsc::Receiver<Infallible>,
-    timeout: std::time::Duration,
+    timeout: Duration,
     crew: Vec<Place>,
 ) -> Result<(), Failure> {
     let why = tokio::select! {

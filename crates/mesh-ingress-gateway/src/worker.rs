@@ -18,8 +18,7 @@ use crate::phase::Phase;
 pub(crate) struct Worker {
     pub(crate) mesh: MeshIngress,
     pub(crate) listeners: Vec<TcpListener>,
-    /// How long a client may take for the head of a request; zero is for ever.
-    pub(crate) head_timeout: Duration,
+    pub(crate) timeouts: client::Timeouts,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Dropped when nothing is under way here any more.
     pub(crate) busy: mpsc::Sender<Infallible>,
@@ -31,11 +30,11 @@ impl Worker {
         let Self {
             mesh,
             listeners,
-            head_timeout,
+            timeouts,
             mut phase,
             busy,
         } = self;
-        let (clients, drained) = client::Clients::new(phase.clone(), head_timeout);
+        let (clients, drained) = client::Clients::new(phase.clone(), timeouts);
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -12,12 +12,12 @@ use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::response::Writer;
 use mesh_ingress_http2::{Reason, frame, hpack};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::flood::Flood;
 use super::frames::{Block, Incoming};
+use super::idle::Idle;
 use super::outbox::Outbox;
-use super::pulse::{Beat, Pulse};
+use super::pulse::Pulse;
 use super::signals::Signals;
 use super::stream::{Blocked, OUT, Out, Progress};
 use super::streams::Streams;
@@ -30,11 +30,6 @@ use crate::stall::Stall;
 const TABLE: usize = 4096;
 /// How often the socket is looked at before it is others' turn.
 const ROUNDS: usize = 16;
-/// How long a stream may be found waiting for a window before it is given up: Envoy's
-/// `stream_idle_timeout`.
-const STALLED: Duration = Duration::from_secs(300);
-/// How long a field section may take that comes in pieces.
-const UNFINISHED: Duration = Duration::from_secs(60);
 /// Why there is no more of a body.
 pub(super) const GONE: &str = "the client has gone before the body was complete";
 /// What tells the answer to the `PING` that goes with the first `GOAWAY` from others.
@@ -44,7 +39,8 @@ const LAST_CALL: [u8; 8] = *b"lastcall";
 ///
 /// * A client that stops reading is cut off after a minute, and so is a stream for which it does not
 ///   open a window for five.
-/// * A client that says nothing is asked whether it is there.
+/// * A client that says nothing is asked whether it is there, and one that asks for nothing is let go
+///   after a time-out.
 /// * A client that is still sending when its connection is closed gets its responses first.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -80,6 +76,7 @@ pub(crate) struct Connection {
     pub(super) initial_window: i64,
     pub(super) flood: Flood,
     pulse: Pulse,
+    pub(super) idle: Idle,
     stall: Stall,
     /// The socket has not taken all.
     full: bool,
@@ -103,7 +100,12 @@ pub(super) enum Phase {
 
 impl Connection {
     /// `begun` has been read from the stream, and begins with the preface.
-    pub(crate) fn new(stream: TcpStream, mut begun: Inbox, mesh: MeshConnection) -> Self {
+    pub(crate) fn new(
+        stream: TcpStream,
+        mut begun: Inbox,
+        mesh: MeshConnection,
+        idle_timeout: Option<Duration>,
+    ) -> Self {
         bytes::Buf::advance(&mut begun.octets, frame::PREFACE.len());
         let signals = Signals::new();
         let mut outbox = Outbox::default();
@@ -145,6 +147,7 @@ impl Connection {
             initial_window: frame::WINDOW.into(),
             flood: Flood::new(),
             pulse: Pulse::new(),
+            idle: Idle::new(idle_timeout),
             stall: Stall::default(),
             full: false,
             phase: Phase::Open,
@@ -152,7 +155,7 @@ impl Connection {
     }
 
     /// Finishes the requests under way, and takes no other (RFC 9113 §6.8).
-    pub(crate) fn graceful_shutdown(mut self: Pin<&mut Self>) {
+    pub(crate) fn graceful_shutdown(&mut self) {
         if matches!(self.phase, Phase::Open) {
             let frames = self.out.outbox.frames();
             frame::goaway(frames, frame::MAX_WINDOW, Reason::NO_ERROR);
@@ -343,40 +346,6 @@ impl Connection {
             return Poll::Pending;
         };
         linger.poll(&mut self.stream, *sending, cx).map(Ok)
-    }
-
-    /// Looks after what may be stuck.
-    fn beat(&mut self, beat: Beat) {
-        match beat {
-            Beat::Look => {}
-            Beat::Ask => frame::ping(self.out.outbox.frames(), [0; 8], false),
-            Beat::Gone => {
-                tracing::debug!("client connection over HTTP/2: no answer to a PING");
-                self.fail(Reason::NO_ERROR);
-                return;
-            }
-        }
-        let (now, mut stuck) = (Instant::now(), Vec::new());
-        // Where others use up the window of the connection, that is not the stream's doing.
-        let others = std::mem::take(&mut self.out.sent);
-        for slot in self.streams.all() {
-            if slot.blocked == Blocked::Window && (slot.window <= 0 || !others) {
-                let since = *slot.stalled.get_or_insert(now);
-                if now.duration_since(since) >= STALLED {
-                    stuck.push(slot.id);
-                }
-            }
-        }
-        for id in stuck {
-            tracing::debug!("stream {id}: the client takes nothing of its response");
-            self.reset(id, Reason::CANCEL);
-        }
-        let since = self.block.as_ref().map(|block| block.since);
-        if since.is_some_and(|since| now.duration_since(since) >= UNFINISHED) {
-            self.fail(Reason::ENHANCE_YOUR_CALM);
-        }
-        self.streams.rest();
-        self.inbox.settle();
     }
 }
 

@@ -1,4 +1,6 @@
-//! A connection on the test's own time: it moves on when nothing else does.
+//! Connections of the gateway, and their parts.
+
+mod patience;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -31,12 +33,17 @@ struct Client {
 
 /// A client of a gateway that answers by itself, and what it has sent behind the preface.
 async fn client(octets: &[u8]) -> Client {
+    client_within(octets, None).await
+}
+
+/// The same, which may be idle for so long.
+async fn client_within(octets: &[u8], idle_timeout: Option<Duration>) -> Client {
     let (mut stream, accepted, begun, mesh) = connected().await;
     stream.write_all(octets).await.unwrap();
     let (phase, seen) = watch::channel(Phase::Serving);
     let served = async move {
         let stop = Stop::new(seen);
-        serve(accepted, begun, mesh, pin!(stop.notice())).await
+        serve(accepted, begun, mesh, pin!(stop.notice()), idle_timeout).await
     };
     Client {
         stream,
@@ -77,6 +84,13 @@ impl Client {
         next(&mut self.stream).await
     }
 
+    /// Answers a `PING`.
+    async fn pong(&mut self, octets: &[u8]) {
+        let mut pong = Vec::new();
+        frame::ping(&mut pong, octets.try_into().unwrap(), true);
+        self.stream.write_all(&pong).await.unwrap();
+    }
+
     async fn next_of(&mut self, kind: u8) -> (Head, Vec<u8>) {
         loop {
             let (head, payload) = self.next().await.expect("a frame");
@@ -107,39 +121,11 @@ fn get(stream: u32) -> Vec<u8> {
     headers(stream, flag::END_STREAM | flag::END_HEADERS, GET)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_client_that_says_nothing_is_asked_and_then_gone() {
-    let mut client = client(&settings(0)).await;
-    let begin = Instant::now();
-    for _ in 0..3 {
-        let (head, octets) = client.next_of(kind::PING).await;
-        assert!(!head.has(flag::ACK));
-        let mut pong = Vec::new();
-        frame::ping(&mut pong, octets.try_into().unwrap(), true);
-        client.stream.write_all(&pong).await.unwrap();
-    }
-    assert!(
-        begin.elapsed() < Duration::from_secs(130),
-        "{:?}",
-        begin.elapsed()
-    );
-    client.next_of(kind::PING).await;
-    let asked = Instant::now();
-    let (_, payload) = client.next_of(kind::GOAWAY).await;
-    assert_eq!(payload[4..], [0; 4], "nothing is wrong with it");
-    let waited = asked.elapsed();
-    assert!(
-        (Duration::from_secs(10)..Duration::from_secs(11)).contains(&waited),
-        "{waited:?}"
-    );
-    assert!(client.next().await.is_none());
-}
-
 /// Streams that end with their connection have something to say, which nobody waits for.
 #[tokio::test]
 async fn a_connection_that_closes_is_not_kept_busy_by_its_streams() {
     let (_client, accepted, begun, mesh) = connected().await;
-    let mut connection = Connection::new(accepted, begun, mesh);
+    let mut connection = Connection::new(accepted, begun, mesh, None);
     connection.fail(Reason::NO_ERROR);
     signals::Bell::new(&connection.signals, 0).ring();
     let woken = Arc::new(Woken::default());
@@ -174,7 +160,7 @@ async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
         &[0; 8],
     ]
     .concat();
-    let mut connection = pin!(Connection::new(accepted, begun, mesh));
+    let mut connection = pin!(Connection::new(accepted, begun, mesh, None));
     {
         let mut writing = pin!(client.write_all(&octets));
         poll_fn(|cx| {
@@ -215,126 +201,6 @@ async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
         served
     });
     served.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_whose_window_stays_shut_is_given_up_and_the_others_are_not() {
-    let mut client = client(&[settings(0), get(1)].concat()).await;
-    client.next_of(kind::HEADERS).await;
-    let begin = Instant::now();
-    loop {
-        let (head, payload) = client.next().await.expect("a frame");
-        match head.kind {
-            kind::PING => {
-                let mut pong = Vec::new();
-                frame::ping(&mut pong, payload.try_into().unwrap(), true);
-                client.stream.write_all(&pong).await.unwrap();
-            }
-            kind::RST_STREAM => {
-                assert_eq!((head.stream, frame::number(&payload)), (1, Ok(8)));
-                break;
-            }
-            kind => assert_ne!(kind, kind::DATA),
-        }
-    }
-    let waited = begin.elapsed();
-    assert!(
-        (Duration::from_secs(300)..Duration::from_secs(341)).contains(&waited),
-        "{waited:?}"
-    );
-    let open = [settings(1_000), get(3)].concat();
-    client.stream.write_all(&open).await.unwrap();
-    let (head, _) = client.next_of(kind::DATA).await;
-    assert_eq!(head.stream, 3);
-}
-
-/// However slowly it goes on.
-#[tokio::test(start_paused = true)]
-async fn a_field_section_that_does_not_end_is_cut_off() {
-    let mut client = client(&[settings(0), headers(1, 0, GET)].concat()).await;
-    let begin = Instant::now();
-    let continuation = Head {
-        length: 0,
-        kind: kind::CONTINUATION,
-        flags: 0,
-        stream: 1,
-    };
-    while client
-        .stream
-        .write_all(&continuation.octets())
-        .await
-        .is_ok()
-    {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(begin.elapsed() < Duration::from_secs(130));
-        if client.served.is_finished() {
-            return;
-        }
-    }
-}
-
-/// It neither reads nor says anything, and what it asked for does not fit into the sockets.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_takes_nothing_is_cut_off() {
-    let mut client = client(&settings(frame::MAX_WINDOW)).await;
-    let mut ping = Vec::new();
-    frame::ping(&mut ping, [0; 8], false);
-    let pings = ping.repeat(1_000);
-    let begin = Instant::now();
-    let writes = async { while client.stream.write_all(&pings).await.is_ok() {} };
-    // Either it is found that it takes nothing, or that it is gone.
-    tokio::select! {
-        () = writes => {}
-        served = &mut client.served => assert!(served.is_ok()),
-    }
-    assert!(
-        begin.elapsed() < Duration::from_secs(121),
-        "{:?}",
-        begin.elapsed()
-    );
-}
-
-/// The question waits behind what it has not read yet.
-#[tokio::test(start_paused = true)]
-async fn a_client_that_is_far_behind_has_time_to_answer() {
-    let mut client = client(&settings(0)).await;
-    let mut ping = Vec::new();
-    frame::ping(&mut ping, [0; 8], false);
-    // More than may be on its way, and less than the sockets hold.
-    client.stream.write_all(&ping.repeat(4_000)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(200)).await;
-    assert!(!client.served.is_finished());
-    let mut questions = 0;
-    for _ in 0..4_000 {
-        let (head, _) = client.next_of(kind::PING).await;
-        questions += u32::from(!head.has(flag::ACK));
-    }
-    assert_eq!(questions, 0, "behind the answers");
-    let begin = Instant::now();
-    client.next_of(kind::GOAWAY).await;
-    assert!(
-        begin.elapsed() < Duration::from_secs(200),
-        "{:?}",
-        begin.elapsed()
-    );
-}
-
-/// Who is told to go and does not answer is waited for; who has no request under way and answers is
-/// let go.
-#[tokio::test(start_paused = true)]
-async fn rfc9113_6_8_an_idle_client_is_let_go() {
-    let mut client = client(&settings(0)).await;
-    client.next_of(kind::SETTINGS).await;
-    client.phase.send(Phase::Draining).unwrap();
-    client.next_of(kind::GOAWAY).await;
-    let (_, octets) = client.next_of(kind::PING).await;
-    assert!(!client.served.is_finished());
-    let mut pong = Vec::new();
-    frame::ping(&mut pong, octets.try_into().unwrap(), true);
-    client.stream.write_all(&pong).await.unwrap();
-    client.next_of(kind::GOAWAY).await;
-    assert!(client.next().await.is_none());
-    assert!(matches!(client.served.await.unwrap(), Served::Ended));
 }
 
 /// Counts how often it is woken.
