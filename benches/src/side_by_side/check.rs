@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use crate::BoxError;
 
 use super::engine;
-use super::lab::{self, MANY, PATIENCE, PUBLIC_HOST, VHOST};
+use super::lab::{self, MANY, PATIENCE, PUBLIC_HOST, Services, VHOST};
 use super::subject::{Kind, Setup};
 
 /// As large as those of S4.
@@ -73,11 +73,11 @@ pub(crate) fn check(kind: Kind, setup: &Setup<'_>) -> Result<(), BoxError> {
         let told = Told(setup.lab.last_upgrade());
         return told.expect_all(kind, setup, PUBLIC_HOST, VHOST);
     }
-    if !setup.many {
+    if setup.services == Services::One {
         return exchanges(kind, setup, PUBLIC_HOST, VHOST);
     }
     for number in [0, 7, MANY - 1] {
-        let (public, vhost) = (lab::host_of(number), lab::vhost_of(number));
+        let (public, vhost) = (lab::host_of(number), setup.services.vhost_of(number));
         exchanges(kind, setup, &public, &vhost)?;
     }
     Ok(())

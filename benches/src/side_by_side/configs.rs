@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::lab::{MANY, PUBLIC_HOST, VHOST, address_of, host_of, vhost_of};
+use super::lab::{MANY, PUBLIC_HOST, Services, VHOST, host_of};
 use super::subject::Setup;
 
 /// The origin: nginx, answering at once.
@@ -93,13 +93,13 @@ pub(crate) fn nginx(name: &str, setup: &Setup<'_>) -> String {
         );
     };
     let with_options = format!("listen {listen} backlog=4096 {h2} {reuse};");
-    if setup.many {
+    if setup.services != Services::One {
         for number in 0..MANY {
             server(
                 &number.to_string(),
                 &host_of(number),
-                &vhost_of(number),
-                SocketAddr::from((address_of(number), setup.lab.origin.port())),
+                &setup.services.vhost_of(number),
+                setup.origin_of(number),
                 &if number == 0 {
                     with_options.clone()
                 } else {
@@ -133,14 +133,14 @@ pub(crate) fn haproxy(setup: &Setup<'_>) -> String {
         if setup.h2_origin { "proto h2" } else { "" },
     );
     let (mut choice, mut backends) = (String::new(), String::new());
-    if setup.many {
+    if setup.services != Services::One {
         for number in 0..MANY {
-            let upstream = SocketAddr::from((address_of(number), setup.lab.origin.port()));
+            let upstream = setup.origin_of(number);
             let _ = write!(
                 backends,
                 "\nbackend b-{}\n  http-request set-header Host {}\n  server s {upstream}\n",
                 host_of(number),
-                vhost_of(number)
+                setup.services.vhost_of(number)
             );
         }
         // The name of a backend is that of the public host.
@@ -216,13 +216,13 @@ pub(crate) fn envoy(setup: &Setup<'_>) -> String {
         explicit_http_config: {{ {protocol}: {{}} }}"#
         );
     };
-    if setup.many {
+    if setup.services != Services::One {
         for number in 0..MANY {
             route(
                 &format!("web-{number}"),
                 &host_of(number),
-                &vhost_of(number),
-                SocketAddr::from((address_of(number), setup.lab.origin.port())),
+                &setup.services.vhost_of(number),
+                setup.origin_of(number),
             );
         }
     } else {

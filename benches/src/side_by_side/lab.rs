@@ -63,7 +63,9 @@ impl Lab {
         fs::write(dir.join("64k"), vec![b'x'; 64 * 1024])?;
         fs::write(dir.join("1m"), vec![b'x'; 1024 * 1024])?;
         let addresses = if many {
-            (0..MANY).map(address_of).collect()
+            (0..MANY)
+                .map(|number| Services::Apart.address_of(number))
+                .collect()
         } else {
             Vec::new()
         };
@@ -85,9 +87,13 @@ impl Lab {
         let domain = ClusterDomain::default();
         let web: ServiceRef = format!("web.default:{}", origin.port()).parse()?;
         dns.add_service(&web, &domain, CLUSTER_IP.into());
-        for (number, address) in addresses.into_iter().enumerate() {
-            let service: ServiceRef = format!("web-{number}.default:{}", origin.port()).parse()?;
-            dns.add_service(&service, &domain, address.into());
+        let number_of = if many { MANY } else { 0 };
+        for number in 0..number_of {
+            for services in [Services::Apart, Services::Together] {
+                let name = format!("{}.default:{}", services.name_of(number), origin.port());
+                let address = services.address_of(number).into();
+                dns.add_service(&name.parse()?, &domain, address);
+            }
         }
         let listener = runtime.block_on(tokio::net::TcpListener::bind(echo))?;
         let upgrade = Arc::new(Mutex::new(String::new()));
@@ -118,20 +124,43 @@ impl Drop for Lab {
     }
 }
 
-/// The address of one of many Services.
-pub(crate) fn address_of(number: usize) -> Ipv4Addr {
-    let (high, low) = (number / 250, number % 250);
-    Ipv4Addr::new(127, 1, high as u8, low as u8 + 1)
+/// The Services that a proxy has routes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Services {
+    One,
+    /// [`MANY`], each at an address of its own.
+    Apart,
+    /// [`MANY`], all at one address.
+    Together,
+}
+
+impl Services {
+    /// The name of one of many.
+    pub(crate) fn name_of(self, number: usize) -> String {
+        match self {
+            Self::One => "web".to_owned(),
+            Self::Apart => format!("web-{number}"),
+            Self::Together => format!("near-{number}"),
+        }
+    }
+
+    pub(crate) fn address_of(self, number: usize) -> Ipv4Addr {
+        let (high, low) = (number / 250, number % 250);
+        match self {
+            Self::Apart => Ipv4Addr::new(127, 1, high as u8, low as u8 + 1),
+            Self::One | Self::Together => CLUSTER_IP,
+        }
+    }
+
+    /// What the origin must be told.
+    pub(crate) fn vhost_of(self, number: usize) -> String {
+        format!("{}.default.svc.cluster.local", self.name_of(number))
+    }
 }
 
 /// What clients ask for, to get to one of many Services.
 pub(crate) fn host_of(number: usize) -> String {
     format!("shop-{number}.example.com")
-}
-
-/// What the origin must be told then.
-pub(crate) fn vhost_of(number: usize) -> String {
-    format!("web-{number}.default.svc.cluster.local")
 }
 
 /// A directory of this process.

@@ -14,7 +14,7 @@ use super::process::Running;
 use super::report;
 use super::rows::{self, Row};
 use super::scenario::Scenario;
-use super::subject::{Kind, Programs, Routes, Setup, Subject, listen};
+use super::subject::{Kind, Programs, Setup, Subject, listen};
 
 pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<(), BoxError> {
     // What is built is built on all cores.
@@ -92,7 +92,7 @@ pub(crate) fn setup<'a>(
         h2: scenario.load.is_h2(),
         h2_origin: scenario.h2_origin,
         websocket: scenario.load == Load::Echo,
-        many: subject.routes != Routes::One,
+        services: subject.routes.services(),
     })
 }
 

@@ -30,7 +30,7 @@ use Kind::{
     Nginx, Ours, Pingora,
 };
 
-use Routes::{ManyAllUsed, ManyOneUsed};
+use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
 const EVERYBODY: &[Subject] = &all([
     Ours,
@@ -165,11 +165,12 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
     },
     plain(
         "s10",
-        "1 000 routes to 1 000 Services: one in use, or all",
+        "1 000 routes to 1 000 Services: one in use, or all, at one address or at as many",
         Load::Hosts,
         &[
             Subject::of(Ours),
             Subject::of(Ours).routes(ManyOneUsed),
+            Subject::of(Ours).routes(ManyTogether),
             Subject::of(Ours).routes(ManyAllUsed),
             Subject::of(Nginx),
             Subject::of(Nginx).routes(ManyAllUsed),

@@ -11,7 +11,7 @@ use crate::BoxError;
 use super::args::Args;
 use super::build;
 use super::check;
-use super::lab::{self, Lab, MANY, PUBLIC_HOST};
+use super::lab::{self, Lab, MANY, PUBLIC_HOST, Services};
 use super::process::{self, Running};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,18 @@ pub(crate) enum Routes {
     ManyOneUsed,
     /// A thousand, all in use: what it costs to have connections to so many.
     ManyAllUsed,
+    /// A thousand, all in use, whose Services are at one address: the same without the sockets.
+    ManyTogether,
+}
+
+impl Routes {
+    pub(crate) fn services(self) -> Services {
+        match self {
+            Self::One => Services::One,
+            Self::ManyOneUsed | Self::ManyAllUsed => Services::Apart,
+            Self::ManyTogether => Services::Together,
+        }
+    }
 }
 
 impl Subject {
@@ -120,6 +132,7 @@ impl Subject {
             Routes::One => "",
             Routes::ManyOneUsed => " 1 of 1000",
             Routes::ManyAllUsed => " 1000",
+            Routes::ManyTogether => " 1000 on one address",
         });
         label
     }
@@ -133,10 +146,16 @@ pub(crate) struct Setup<'a> {
     pub(crate) h2: bool,
     pub(crate) h2_origin: bool,
     pub(crate) websocket: bool,
-    pub(crate) many: bool,
+    pub(crate) services: Services,
 }
 
 impl Setup<'_> {
+    /// Where the requests for one of many Services are to go.
+    pub(crate) fn origin_of(&self, number: usize) -> SocketAddr {
+        let address = self.services.address_of(number);
+        SocketAddr::from((address, self.lab.origin.port()))
+    }
+
     /// Where the requests are to go.
     pub(crate) fn origin(&self) -> SocketAddr {
         match (self.websocket, self.h2_origin) {
@@ -218,7 +237,8 @@ impl Programs {
                 let mut args = vec![peer.name().into(), setup.listen.to_string().into()];
                 args.push(setup.origin().to_string().into());
                 args.push(format!("workers={}", setup.workers).into());
-                args.extend(setup.many.then(|| format!("origins={MANY}").into()));
+                let many = setup.services != Services::One;
+                args.extend(many.then(|| format!("origins={MANY}").into()));
                 args.extend(setup.h2.then(|| "h2".into()));
                 args.extend(setup.h2_origin.then(|| "h2-origin".into()));
                 (found(&self.peers)?, args)
@@ -257,12 +277,10 @@ fn ours(setup: &Setup<'_>) -> Vec<OsString> {
         option("--upstream-protocol", "h2c".to_owned());
     }
     let port = setup.origin().port();
-    if setup.many {
+    if setup.services != Services::One {
         for number in 0..MANY {
-            option(
-                "--route",
-                format!("{}/=web-{number}.default:{port}", lab::host_of(number)),
-            );
+            let (host, name) = (lab::host_of(number), setup.services.name_of(number));
+            option("--route", format!("{host}/={name}.default:{port}"));
         }
     } else {
         option("--route", format!("{PUBLIC_HOST}/=web.default:{port}"));
