@@ -107,29 +107,47 @@ const HYPHEN: u8 = 2;
 const UPPER_CASE: u8 = 4;
 const OTHER: u8 = 8;
 
+/// What the octets of a text are.
+#[derive(Clone, Copy)]
+struct Seen {
+    what: u8,
+    /// Of these, what stands where it must not.
+    misplaced: u8,
+}
+
+impl Seen {
+    /// One look at each octet, and nothing to decide at any.
+    fn of(text: &str) -> Self {
+        let (mut what, mut misplaced, mut before) = (0, 0, OCTETS[usize::from(b'.')]);
+        for octet in text.bytes() {
+            let this = OCTETS[usize::from(octet)];
+            what |= this;
+            misplaced |= before >> 4 & this;
+            before = this;
+        }
+        // The root's dot may be the last.
+        if before & DOT == 0 {
+            misplaced |= before >> 4 & DOT;
+        }
+        Self { what, misplaced }
+    }
+}
+
 /// What a text begins with, up to what cannot be in a name, which is the colon before a port as a
 /// rule. `None` unless that is labels between dots, each of letters, digits, `-` and `_`, and with
-/// neither end a `-`; the root's dot may follow the last. One look at each octet.
+/// neither end a `-`; the root's dot may follow the last.
 fn name<'t>(text: &'t str, upper_case: &mut bool) -> Option<&'t str> {
-    let (mut seen, mut misplaced, mut before, mut len) = (0, 0, OCTETS[usize::from(b'.')], 0);
-    for octet in text.bytes() {
-        let this = OCTETS[usize::from(octet)];
-        if this == OTHER {
-            break;
-        }
-        seen |= this;
-        misplaced |= before >> 4 & this;
-        before = this;
-        len += 1;
+    let (mut name, mut seen) = (text, Seen::of(text));
+    if seen.what & OTHER != 0 {
+        let is_other = |octet| OCTETS[usize::from(octet)] == OTHER;
+        name = text.get(..text.bytes().position(is_other)?)?;
+        seen = Seen::of(name);
     }
-    if before & DOT == 0 {
-        misplaced |= before >> 4 & DOT;
-    }
-    if len == 0 || misplaced != 0 {
+    if name.is_empty() || seen.misplaced != 0 {
         return None;
     }
-    *upper_case = seen & UPPER_CASE != 0;
-    text.get(..len)
+    *upper_case = seen.what & UPPER_CASE != 0;
+    Some(name)
 }
 
 fn is_number(label: &str) -> bool {

@@ -81,7 +81,7 @@ impl LastHost {
             return Ok(first.clone());
         }
         let missed = self.missed.load(Ordering::Relaxed);
-        if missed > 1
+        if is_worth_a_look(missed)
             && let Some(last) = &*self.last()
             && last.value() == said.as_bytes()
         {
@@ -141,6 +141,11 @@ impl LastHost {
 /// cost more than to read the next.
 fn is_worth_remembering(missed: u32) -> bool {
     missed < 10 || missed.is_multiple_of(32)
+}
+
+/// Whether the request before was worth remembering: who comes for the same again comes at once.
+fn is_worth_a_look(missed: u32) -> bool {
+    missed > 1 && is_worth_remembering(missed - 1)
 }
 
 impl MeshConnection {
@@ -230,6 +235,22 @@ mod tests {
             let alone = RequestHost::of(request.uri(), request.headers(), version);
             assert_eq!(found, alone, "{host} {version:?}");
         }
+    }
+
+    /// Whoever comes for one host after a thousand others is soon known.
+    #[test]
+    fn a_host_that_comes_again_and_again_is_remembered() {
+        let last = LastHost::default();
+        let ask = |number: u32| {
+            let host = format!("shop-{number}.example.com");
+            let request = Request::builder().header(HOST, &host).body(()).unwrap();
+            let fields = Inventory::of(request.headers());
+            assert_eq!(last.of(&request, &fields).unwrap().as_str(), host);
+            last.missed.load(Ordering::Relaxed)
+        };
+        (0..1000).for_each(|number| assert_eq!(ask(number), number + 1));
+        let misses = (0..100).filter(|_| ask(7) > 2).count();
+        assert!(misses <= 32, "{misses}");
     }
 
     #[test]
