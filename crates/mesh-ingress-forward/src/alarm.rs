@@ -1,5 +1,6 @@
 //! A timer that is set once and looked at often.
 
+use std::hint::black_box;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,14 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
+    /// Has the processor fetch what a look at the timer takes: whoever is going to take that look soon
+    /// does not wait for it then.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        let look = |sleep: &Pin<Box<Sleep>>| (sleep.deadline(), sleep.is_elapsed());
+        black_box(self.sleep.as_ref().map(look));
+    }
+
     /// The same as [`poll`](Self::poll), for whoever polls it from one task only: the timer knows
     /// whom to wake, and is left alone until it goes off.
     pub(crate) fn poll_in_task(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {

@@ -298,6 +298,7 @@ impl UpstreamPool {
             Some(http2) if wants_http2(&request) => http2,
             _ => &self.pool,
         };
+        pool.fetch();
         let request = request.map(RequestBody::new);
         ResponseFuture::send(pool, shared, request, further, options, place)
     }

@@ -1,6 +1,7 @@
 //! The connections to one upstream.
 
 use std::fmt;
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -76,6 +77,13 @@ impl Pool {
         });
         total.register(&pool);
         pool
+    }
+
+    /// Has the processor fetch what a request looks at here, if it is not at hand: at once, and not
+    /// piece by piece between locks, each of which is waited for.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        black_box((self.era.load(Ordering::Relaxed), self.queue.is_empty()));
     }
 
     /// What can be used at once. Nobody jumps the queue.

@@ -27,6 +27,8 @@ const L5D_DST_OVERRIDE: HeaderName = HeaderName::from_static("l5d-dst-override")
 /// What is known of a request that only waits to be told where to go.
 pub(crate) struct Addressed {
     pub(crate) target: Arc<Target>,
+    /// The connections to where it is, if that is known already.
+    reach: Option<Arc<Reach>>,
     options: ConnectionOptions,
     public: Option<PublicIdentity>,
     /// What the backend is told of the client, if that is not among the request's fields.
@@ -69,7 +71,7 @@ where
     } else {
         Dialect::of(request.method(), request.headers())
     };
-    let addressed = match decide(inner, client, last, &mut request, Prepared::pick) {
+    let mut addressed = match decide(inner, client, last, &mut request, Prepared::pick) {
         Ok(Decision::Forward(addressed)) => addressed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
             // What answers here is no end of a tunnel.
@@ -82,7 +84,7 @@ where
         Ok(Decision::Answer(response)) => return ResponseFuture::made(*response),
         Err(error) => return ResponseFuture::failed(inner, dialect, &error),
     };
-    if let Some(reach) = addressed.target.reached() {
+    if let Some(reach) = addressed.reach.take() {
         let forwarding = addressed.forward(request, reach);
         return ResponseFuture::forwarding(dialect, forwarding);
     }
@@ -182,6 +184,8 @@ pub(crate) fn decide<B>(
         )
     })?;
 
+    let reach = target.reached();
+
     let headers = request.headers_mut();
     // Not before: a route is not chosen by what is made up.
     match (id, &mut further) {
@@ -199,18 +203,18 @@ pub(crate) fn decide<B>(
         headers.insert(L5D_DST_OVERRIDE, HeaderValue::clone(service));
     }
     let mut public = None;
-    if let Some(vhost) = &target.vhost {
+    if let Some(said) = &target.host {
         public = Some(PublicIdentity::new(scheme, host.into_value()));
         if target.protocol == Protocol::Http1 && request.uri().authority().is_none() {
             // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
-            let headers = request.headers_mut();
-            headers.insert(HOST, vhost.header_value().clone());
-        } else {
+            request.headers_mut().insert(HOST, said.clone());
+        } else if let Some(vhost) = &target.vhost {
             set_request_vhost(request, vhost);
         }
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),
+        reach,
         options,
         public,
         further,

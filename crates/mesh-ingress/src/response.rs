@@ -39,12 +39,13 @@ pub struct TargetVerdicts {
 
 /// Counts of one backend.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Verdicts {
     meshed: AtomicU64,
-    passthrough: AtomicU64,
-    unknown: AtomicU64,
     /// The last response was meshed.
     was_meshed: AtomicBool,
+    passthrough: AtomicU64,
+    unknown: AtomicU64,
 }
 
 /// A response that came past the mesh where one through it is demanded.
@@ -112,8 +113,8 @@ impl Sent {
         }
         let status = response.status();
         let headers = response.headers_mut();
-        if let (Some(public), Some(said)) = (&self.public, &self.target.vhost)
-            && fields.may_name_hosts()
+        if fields.may_name_hosts()
+            && let (Some(public), Some(said)) = (&self.public, &self.target.vhost)
         {
             restore(
                 headers,

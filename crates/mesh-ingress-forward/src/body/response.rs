@@ -39,7 +39,6 @@ pub struct ResponseBody {
 
 /// Watches for an upstream that stops sending in the middle, or takes too long in all.
 struct Watched {
-    addr: SocketAddr,
     idle: Option<Duration>,
     /// Since when nothing has come; `None` until that is asked for the first time.
     since: Option<Instant>,
@@ -48,9 +47,16 @@ struct Watched {
     alarm: Alarm,
 }
 
+/// What has taken too long.
+enum Overdue {
+    /// Nothing has come for so long.
+    Idle(Duration),
+    Request(Deadline),
+}
+
 impl Watched {
     /// Ready when nothing has moved for the whole timeout.
-    fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Error> {
+    fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Overdue> {
         let idle = self.idle.map(|idle| {
             let since = self.since.get_or_insert_with(Instant::now);
             *since + idle
@@ -62,11 +68,8 @@ impl Watched {
         ready!(stream.unwrap_or(&mut self.alarm).poll(cx, due));
         let late = self.deadline.filter(|deadline| deadline.at <= due);
         Poll::Ready(match (late, self.idle) {
-            (None, Some(timeout)) => {
-                let addr = self.addr;
-                Failure::ResponseBodyTimeout { addr, timeout }.into_error()
-            }
-            (Some(deadline), _) => deadline.error(),
+            (None, Some(timeout)) => Overdue::Idle(timeout),
+            (Some(deadline), _) => Overdue::Request(deadline),
             (None, None) => return Poll::Pending,
         })
     }
@@ -102,7 +105,6 @@ impl ResponseBody {
         let idle = pool.settings.body_idle_timeout;
         if (idle.is_some() || deadline.is_some()) && !self.is_end_stream() {
             self.watched = Some(Watched {
-                addr: pool.addr,
                 idle,
                 since: None,
                 deadline,
@@ -178,6 +180,15 @@ impl ResponseBody {
         }
     }
 
+    /// The upstream it comes from.
+    fn addr(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            ResponseKind::Local(_) => None,
+            ResponseKind::Http1(stream) => Some(stream.addr()),
+            ResponseKind::Http2(stream) => Some(stream.addr()),
+        }
+    }
+
     /// Ready when the upstream has taken too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let alarm = match &mut self.kind {
@@ -187,7 +198,14 @@ impl ResponseBody {
         let Some(watched) = &mut self.watched else {
             return Poll::Pending;
         };
-        let error = ready!(watched.poll(alarm, cx));
+        let error = match (ready!(watched.poll(alarm, cx)), self.addr()) {
+            (Overdue::Idle(timeout), Some(addr)) => {
+                Failure::ResponseBodyTimeout { addr, timeout }.into_error()
+            }
+            (Overdue::Request(deadline), _) => deadline.error(),
+            // Nothing is waited for where there is no upstream.
+            (Overdue::Idle(_), None) => return Poll::Pending,
+        };
         self.kind = ResponseKind::Local(Body::empty());
         self.watched = None;
         Poll::Ready(error)

@@ -1,5 +1,6 @@
 //! The body of a response on a connection of HTTP/1.1.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -44,6 +45,11 @@ impl ResponseStream {
         };
         stream.finish_if_complete();
         stream
+    }
+
+    /// Where it comes from.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.pool.addr
     }
 
     pub(crate) fn poll_frame(

@@ -10,6 +10,9 @@ impl Connection {
     /// Whether it could carry another request now. Looks for what the upstream may have sent
     /// meanwhile: its end, or octets that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
+        // Together with what that look takes, which is not at hand either where a thousand
+        // connections are in use.
+        self.alarm.fetch();
         self.is_worth_keeping(now) && self.stream.is_quiet()
     }
 

@@ -111,6 +111,7 @@ impl Stream {
             Ok(response) => {
                 return Ok(response.map(|incoming| ResponseStream {
                     incoming,
+                    addr,
                     _slot: slot,
                 }));
             }
@@ -154,10 +155,16 @@ fn is_refused(error: &hyper::Error) -> bool {
 /// A response body, and its hold on the stream's slot. That of a tunnel has no body.
 pub(crate) struct ResponseStream {
     incoming: Incoming,
+    addr: SocketAddr,
     _slot: Slot,
 }
 
 impl ResponseStream {
+    /// Where it comes from.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
