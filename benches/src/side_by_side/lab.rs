@@ -87,8 +87,8 @@ impl Lab {
         let domain = ClusterDomain::default();
         let web: ServiceRef = format!("web.default:{}", origin.port()).parse()?;
         dns.add_service(&web, &domain, CLUSTER_IP.into());
-        let number_of = if many { MANY } else { 0 };
-        for number in 0..number_of {
+        let count = if many { MANY } else { 0 };
+        for number in 0..count {
             for services in [Services::Apart, Services::Together] {
                 let name = format!("{}.default:{}", services.name_of(number), origin.port());
                 let address = services.address_of(number).into();

@@ -237,7 +237,7 @@ impl Programs {
                 let mut args = vec![peer.name().into(), setup.listen.to_string().into()];
                 args.push(setup.origin().to_string().into());
                 args.push(format!("workers={}", setup.workers).into());
-                let many = setup.services != Services::One;
+                let many = setup.services == Services::Apart;
                 args.extend(many.then(|| format!("origins={MANY}").into()));
                 args.extend(setup.h2.then(|| "h2".into()));
                 args.extend(setup.h2_origin.then(|| "h2-origin".into()));

@@ -1,6 +1,7 @@
 //! The connections to one upstream.
 
-use std::fmt;
+mod said;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,7 +13,6 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::breaker::Breaker;
-use crate::error::Failure;
 use crate::idle::Idle;
 use crate::lease::Lease;
 use crate::permit::{Open, Permit, Total};
@@ -365,57 +365,9 @@ impl Pool {
         self.make_way();
     }
 
-    /// Whether nothing is kept open.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.idle_len() == 0 && self.http2.is_empty()
-    }
-
-    /// Idle HTTP/1.1 connections.
-    pub(crate) fn idle_len(&self) -> usize {
-        self.idle.len()
-    }
-
-    /// Connections that are open or being opened.
-    pub(crate) fn open_len(&self) -> usize {
-        self.open.len()
-    }
-
-    /// The number of drains so far.
-    pub(crate) fn era(&self) -> u64 {
-        self.era.load(Ordering::SeqCst)
-    }
-
     fn is_good(&self, connection: &mut h1::Connection, now: Instant) -> bool {
         let idle = connection.idle_for(now);
         let stale = self.settings.idle_timeout.is_some_and(|max| idle >= max);
         !stale && connection.era() == self.era() && connection.is_usable(now)
-    }
-
-    /// The error of a request that may not even wait.
-    pub(crate) fn limit_reached(&self) -> Error {
-        Failure::LimitReached {
-            addr: self.addr,
-            open: self.open_len(),
-            waiting: self.queue.len(),
-        }
-        .into_error()
-    }
-
-    /// The error of a request that has waited in vain.
-    pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
-        let addr = self.addr;
-        let open = self.open_len();
-        Failure::QueueTimeout { addr, waited, open }.into_error()
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("upstream", &self.upstream)
-            .field("open", &self.open_len())
-            .field("idle", &self.idle_len())
-            .field("waiting", &self.queue.len())
-            .finish_non_exhaustive()
     }
 }

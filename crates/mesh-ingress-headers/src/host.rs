@@ -71,7 +71,7 @@ impl RequestHost {
             return Err(RequestRule::HostRepeated.into());
         }
         // Even where the target wins, a bad Host is not passed over in silence.
-        let field = field.map(Self::try_from).transpose()?;
+        let field = field.map(Self::of_field).transpose()?;
         let target = uri
             .authority()
             .map(|authority| Self::from_authority(authority.as_str()))
@@ -92,6 +92,16 @@ impl RequestHost {
                 (None, None) => Err(RequestRule::AuthorityUnknown.into()),
             },
         }
+    }
+
+    /// The authority that a `Host` field says, for who knows that it is the only one and that the target
+    /// has none; else it is [`of`](Self::of) that knows which of them counts.
+    ///
+    /// # Errors
+    /// [`RequestRule::HostInvalid`].
+    pub fn of_field(host: &HeaderValue) -> Result<Self, InvalidRequest> {
+        let text = str::from_utf8(host.as_bytes()).map_err(|_| RequestRule::HostInvalid)?;
+        Self::build(host.clone(), text)
     }
 
     /// The authority as the client wrote it: for `X-Forwarded-Host`, or to preserve it.
@@ -187,17 +197,6 @@ impl RequestHost {
         };
         self.canonical_host() == other.canonical_host()
             && self.port.or(default) == other.port.or(default)
-    }
-}
-
-impl TryFrom<&HeaderValue> for RequestHost {
-    type Error = InvalidRequest;
-
-    /// Parses the value of `Host`, for who knows already that it is the only one and that the target
-    /// of the request has no authority.
-    fn try_from(value: &HeaderValue) -> Result<Self, InvalidRequest> {
-        let text = str::from_utf8(value.as_bytes()).map_err(|_| RequestRule::HostInvalid)?;
-        Self::build(value.clone(), text)
     }
 }
 

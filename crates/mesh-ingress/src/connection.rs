@@ -88,8 +88,8 @@ impl LastHost {
             self.missed.store(2, Ordering::Relaxed);
             return Ok(last.clone());
         }
-        let host: RequestHost = match said {
-            Said::Field(field) => field.try_into()?,
+        let host = match said {
+            Said::Field(field) => RequestHost::of_field(field)?,
             Said::Authority(authority) => authority.parse()?,
         };
         match missed {

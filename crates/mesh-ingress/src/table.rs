@@ -75,7 +75,8 @@ impl Target {
         let reach = reach.as_ref()?;
         // With a thousand routes in use none of these is at hand, nor is the name that the request is
         // told. Asked for at once, they come at once; later, each would be waited for by itself.
-        let name = self.host.as_ref().map(|host| host.as_bytes().first());
+        let name = self.host.as_ref();
+        let name = name.map(|name| name.as_bytes().first().copied());
         let (then, now, ..) =
             black_box((reach.revision, self.watch.revision(), reach.is_spread, name));
         (now.is_some() && then == now).then(|| Arc::clone(reach))

@@ -181,11 +181,12 @@ impl ResponseBody {
     }
 
     /// The upstream it comes from.
-    fn addr(&self) -> Option<SocketAddr> {
+    fn addr(&self) -> SocketAddr {
         match &self.kind {
-            ResponseKind::Local(_) => None,
-            ResponseKind::Http1(stream) => Some(stream.addr()),
-            ResponseKind::Http2(stream) => Some(stream.addr()),
+            // None; only what comes from one is watched.
+            ResponseKind::Local(_) => SocketAddr::from(([0; 4], 0)),
+            ResponseKind::Http1(stream) => stream.addr(),
+            ResponseKind::Http2(stream) => stream.addr(),
         }
     }
 
@@ -198,13 +199,12 @@ impl ResponseBody {
         let Some(watched) = &mut self.watched else {
             return Poll::Pending;
         };
-        let error = match (ready!(watched.poll(alarm, cx)), self.addr()) {
-            (Overdue::Idle(timeout), Some(addr)) => {
+        let error = match ready!(watched.poll(alarm, cx)) {
+            Overdue::Idle(timeout) => {
+                let addr = self.addr();
                 Failure::ResponseBodyTimeout { addr, timeout }.into_error()
             }
-            (Overdue::Request(deadline), _) => deadline.error(),
-            // Nothing is waited for where there is no upstream.
-            (Overdue::Idle(_), None) => return Poll::Pending,
+            Overdue::Request(deadline) => deadline.error(),
         };
         self.kind = ResponseKind::Local(Body::empty());
         self.watched = None;

@@ -5,13 +5,16 @@ use std::time::Duration;
 use mesh_ingress_http2::{Reason, frame};
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Phase};
 use super::pulse::Beat;
 use super::stream::Blocked;
 
 /// How long a stream may be found waiting for a window before it is given up: Envoy's
 /// `stream_idle_timeout`.
 const STALLED: Duration = Duration::from_secs(300);
+/// For how long the answer to the last call is waited for: more than a round trip, which is what the
+/// call is for (RFC 9113 §6.8).
+const UNHEARD: Duration = Duration::from_secs(10);
 /// How long a field section may take that comes in pieces.
 const UNFINISHED: Duration = Duration::from_secs(60);
 
@@ -46,9 +49,17 @@ impl Connection {
         if since.is_some_and(|since| now.duration_since(since) >= UNFINISHED) {
             self.fail(Reason::ENHANCE_YOUR_CALM);
         }
-        if self.idle.is_over(now, !self.streams.is_empty(), self.last) {
-            tracing::debug!("client connection over HTTP/2: idle for too long");
-            self.graceful_shutdown();
+        let is_idle = self.idle.is_over(now, !self.streams.is_empty(), self.last);
+        match self.phase {
+            Phase::Open if is_idle => {
+                tracing::debug!("client connection over HTTP/2: idle for too long");
+                self.graceful_shutdown();
+            }
+            // A client that answers other questions has heard of it by now.
+            Phase::LastCall { since } if now.duration_since(since) >= UNHEARD => {
+                self.last_called();
+            }
+            _ => {}
         }
         self.streams.rest();
         self.inbox.settle();

@@ -12,6 +12,7 @@ use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::response::Writer;
 use mesh_ingress_http2::{Reason, frame, hpack};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::flood::Flood;
 use super::frames::{Block, Incoming};
@@ -88,7 +89,9 @@ pub(crate) struct Connection {
 pub(super) enum Phase {
     Open,
     /// The client has been told that the end is near, and has not answered.
-    LastCall,
+    LastCall {
+        since: Instant,
+    },
     /// The client knows: what it begins now is refused.
     Draining,
     /// Nothing is read any more.
@@ -160,13 +163,21 @@ impl Connection {
             let frames = self.out.outbox.frames();
             frame::goaway(frames, frame::MAX_WINDOW, Reason::NO_ERROR);
             frame::ping(frames, LAST_CALL, false);
-            self.phase = Phase::LastCall;
+            let since = Instant::now();
+            self.phase = Phase::LastCall { since };
         }
     }
 
     /// The client has answered a `PING`.
     pub(super) fn answered(&mut self, octets: [u8; 8]) {
-        if octets == LAST_CALL && matches!(self.phase, Phase::LastCall) {
+        if octets == LAST_CALL {
+            self.last_called();
+        }
+    }
+
+    /// The client knows that the end is near: what it has begun until now is served.
+    pub(super) fn last_called(&mut self) {
+        if matches!(self.phase, Phase::LastCall { .. }) {
             self.told_last = Some(self.last);
             frame::goaway(self.out.outbox.frames(), self.last, Reason::NO_ERROR);
             self.phase = Phase::Draining;

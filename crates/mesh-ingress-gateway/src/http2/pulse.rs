@@ -54,6 +54,11 @@ impl Pulse {
     /// The client has said something.
     pub(super) fn hear(&mut self) {
         self.heard = true;
+        // It may have been given much time to.
+        if std::mem::take(&mut self.asked) {
+            self.sleep.as_mut().reset(Instant::now() + INTERVAL);
+            self.set = false;
+        }
     }
 
     /// So many octets have been given to the socket. When the client reads them is not known.

@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// By how much a client may be let go too late: 40 s, and as much again because the clock moves on while
+/// octets are on their way.
+const LATE: Duration = Duration::from_secs(80);
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_is_asked_and_then_gone() {
     let mut client = client(&settings(0)).await;
@@ -170,7 +174,7 @@ async fn a_client_that_asks_for_nothing_is_let_go() {
     assert_eq!(stream, 7, "it was let go while it still asked");
     let waited = asked.elapsed();
     let late = waited.checked_sub(MAX).unwrap();
-    assert!(late <= Duration::from_secs(40), "{waited:?}");
+    assert!(late <= LATE, "{waited:?}");
     assert_eq!(last, [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], "a last call");
     let (_, octets) = client.next_of(kind::PING).await;
     client.pong(&octets).await;
@@ -178,4 +182,81 @@ async fn a_client_that_asks_for_nothing_is_let_go() {
     assert_eq!(last, [0, 0, 0, 5, 0, 0, 0, 0]);
     assert!(client.next().await.is_none());
     assert!(matches!(client.served.await.unwrap(), Served::Ended));
+}
+
+impl Client {
+    /// Answers what it is asked until it is told to go, except for the last call; what the `GOAWAY`
+    /// says, and the last call.
+    async fn until_told(&mut self) -> (Vec<u8>, Vec<u8>) {
+        loop {
+            let (head, payload) = self.next().await.unwrap();
+            match head.kind {
+                kind::PING if !head.has(flag::ACK) => self.pong(&payload).await,
+                kind::GOAWAY => return (payload, self.next_of(kind::PING).await.1),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// However much it has read before, and had time to answer therefore.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_read_much_and_asks_for_no_more_is_let_go() {
+    const MAX: Duration = Duration::from_secs(30);
+    let mut client = client_within(&settings(frame::WINDOW), Some(MAX)).await;
+    let mut ping = Vec::new();
+    frame::ping(&mut ping, [1; 8], false);
+    // Their answers are what it has to read.
+    client.stream.write_all(&ping.repeat(2_000)).await.unwrap();
+    for _ in 0..2_000 {
+        client.next_of(kind::PING).await;
+    }
+    let begin = Instant::now();
+    client.until_told().await;
+    let waited = begin.elapsed();
+    assert!(waited <= MAX + LATE, "{waited:?}");
+}
+
+/// Who waits for a response is not idle.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_is_not_let_go() {
+    const MAX: Duration = Duration::from_secs(60);
+    // Its window takes nothing, so that the stream lasts until it is given up.
+    let mut client = client_within(&[settings(0), get(1)].concat(), Some(MAX)).await;
+    let begin = Instant::now();
+    loop {
+        let (head, payload) = client.next().await.unwrap();
+        match head.kind {
+            kind::PING if !head.has(flag::ACK) => client.pong(&payload).await,
+            kind::RST_STREAM => break,
+            kind => assert_ne!(kind, kind::GOAWAY),
+        }
+    }
+    assert!(begin.elapsed() > 4 * MAX);
+    let begin = Instant::now();
+    client.until_told().await;
+    assert!(begin.elapsed() >= MAX - Duration::from_secs(20));
+}
+
+/// Who has been told, and answers other questions, has heard of it: it need not say so.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_answer_the_last_call_is_let_go() {
+    let mut client = client_within(&settings(frame::WINDOW), Some(Duration::from_secs(1))).await;
+    let (last, _) = client.until_told().await;
+    assert_eq!(last[..4], [0x7f, 0xff, 0xff, 0xff]);
+    // What it begins before it has heard is served.
+    client.stream.write_all(&get(1)).await.unwrap();
+    client.next_of(kind::HEADERS).await;
+    loop {
+        let (head, payload) = client.next().await.unwrap();
+        match head.kind {
+            kind::PING if !head.has(flag::ACK) => client.pong(&payload).await,
+            kind::GOAWAY => {
+                assert_eq!(payload, [0, 0, 0, 1, 0, 0, 0, 0]);
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(client.next().await.is_none());
 }

@@ -1,0 +1,60 @@
+//! What can be said of a pool.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mesh_ingress_core::Error;
+
+use super::Pool;
+use crate::error::Failure;
+
+impl Pool {
+    /// Whether nothing is kept open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.idle_len() == 0 && self.http2.is_empty()
+    }
+
+    /// Idle HTTP/1.1 connections.
+    pub(crate) fn idle_len(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Connections that are open or being opened.
+    pub(crate) fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The number of drains so far.
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+
+    /// The error of a request that may not even wait.
+    pub(crate) fn limit_reached(&self) -> Error {
+        Failure::LimitReached {
+            addr: self.addr,
+            open: self.open_len(),
+            waiting: self.queue.len(),
+        }
+        .into_error()
+    }
+
+    /// The error of a request that has waited in vain.
+    pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
+        let addr = self.addr;
+        let open = self.open_len();
+        Failure::QueueTimeout { addr, waited, open }.into_error()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("upstream", &self.upstream)
+            .field("open", &self.open_len())
+            .field("idle", &self.idle_len())
+            .field("waiting", &self.queue.len())
+            .finish_non_exhaustive()
+    }
+}
