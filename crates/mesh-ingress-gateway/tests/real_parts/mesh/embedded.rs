@@ -1,6 +1,6 @@
 //! The library embedded in a small program, for settings the gateway's command line lacks.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -88,7 +88,13 @@ impl Embedded {
                                 drop(server.serve_connection_with_upgrades(io, service).await);
                             });
                         }
-                        _ = &mut stopped => return,
+                        _ = &mut stopped => {
+                            // A process that another test is about to start may have a copy of it
+                            // for a moment, and the next gateway has the same address.
+                            let listener = socket2::SockRef::from(&listener);
+                            listener.shutdown(Shutdown::Both).expect("a listener");
+                            return;
+                        }
                     }
                 }
             });
