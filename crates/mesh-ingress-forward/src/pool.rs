@@ -1,6 +1,6 @@
 //! The connections to one upstream.
 
-mod said;
+mod report;
 
 use std::hint::black_box;
 use std::net::SocketAddr;

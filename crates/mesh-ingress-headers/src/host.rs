@@ -94,8 +94,8 @@ impl RequestHost {
         }
     }
 
-    /// The authority that a `Host` field says, for who knows that it is the only one and that the target
-    /// has none; else it is [`of`](Self::of) that knows which of them counts.
+    /// The authority that a `Host` field says (RFC 9112 §3.2), for who knows that it is the only one and
+    /// that the target has none; else it is [`of`](Self::of) that knows which of them counts.
     ///
     /// # Errors
     /// [`RequestRule::HostInvalid`].

@@ -46,7 +46,7 @@ pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     /// What `l5d-dst-override` is set to; `None` leaves it away.
     pub(crate) dst_override: Option<Box<HeaderValue>>,
-    /// What `Host` is set to: the vhost, if there is one.
+    /// What `Host` is set to: that of the vhost, here because each request looks at it.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) verdicts: Verdicts,
     /// `None` keeps what the client said.

@@ -10,8 +10,8 @@ impl Connection {
     /// Whether it could carry another request now. Looks for what the upstream may have sent
     /// meanwhile: its end, or octets that belong to nothing.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        // Together with what that look takes, which is not at hand either where a thousand
-        // connections are in use.
+        // Whoever uses it looks at its timer soon. Where a thousand connections are in use, that comes
+        // from memory, as does what is looked at here: it comes at the same time.
         self.alarm.fetch();
         self.is_worth_keeping(now) && self.stream.is_quiet()
     }

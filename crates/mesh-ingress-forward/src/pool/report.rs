@@ -1,4 +1,4 @@
-//! What can be said of a pool.
+//! Figures of a pool, and the errors that tell them.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
