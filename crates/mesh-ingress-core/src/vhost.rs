@@ -23,9 +23,11 @@ use crate::ParseError;
 /// # Ok::<(), mesh_ingress_core::ParseError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Vhost {
-    authority: Authority,
+    /// First: every request reads it, and the other only those to HTTP/2.
     value: HeaderValue,
+    authority: Authority,
 }
 
 impl Vhost {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind, ServiceRef, Upstream, Verdict, Vhost};
 use mesh_ingress_headers::ConnectionOptions;
-use mesh_ingress_vhost::set_vhost;
+use mesh_ingress_vhost::rewrite_host;
 
 use crate::mesh::Inner;
 use crate::table::Target;
@@ -151,12 +151,11 @@ async fn probe(
     let request = Request::builder()
         .method(Method::HEAD)
         .uri(format!("http://{addr}/"));
-    let (mut parts, body) = request.body(Body::empty()).unwrap_or_default().into_parts();
+    let mut request = request.body(Body::empty()).unwrap_or_default();
     if let Some(host) = host {
-        set_vhost(&mut parts, host);
+        rewrite_host(&mut request, host, upstream.http_protocol());
     }
     let pool = inner.settings.forwarder.pool(upstream);
-    let request = Request::from_parts(parts, body);
     let response = match pool.send(request, &ConnectionOptions::default()).await {
         Ok(response) => response,
         Err(error) => {

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol};
+use mesh_ingress_core::{BoxError, Error, ErrorKind};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
 use mesh_ingress_headers::{Client, Inventory, PreparedFields, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
-use mesh_ingress_vhost::{PublicIdentity, set_request_vhost};
+use mesh_ingress_vhost::{PublicIdentity, rewrite_host};
 
 use crate::ResponseFuture;
 use crate::connection::LastHost;
@@ -203,14 +202,9 @@ pub(crate) fn decide<B>(
         headers.insert(L5D_DST_OVERRIDE, HeaderValue::clone(service));
     }
     let mut public = None;
-    if let Some(said) = &target.host {
+    if let Some(vhost) = &target.vhost {
         public = Some(PublicIdentity::new(scheme, host.into_value()));
-        if target.protocol == Protocol::Http1 && request.uri().authority().is_none() {
-            // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
-            request.headers_mut().insert(HOST, said.clone());
-        } else if let Some(vhost) = &target.vhost {
-            set_request_vhost(request, vhost);
-        }
+        rewrite_host(request, vhost, target.protocol);
     }
     Ok(Decision::Forward(Addressed {
         target: Arc::clone(target),

@@ -46,10 +46,9 @@ pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     /// What `l5d-dst-override` is set to; `None` leaves it away.
     pub(crate) dst_override: Option<Box<HeaderValue>>,
-    /// What `Host` is set to: that of the vhost, here because each request looks at it.
-    pub(crate) host: Option<HeaderValue>,
     pub(crate) verdicts: Verdicts,
-    /// `None` keeps what the client said.
+    /// What `Host` and `:authority` are set to; `None` keeps the client's. Each request reads the
+    /// value of `Host`, which comes first in it.
     pub(crate) vhost: Option<Vhost>,
     pub(crate) tls: Option<Arc<Tls>>,
     /// The name of the route it belongs to.
@@ -75,8 +74,8 @@ impl Target {
         let reach = reach.as_ref()?;
         // With a thousand routes in use none of these is at hand, nor is the name that the request is
         // told. Asked for at once, they come at once; later, each would be waited for by itself.
-        let name = self.host.as_ref();
-        let name = name.map(|name| name.as_bytes().first().copied());
+        let vhost = self.vhost.as_ref().map(Vhost::header_value);
+        let name = vhost.map(|name| name.as_bytes().first().copied());
         let (then, now, ..) =
             black_box((reach.revision, self.watch.revision(), reach.is_spread, name));
         (now.is_some() && then == now).then(|| Arc::clone(reach))
@@ -181,7 +180,6 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Arc<Settings>) -> Targ
         settings: Arc::clone(settings),
         protocol: backend.get_protocol(),
         dst_override: dst_override.map(Box::new),
-        host: vhost.as_ref().map(Vhost::header_value).cloned(),
         verdicts: Verdicts::default(),
         vhost,
         tls: tls.map(Arc::new),
