@@ -1,4 +1,4 @@
-//! Looking for what keeps requests out of the mesh.
+//! Diagnoses why requests bypass the mesh.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,14 +12,15 @@ use mesh_ingress_vhost::rewrite_host;
 use crate::mesh::Inner;
 use crate::table::Target;
 
-/// How much a [`Finding`] matters.
+/// How serious a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Health {
     /// As it should be.
     Good,
-    /// It may be as it should be; somebody should look.
+    /// It may be as it should be; an operator should check.
     Doubtful,
-    /// Requests fail or leave the mesh.
+    /// Requests fail or bypass the mesh.
     Bad,
 }
 
@@ -33,11 +34,11 @@ impl fmt::Display for Health {
     }
 }
 
-/// One thing that was looked at. Made by [`MeshIngress::doctor`](crate::MeshIngress::doctor).
+/// The result of one check. Made by [`MeshIngress::doctor`](crate::MeshIngress::doctor).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How it is.
+    /// How serious it is.
     pub health: Health,
     /// The Service it is about; `None` for the gateway itself.
     pub service: Option<ServiceRef>,
@@ -75,10 +76,10 @@ pub(crate) async fn examine(inner: &Inner) -> Vec<Finding> {
     let mut seen = HashSet::new();
     for (route, prepared) in table.iter() {
         for target in prepared.targets() {
-            // What requests of this route say: the vhost, or what the client said. A wildcard is
-            // no name to ask by; then the address is.
-            let kept = || route.get_host().parse().ok();
-            let host: Option<Vhost> = target.vhost.clone().or_else(kept);
+            // The `Host` of this route's requests: the vhost, or the client's. A wildcard names no
+            // host; the probe then sends the address.
+            let public = || route.get_host().parse().ok();
+            let host: Option<Vhost> = target.vhost.clone().or_else(public);
             if seen.insert((
                 target.watch.service().clone(),
                 host.clone(),
@@ -140,7 +141,7 @@ async fn examine_target(
     findings.push(probe(inner, host, &upstream, service).await);
 }
 
-/// Sends a `HEAD /`, which changes nothing, the way requests go.
+/// Sends a `HEAD /`, which changes nothing, on the path of the route's requests.
 async fn probe(
     inner: &Inner,
     host: Option<&Vhost>,

@@ -30,11 +30,11 @@ use crate::{
 ///
 /// One [`Arc`] to clone, and `Send + Sync`; it answers errors as responses, so that
 /// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
-/// any type. See the [crate documentation](crate) for the way of a request.
+/// any type. See the [crate documentation](crate) for what a request goes through.
 ///
-/// The client's address comes from a [`Downstream`] request extension, or, formatted once a
-/// connection, from [`for_connection`](Self::for_connection). Without either nothing is claimed
-/// about the client, and what it claims itself is removed.
+/// The client's address comes from a [`Downstream`] request extension or, formatted once per
+/// connection, from [`for_connection`](Self::for_connection). Without either, upstreams get no
+/// fields about the client, and those the client sent itself are removed.
 #[derive(Clone)]
 pub struct MeshIngress {
     inner: Arc<Inner>,
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) mesh: Mesh,
     pub(crate) verdict: VerdictRules,
     pub(crate) require_mesh: bool,
-    pub(crate) tell_verdict: bool,
+    pub(crate) verdict_extension: bool,
     pub(crate) response: ResponseHygiene,
     pub(crate) responder: Responder,
 }
@@ -76,11 +76,11 @@ impl MeshIngress {
         })
     }
 
-    /// Replaces all routes at once. Requests under way, WebSockets included, go on as they were
-    /// routed; services that stay keep their addresses and connections.
+    /// Replaces all routes at once. Requests in flight, WebSockets included, keep their routes;
+    /// services in both tables keep their addresses and connections.
     ///
     /// # Errors
-    /// When a route is wrong or contradicts another; then the routes stay as they are.
+    /// When a route is wrong or contradicts another; the old routes then stay in place.
     pub fn set_routes(&self, routes: impl IntoIterator<Item = Route>) -> Result<(), BuildError> {
         let settings = &self.inner.settings;
         let routes = routes.into_iter().collect();
@@ -89,8 +89,8 @@ impl MeshIngress {
         Ok(())
     }
 
-    /// The gateway for one client connection: what upstreams are told of the client is formatted
-    /// once, not once a request.
+    /// The gateway for one client connection: the fields that tell upstreams about the client are
+    /// formatted once, not once per request.
     #[must_use]
     pub fn for_connection(&self, downstream: &Downstream) -> MeshConnection {
         MeshConnection::new(self.clone(), Client::new(downstream))
@@ -107,24 +107,23 @@ impl MeshIngress {
         request::dispatch(&self.inner, &client, None, request)
     }
 
-    /// Looks for what keeps requests out of the mesh: whether the proxy beside this gateway is
-    /// ready, whether each service resolves, and what a `HEAD /` to it tells about its way. Sends
-    /// these requests; to be called by an operator, or once at the start.
+    /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether
+    /// each service resolves, and whether the response to a `HEAD /` came through the mesh. It sends
+    /// these requests, so call it on an operator's demand or once at the start.
     pub async fn doctor(&self) -> Vec<Finding> {
         doctor::examine(&self.inner).await
     }
 
     /// Whether the proxy of the mesh beside this gateway is ready; `None` if the
-    /// [`Mesh`] has none to ask. For a readiness probe: requests sent before it is ready fail, or
-    /// pass it by.
+    /// [`Mesh`] has none to ask. For a readiness probe: requests sent before the proxy is ready fail or
+    /// bypass it.
     pub async fn sidecar_ready(&self) -> Option<Result<(), Error>> {
         doctor::sidecar_ready(&self.inner).await
     }
 
     /// Opens connections to each backend until `connections` are ready, so that the first requests
-    /// do not wait for DNS and handshakes. To be awaited at the start, in the runtime that serves.
-    /// Returns the services that could not be reached, each with its cause; they are tried again
-    /// with each request.
+    /// do not wait for DNS and handshakes. Await it at the start, in the runtime that serves. Returns
+    /// the services that could not be reached, each with its cause; each request tries them again.
     pub async fn warm_up(&self, connections: usize) -> Vec<(ServiceRef, Error)> {
         let table = self.inner.table.load_full();
         let targets = table.iter().flat_map(|(_, prepared)| prepared.targets());
@@ -132,8 +131,8 @@ impl MeshIngress {
         for target in targets {
             let warmed = async {
                 let resolved = target.watch.ready().await?;
-                let reach = target.reach(&self.inner.settings.forwarder, None, resolved);
-                reach.pool.warm_up(connections).await
+                let pool = target.resolve_pool(&self.inner.settings.forwarder, None, resolved);
+                pool.connections.warm_up(connections).await
             };
             if let Err(error) = warmed.await {
                 failed.push((target.watch.service().clone(), error));
@@ -142,7 +141,7 @@ impl MeshIngress {
         failed
     }
 
-    /// How the responses of each backend came, through the mesh or past it, since the routes were
+    /// For each backend how many responses came through the mesh or bypassed it, since the routes were
     /// set. As metrics: `mesh_ingress.upstream.responses` by `route`, `service` and `verdict`.
     #[must_use]
     pub fn verdicts(&self) -> Vec<TargetVerdicts> {
@@ -153,8 +152,8 @@ impl MeshIngress {
             .collect()
     }
 
-    /// Says what would become of a request, without sending anything: route, backends, what each
-    /// would be told, and where it is.
+    /// Explains what the gateway would do with a request, without sending it: the route, its backends,
+    /// and each backend's address and header changes.
     ///
     /// ```
     /// use mesh_ingress::{MeshIngress, Route};
