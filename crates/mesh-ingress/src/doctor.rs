@@ -104,8 +104,8 @@ pub(crate) async fn sidecar_ready(inner: &Inner) -> Option<Result<(), Error>> {
         if response.status() == StatusCode::OK {
             return Ok(());
         }
-        let said = format!("{addr}{path} answered {}", response.status());
-        Err(Error::new(ErrorKind::DestinationUnavailable, said))
+        let outcome = format!("{addr}{path} answered {}", response.status());
+        Err(Error::new(ErrorKind::DestinationUnavailable, outcome))
     }))
 }
 
@@ -165,16 +165,16 @@ async fn probe(
     };
     let status = response.status();
     let verdict = inner.settings.verdict.judge(response.headers());
-    let said = format!("HEAD / answers {status}, {verdict}");
+    let outcome = format!("HEAD / answers {status}, {verdict}");
     let by_proxy = response
         .headers()
         .contains_key("x-envoy-upstream-service-time");
     match verdict {
-        Verdict::Meshed => good(service, said),
+        Verdict::Meshed => good(service, outcome),
         Verdict::Passthrough => bad(
             service,
             format!(
-                "{said}: Host matched no virtual host of the mesh, or the proxy was passed by. Is \
+                "{outcome}: Host matched no virtual host of the mesh, or the proxy was passed by. Is \
                  the port named http-… and the Service in the mesh's registry? Is traffic to {addr} \
                  captured (excludeOutboundIPRanges, excludeOutboundPorts)?"
             ),
@@ -182,16 +182,16 @@ async fn probe(
         _ if status == StatusCode::BAD_GATEWAY && !by_proxy => doubtful(
             service,
             format!(
-                "{said}: does outboundTrafficPolicy REGISTRY_ONLY block a Host it does not know?"
+                "{outcome}: does outboundTrafficPolicy REGISTRY_ONLY block a Host it does not know?"
             ),
         ),
         _ if status == StatusCode::UPGRADE_REQUIRED => bad(
             service,
-            format!("{said}: a sidecar takes this for HTTP/1.0, which it does not serve"),
+            format!("{outcome}: a sidecar takes this for HTTP/1.0, which it does not serve"),
         ),
         _ => doubtful(
             service,
-            format!("{said}: the response has no mark that only a mesh leaves"),
+            format!("{outcome}: the response has no mark that only a mesh leaves"),
         ),
     }
 }

@@ -130,9 +130,9 @@ async fn missing_profile_is_refused_when_the_routes_are_set() {
     let mesh = trusting(&cluster, client).build().unwrap();
     let error = mesh.set_routes([route]).unwrap_err();
     assert!(matches!(error, BuildError::TlsProfile { .. }), "{error}");
-    let said = error.to_string();
+    let message = error.to_string();
     assert!(
-        said.contains("pay.default:443") && said.contains("\"secret\""),
-        "{said}"
+        message.contains("pay.default:443") && message.contains("\"secret\""),
+        "{message}"
     );
 }
