@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_ingress::MeshConnection;
-use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::frame::PREFACE;
+use mesh_ingress_io::{Conn, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
@@ -68,10 +68,17 @@ impl Clients {
         let Ok(Some(begun)) = begun else {
             return;
         };
-        let served = if begun.octets.starts_with(PREFACE) {
-            http2::serve(stream, begun, mesh, notice, self.timeouts.http2_idle).await
+        let served = if begun.bytes().starts_with(PREFACE) {
+            http2::serve(
+                Conn::from(stream),
+                begun,
+                mesh,
+                notice,
+                self.timeouts.http2_idle,
+            )
+            .await
         } else {
-            http1::serve(stream, begun, mesh, notice, self.timeouts.head).await
+            http1::serve(Conn::from(stream), begun, mesh, notice, self.timeouts.head).await
         };
         if let Served::Failed(error) = served {
             tracing::debug!("client connection: {}", crate::Chain(&*error));
@@ -80,16 +87,16 @@ impl Clients {
 }
 
 /// The first octets of a connection: at least enough to tell the protocol. `None` if there are none.
-async fn begin(stream: &mut TcpStream) -> io::Result<Option<Inbox>> {
-    let mut begun = Inbox::new(http1::BUFFER);
+async fn begin(stream: &mut TcpStream) -> io::Result<Option<ReadBuf>> {
+    let mut begun = ReadBuf::new(http1::BUFFER);
     loop {
         // No room is made for a client that says nothing.
         stream.readable().await?;
         if poll_fn(|cx| begun.poll_fill(stream, cx)).await? == 0 {
-            return Ok((!begun.octets.is_empty()).then_some(begun));
+            return Ok((!begun.bytes().is_empty()).then_some(begun));
         }
-        let compared = begun.octets.len().min(PREFACE.len());
-        if compared == PREFACE.len() || begun.octets[..compared] != PREFACE[..compared] {
+        let compared = begun.bytes().len().min(PREFACE.len());
+        if compared == PREFACE.len() || begun.bytes()[..compared] != PREFACE[..compared] {
             return Ok(Some(begun));
         }
     }

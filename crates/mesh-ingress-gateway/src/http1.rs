@@ -15,8 +15,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use mesh_ingress::MeshConnection;
-use mesh_ingress_http1::Inbox;
-use tokio::net::TcpStream;
+use mesh_ingress_io::upgrade::Upgraded;
+use mesh_ingress_io::{Conn, ReadBuf};
 
 use self::connection::{Connection, Rested};
 use self::patience::Patience;
@@ -27,8 +27,8 @@ use crate::phase::{Notice, Served, drive, elapsed};
 /// Serves a connection on which HTTP/1 was begun to be spoken, to its end. Without a `head_timeout`
 /// a client may take forever for the head of a request, and between requests.
 pub(crate) async fn serve(
-    stream: TcpStream,
-    begun: Inbox,
+    stream: Conn,
+    begun: ReadBuf,
     mesh: MeshConnection,
     mut notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
     head_timeout: Option<Duration>,
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
                 };
                 return match wire.switched() {
                     Ok((stream, early)) => {
-                        switch.complete(stream, early);
+                        switch.send(Upgraded::new(stream, early));
                         Served::Ended
                     }
                     Err(refused) => Served::Failed(refused.into()),

@@ -9,7 +9,6 @@ mod connection;
 mod flood;
 mod frames;
 mod idle;
-mod outbox;
 mod pulse;
 mod requests;
 mod signals;
@@ -23,9 +22,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use mesh_ingress::MeshConnection;
-use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::Reason;
-use tokio::net::TcpStream;
+use mesh_ingress_io::{Conn, ReadBuf};
 
 use self::connection::Connection;
 use crate::phase::{Notice, Served, drive};
@@ -40,8 +38,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Serves a connection on which HTTP/2 was begun to be spoken, to its end. Without an `idle_timeout`
 /// a client may stay for as long as it likes, whether it asks for something or not.
 pub(crate) async fn serve(
-    stream: TcpStream,
-    begun: Inbox,
+    stream: Conn,
+    begun: ReadBuf,
     mesh: MeshConnection,
     notice: Pin<&mut Notice<'_, impl Future<Output = ()>>>,
     idle_timeout: Option<Duration>,

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use mesh_ingress_io::Conn;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
@@ -40,7 +40,7 @@ impl Linger {
     /// sending still.
     pub(crate) fn poll(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Conn,
         sending: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -66,7 +66,7 @@ impl Linger {
     }
 
     /// Reads and drops what the client is still sending, until it ends or its time is up.
-    fn poll_scrap(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_scrap(&mut self, stream: &mut Conn, cx: &mut Context<'_>) -> Poll<()> {
         let mut scrap = [0; 4096];
         loop {
             let mut scrap = ReadBuf::new(&mut scrap);

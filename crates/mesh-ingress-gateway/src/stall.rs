@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use mesh_ingress_io::Flushed;
 use tokio::time::{Instant, Sleep};
 
 /// How long a client may take nothing of a response: nginx's `send_timeout`.
@@ -41,14 +40,6 @@ enum Room {
     Some(Instant),
 }
 
-/// What came of sending without the runtime.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) octets: usize,
-    /// Nothing is left to be sent; otherwise the socket is full.
-    pub(crate) all: bool,
-}
-
 impl Stall {
     /// Turns a write that waits for too long into an error. From time to time `again` is to send
     /// what it can without asking the runtime.
@@ -56,7 +47,7 @@ impl Stall {
         &mut self,
         wrote: Poll<io::Result<()>>,
         cx: &mut Context<'_>,
-        mut again: impl FnMut() -> io::Result<Sent>,
+        mut again: impl FnMut() -> io::Result<Flushed>,
     ) -> Poll<io::Result<()>> {
         if wrote.is_ready() {
             return wrote;
@@ -74,7 +65,7 @@ impl Stall {
             }
             let now = Instant::now();
             let sent = again()?;
-            if stalled.room == Room::None && sent.octets > 0 {
+            if stalled.room == Room::None && sent.bytes > 0 {
                 stalled.since = now;
                 self.took = true;
             }
@@ -104,68 +95,45 @@ impl Stall {
     }
 }
 
-/// Sends what waits in an outbox to a socket that the runtime takes to be full, until it is.
-pub(crate) fn send_now<O>(
-    stream: &TcpStream,
-    outbox: &mut O,
-    first: impl Fn(&O) -> &[u8],
-    advance: impl Fn(&mut O, usize),
-) -> io::Result<Sent> {
-    let mut octets = 0;
-    loop {
-        let next = first(outbox);
-        if next.is_empty() {
-            return Ok(Sent { octets, all: true });
-        }
-        match SockRef::from(stream).send(next) {
-            Ok(sent) => {
-                advance(outbox, sent);
-                octets += sent;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(Sent { octets, all: false });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::net::TcpListener;
+    use mesh_ingress_io::{Conn, WriteBuf};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
     use super::*;
 
-    async fn connected() -> (TcpStream, TcpStream) {
+    async fn connected() -> (Conn, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(connecting, listener.accept());
         let (stream, _) = accepted.unwrap();
         stream.writable().await.unwrap();
-        (stream, client.unwrap())
+        (Conn::from(stream), client.unwrap())
     }
 
     /// Writes until the runtime takes the socket to be full: there may be room all the same.
-    fn fill(stream: &TcpStream) {
+    fn fill(stream: &Conn) {
+        let stream = stream.tcp().unwrap();
         while stream
             .try_write(&[0; 64 * 1024])
             .is_ok_and(|sent| sent == 64 * 1024)
         {}
     }
 
-    fn sent_now(stream: &TcpStream, mut octets: &[u8]) -> io::Result<Sent> {
-        let advance = |octets: &mut &[u8], sent| *octets = &octets[sent..];
-        send_now(stream, &mut octets, |octets| octets, advance)
+    fn flush(stream: &Conn, bytes: &[u8]) -> io::Result<Flushed> {
+        let mut buf = WriteBuf::default();
+        buf.buffer().extend_from_slice(bytes);
+        buf.try_flush(stream)
     }
 
     /// A response without an end, so much of it at a time.
-    async fn stalls(stall: &mut Stall, stream: &TcpStream, piece: usize) -> io::Error {
+    async fn stalls(stall: &mut Stall, stream: &Conn, piece: usize) -> io::Error {
         let piece = vec![0; piece];
-        let again = || sent_now(stream, &piece);
+        let again = || flush(stream, &piece);
         loop {
             let stalled = poll_fn(|cx| stall.check(Poll::Pending, cx, again));
             if let Err(error) = stalled.await {
@@ -209,7 +177,7 @@ mod tests {
     async fn who_has_nothing_to_read_is_not_late() {
         let (stream, _client) = connected().await;
         let mut stall = Stall::default();
-        let all = || sent_now(&stream, b"x");
+        let all = || flush(&stream, b"x");
         for _ in 0..10 {
             poll_fn(|cx| stall.check(Poll::Pending, cx, all))
                 .await

@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Response, StatusCode, Version};
-use mesh_ingress::forward::{OnSwitch, Switch};
+use hyper::ext::ReasonPhrase;
 use mesh_ingress::{BoxError, MeshConnection, ResponseBody, ResponseFuture};
 use mesh_ingress_http1::Decoder;
 use mesh_ingress_http1::request::Head;
-use mesh_ingress_http1::response::{self, Asked};
+use mesh_ingress_http1::response::{self, RequestContext};
+use mesh_ingress_io::splice::Splice;
+use mesh_ingress_io::upgrade::{self, UpgradeSender};
 use pin_project_lite::pin_project;
 use tokio::task::coop::has_budget_remaining;
 
@@ -36,7 +38,7 @@ pub(crate) enum Rested {
     /// The client asks for nothing at this moment.
     Idle,
     /// Another protocol is spoken now.
-    Switched(Switch),
+    Switched(UpgradeSender),
 }
 
 pin_project! {
@@ -63,7 +65,7 @@ pin_project! {
                 && writing.is_until_close()
             {
                 // Only a reset tells that this was not all.
-                let _ = this.wire.lock().stream.set_zero_linger();
+                this.wire.lock().stream.reset_on_drop();
             }
         }
     }
@@ -93,13 +95,13 @@ pin_project! {
 /// What its answer has to know of the request under way.
 #[derive(Debug)]
 struct About {
-    asked: Asked,
-    takes_trailers: bool,
-    asks_to_switch: bool,
+    asked: RequestContext,
+    accepts_trailers: bool,
+    wants_upgrade: bool,
     /// Its body may be longer than what is read for nobody.
     is_long: bool,
     /// Until it is answered with anything but another protocol.
-    switch: Option<Switch>,
+    switch: Option<UpgradeSender>,
 }
 
 impl<'c> Connection<'c> {
@@ -175,7 +177,7 @@ impl Future for Connection<'_> {
                             if let Some(switch) = this.about.switch.take() {
                                 return Poll::Ready(Rested::Switched(switch));
                             }
-                            match this.about.asked.keeps_alive && !*this.closing {
+                            match this.about.asked.keep_alive && !*this.closing {
                                 true => State::Finishing,
                                 false => State::closing(),
                             }
@@ -251,8 +253,8 @@ impl Connection<'_> {
                 let mut request = head
                     .request
                     .map(|()| RequestBody::new(this.wire, head.body));
-                if head.asks_to_switch {
-                    let (switch, on_switch) = OnSwitch::pair();
+                if head.wants_upgrade {
+                    let (switch, on_switch) = upgrade::channel();
                     request.extensions_mut().insert(on_switch);
                     this.about.switch = Some(switch);
                 }
@@ -297,30 +299,40 @@ impl Connection<'_> {
             about.switch = None;
         }
         let mut wire = this.wire.lock();
-        if about.asks_to_switch && about.switch.is_none() {
+        if about.wants_upgrade && about.switch.is_none() {
             wire.stayed();
         }
         // Clients are told one by one that the gateway is going away (RFC 9112 §9.6).
-        about.asked.keeps_alive &= wire.answered() && !*this.closing && !this.stop.has_begun();
+        about.asked.keep_alive &= wire.answered() && !*this.closing && !this.stop.has_begun();
         // So are they when the upstream refuses what it has not read, and that may be long.
         let refused = response.status().is_client_error() || response.status().is_server_error();
-        about.asked.keeps_alive &= !(refused && about.is_long && wire.upload == Upload::Held);
+        about.asked.keep_alive &= !(refused && about.is_long && wire.upload == Upload::Held);
         // So are they when the rest of their request has not come, and nobody waits for it.
-        if about.asked.keeps_alive
+        if about.asked.keep_alive
             && let Upload::Left(left) = wire.upload
         {
-            about.asked.keeps_alive = wire.drain_now(left, cx);
+            about.asked.keep_alive = wire.drain_now(left, cx);
         }
-        let (framing, keeps_alive) = response::write(response, about.asked, wire.outbox.begin());
+        let (framing, keep_alive) = response::write(
+            response,
+            response
+                .extensions()
+                .get::<ReasonPhrase>()
+                .map(ReasonPhrase::as_bytes),
+            about.asked,
+            wire.outbox.begin(),
+        );
         drop(wire);
-        about.asked.keeps_alive = keeps_alive;
+        about.asked.keep_alive = keep_alive;
+        let splice = response.extensions().get::<Splice<ResponseBody>>().copied();
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         this.state.set(State::Writing {
             writing: Writing::new(
                 std::mem::take(response.body_mut()),
+                splice,
                 framing,
-                about.takes_trailers,
+                about.accepts_trailers,
             ),
         });
     }
@@ -329,13 +341,13 @@ impl Connection<'_> {
 impl About {
     fn of(head: &Head) -> Self {
         Self {
-            asked: Asked {
+            asked: RequestContext {
                 version: head.request.version(),
                 head: head.request.method() == Method::HEAD,
-                keeps_alive: head.keeps_alive,
+                keep_alive: head.keep_alive,
             },
-            takes_trailers: head.takes_trailers,
-            asks_to_switch: head.asks_to_switch,
+            accepts_trailers: head.accepts_trailers,
+            wants_upgrade: head.wants_upgrade,
             is_long: match head.body {
                 Decoder::Length(length) => length > BUFFER as u64,
                 Decoder::Complete => false,
@@ -350,13 +362,13 @@ impl Default for About {
     /// Of what is no request, and the last of its connection.
     fn default() -> Self {
         Self {
-            asked: Asked {
+            asked: RequestContext {
                 version: Version::HTTP_11,
                 head: false,
-                keeps_alive: false,
+                keep_alive: false,
             },
-            takes_trailers: false,
-            asks_to_switch: false,
+            accepts_trailers: false,
+            wants_upgrade: false,
             is_long: false,
             switch: None,
         }

@@ -10,7 +10,7 @@ use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
 use mesh_ingress_http1::Decoder;
 use mesh_ingress_http1::request::Head;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::body::RequestBody;
@@ -31,7 +31,7 @@ async fn connected() -> (TcpStream, TcpStream) {
 async fn asked(octets: &str) -> (TcpStream, Shared, Head) {
     let (mut client, stream) = connected().await;
     client.write_all(octets.as_bytes()).await.unwrap();
-    let mut wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let mut wire = Shared::new(Wire::new(stream.into(), ReadBuf::new(BUFFER)));
     let mut headers = http::HeaderMap::new();
     let head = poll_fn(|cx| wire.lock().poll_head(&mut headers, cx)).await;
     (client, wire, head.unwrap())
@@ -49,7 +49,7 @@ async fn connection() -> (TcpStream, Shared, MeshConnection, Stop) {
     let (phase, seen) = watch::channel(Phase::Serving);
     // Serving for as long as the test runs.
     std::mem::forget(phase);
-    let wire = Shared::new(Wire::new(stream, Inbox::new(BUFFER)));
+    let wire = Shared::new(Wire::new(stream.into(), ReadBuf::new(BUFFER)));
     let mesh = mesh.for_connection(&Downstream::new(peer));
     (client, wire, mesh, Stop::new(seen))
 }

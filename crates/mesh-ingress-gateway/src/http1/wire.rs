@@ -11,14 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use mesh_ingress::headers::guard::{Refused, RequestGuard};
 use mesh_ingress_http1::request::{self, Head};
-use mesh_ingress_http1::{Decoder, Direct, Inbox, Limits, Malformed, Outbox};
-use tokio::net::TcpStream;
+use mesh_ingress_http1::{Decoder, Limits, Malformed};
+use mesh_ingress_io::{Conn, ReadBuf, TryWrite, WriteBuf};
 
 pub(crate) use self::shared::{Lent, Shared};
 
 /// Bounds to a header section.
 pub(crate) const LIMITS: Limits = Limits {
-    octets: 64 * 1024,
+    bytes: 64 * 1024,
     fields: 100,
 };
 /// What may wait in memory of one connection, each way, as long as nobody takes it: as much as is
@@ -31,9 +31,9 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// what a [`RequestGuard`] has let pass is looked at.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
-    inbox: Inbox,
-    pub(crate) outbox: Outbox,
+    pub(crate) stream: Conn,
+    inbox: ReadBuf,
+    pub(crate) outbox: WriteBuf,
     guard: RequestGuard,
     refused: Option<Refused>,
     /// How many of the last octets in the inbox the guard has not seen: they follow a request that
@@ -115,14 +115,26 @@ impl Drop for Reader {
     }
 }
 
+/// Writes what there is, without asking the runtime where it is small.
+fn poll_flush(
+    outbox: &mut WriteBuf,
+    stream: &mut Conn,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    match stream {
+        Conn::Tcp(stream) => outbox.poll_write(&mut TryWrite(stream), cx),
+        stream => outbox.poll_write(stream, cx),
+    }
+}
+
 impl Wire {
     /// `begun` has been read from the stream.
-    pub(crate) fn new(stream: TcpStream, begun: Inbox) -> Self {
+    pub(crate) fn new(stream: Conn, begun: ReadBuf) -> Self {
         let mut wire = Self {
             stream,
-            unseen: begun.octets.len(),
+            unseen: begun.bytes().len(),
             inbox: begun,
-            outbox: Outbox::default(),
+            outbox: WriteBuf::default(),
             guard: RequestGuard::new(),
             refused: None,
             stays: false,
@@ -145,7 +157,7 @@ impl Wire {
     /// Shows what is unseen to the guard.
     fn show(&mut self) {
         loop {
-            let octets = &mut self.inbox.octets;
+            let octets = self.inbox.bytes_mut();
             let seen = octets.len().saturating_sub(self.unseen);
             match self.guard.feed(&octets[seen..]) {
                 Ok(good) => self.unseen -= good,
@@ -194,12 +206,12 @@ impl Wire {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, NoHead>> {
         loop {
-            if self.unseen > 0 && self.unseen == self.inbox.octets.len() {
+            if self.unseen > 0 && self.unseen == self.inbox.bytes().len() {
                 // What the guard has not looked at is no request.
                 return Poll::Ready(Err(NoHead::Refused));
             }
             if self.may_be_complete() {
-                match request::take(&mut self.inbox.octets, LIMITS, headers) {
+                match request::parse(self.inbox.bytes_mut(), LIMITS, headers) {
                     Ok(Some(head)) => {
                         self.inbox.settle();
                         self.looked = 0;
@@ -215,7 +227,7 @@ impl Wire {
                     }
                 }
             }
-            self.looked = self.inbox.octets.len();
+            self.looked = self.inbox.bytes().len();
             if self.refused.is_some() {
                 return Poll::Ready(Err(NoHead::Refused));
             }
@@ -228,12 +240,12 @@ impl Wire {
     /// Whether there may be a complete head: what comes in pieces is not read from its beginning
     /// with each of them.
     fn may_be_complete(&self) -> bool {
-        let octets = &self.inbox.octets;
+        let octets = self.inbox.bytes();
         match self.looked {
             0 => !octets.is_empty(),
             looked => {
                 let new = octets.get(looked.saturating_sub(3)..).unwrap_or_default();
-                octets.len() >= LIMITS.octets || new.windows(4).any(|end| end == b"\r\n\r\n")
+                octets.len() >= LIMITS.bytes || new.windows(4).any(|end| end == b"\r\n\r\n")
             }
         }
     }
@@ -247,14 +259,14 @@ impl Wire {
         if self.go_ahead == GoAhead::Owed {
             self.go_ahead = GoAhead::NotNeeded;
             // Not if it has begun already (RFC 9110 §10.1.1).
-            if self.inbox.octets.is_empty() {
-                self.outbox.framing().extend_from_slice(CONTINUE);
+            if self.inbox.bytes().is_empty() {
+                self.outbox.buffer().extend_from_slice(CONTINUE);
                 // What cannot go out now goes out with the response.
-                let _ = self.outbox.poll_write(&mut Direct(&mut self.stream), cx);
+                let _ = poll_flush(&mut self.outbox, &mut self.stream, cx);
             }
         }
         loop {
-            let next = decoder.next(&mut self.inbox.octets, LIMITS);
+            let next = decoder.next(self.inbox.bytes_mut(), LIMITS);
             self.inbox.settle();
             match next {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
@@ -312,14 +324,14 @@ impl Wire {
 
     /// What was read behind the request that has been answered with another protocol; an error if
     /// that request is not complete, because its rest would be taken for the other protocol.
-    pub(crate) fn switched(mut self) -> Result<(TcpStream, Bytes), Refused> {
+    pub(crate) fn switched(mut self) -> Result<(Conn, Bytes), Refused> {
         self.guard.switched()?;
-        let early: BytesMut = std::mem::take(&mut self.inbox.octets);
+        let early: BytesMut = std::mem::take(self.inbox.bytes_mut());
         Ok((self.stream, early.freeze()))
     }
 
     /// Gives memory back.
     pub(crate) fn rest(&mut self) {
-        self.inbox.rest();
+        self.inbox.reset();
     }
 }

@@ -23,7 +23,7 @@ impl Connection {
     pub(super) fn beat(&mut self, beat: Beat) {
         match beat {
             Beat::Look => {}
-            Beat::Ask => frame::ping(self.out.outbox.frames(), [0; 8], false),
+            Beat::Ask => frame::ping(self.out.outbox.buffer(), [0; 8], false),
             Beat::Gone => {
                 tracing::debug!("client connection over HTTP/2: no answer to a PING");
                 self.fail(Reason::NO_ERROR);

@@ -8,16 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mesh_ingress::{BoxError, MeshConnection};
-use mesh_ingress_http1::Inbox;
 use mesh_ingress_http2::response::Writer;
 use mesh_ingress_http2::{Reason, frame, hpack};
-use tokio::net::TcpStream;
+use mesh_ingress_io::{Conn, ReadBuf, WriteBuf};
 use tokio::time::Instant;
 
 use super::flood::Flood;
 use super::frames::{Block, Incoming};
 use super::idle::Idle;
-use super::outbox::Outbox;
 use super::pulse::Pulse;
 use super::signals::Signals;
 use super::stream::{Blocked, OUT, Out, Progress};
@@ -45,8 +43,8 @@ const LAST_CALL: [u8; 8] = *b"lastcall";
 /// * A client that is still sending when its connection is closed gets its responses first.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(super) stream: TcpStream,
-    pub(super) inbox: Inbox,
+    pub(super) stream: Conn,
+    pub(super) inbox: ReadBuf,
     /// What has been read when the connection begins has not been looked at.
     begun: bool,
     pub(super) out: Out,
@@ -104,19 +102,19 @@ pub(super) enum Phase {
 impl Connection {
     /// `begun` has been read from the stream, and begins with the preface.
     pub(crate) fn new(
-        stream: TcpStream,
-        mut begun: Inbox,
+        stream: Conn,
+        mut begun: ReadBuf,
         mesh: MeshConnection,
         idle_timeout: Option<Duration>,
     ) -> Self {
-        bytes::Buf::advance(&mut begun.octets, frame::PREFACE.len());
+        bytes::Buf::advance(begun.bytes_mut(), frame::PREFACE.len());
         let signals = Signals::new();
-        let mut outbox = Outbox::default();
-        let frames = outbox.frames();
+        let mut outbox = WriteBuf::default();
+        let frames = outbox.buffer();
         let settings = [
             (frame::setting::MAX_CONCURRENT_STREAMS, MAX_STREAMS as u32),
             (frame::setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            (frame::setting::MAX_HEADER_LIST_SIZE, LIMITS.octets as u32),
+            (frame::setting::MAX_HEADER_LIST_SIZE, LIMITS.bytes as u32),
             // WebSockets (RFC 8441).
             (frame::setting::ENABLE_CONNECT_PROTOCOL, 1),
         ];
@@ -160,7 +158,7 @@ impl Connection {
     /// Finishes the requests under way, and takes no other (RFC 9113 §6.8).
     pub(crate) fn graceful_shutdown(&mut self) {
         if matches!(self.phase, Phase::Open) {
-            let frames = self.out.outbox.frames();
+            let frames = self.out.outbox.buffer();
             frame::goaway(frames, frame::MAX_WINDOW, Reason::NO_ERROR);
             frame::ping(frames, LAST_CALL, false);
             let since = Instant::now();
@@ -179,7 +177,7 @@ impl Connection {
     pub(super) fn last_called(&mut self) {
         if matches!(self.phase, Phase::LastCall { .. }) {
             self.told_last = Some(self.last);
-            frame::goaway(self.out.outbox.frames(), self.last, Reason::NO_ERROR);
+            frame::goaway(self.out.outbox.buffer(), self.last, Reason::NO_ERROR);
             self.phase = Phase::Draining;
         }
     }
@@ -189,7 +187,7 @@ impl Connection {
         tracing::debug!("client connection over HTTP/2: {reason}");
         // What was refused is not served after all (RFC 9113 §6.8).
         let last = self.told_last.unwrap_or(self.last);
-        frame::goaway(self.out.outbox.frames(), last, reason);
+        frame::goaway(self.out.outbox.buffer(), last, reason);
         self.streams
             .close_all("the connection was closed before the body was complete");
         self.close(Linger::default(), true);
@@ -313,7 +311,7 @@ impl Connection {
     fn pay(&mut self, octets: usize) {
         if octets > 0 {
             let octets = u32::try_from(octets).unwrap_or_default();
-            frame::window_update(self.out.outbox.frames(), 0, octets);
+            frame::window_update(self.out.outbox.buffer(), 0, octets);
             self.recv_window += i64::from(octets);
         }
     }
@@ -336,7 +334,7 @@ impl Connection {
         }
         let (outbox, stream) = (&mut self.out.outbox, &self.stream);
         let left = outbox.len();
-        let wrote = self.stall.check(wrote, cx, || outbox.send_now(stream));
+        let wrote = self.stall.check(wrote, cx, || outbox.try_flush(stream));
         self.pulse.wrote(left - self.out.outbox.len());
         if self.stall.has_moved() {
             self.pulse.hear();

@@ -38,13 +38,13 @@ pub(super) struct Block {
 impl Connection {
     /// Reads what there is of frames.
     pub(super) fn read_frames(&mut self) {
-        let mut octets = std::mem::take(&mut self.inbox.octets);
+        let mut octets = std::mem::take(self.inbox.bytes_mut());
         self.room = octets.capacity();
         let read = self.each_frame(&mut octets);
-        self.inbox.octets = octets;
+        *self.inbox.bytes_mut() = octets;
         self.inbox.settle();
         if let Err(reason) = read {
-            self.inbox.octets.clear();
+            self.inbox.bytes_mut().clear();
             self.fail(reason);
         }
     }
@@ -233,7 +233,7 @@ impl Connection {
         if let Some(window) = window {
             self.initial_window(window.into())?;
         }
-        frame::settings_ack(self.out.outbox.frames());
+        frame::settings_ack(self.out.outbox.buffer());
         Ok(())
     }
 
@@ -260,7 +260,7 @@ impl Connection {
         let octets = payload.try_into().map_err(|_| Reason::FRAME_SIZE_ERROR)?;
         match head.has(flag::ACK) {
             true => self.answered(octets),
-            false => frame::ping(self.out.outbox.frames(), octets, true),
+            false => frame::ping(self.out.outbox.buffer(), octets, true),
         }
         Ok(())
     }
@@ -306,7 +306,7 @@ impl Connection {
 
     /// Tells the client that a stream has ended, and remembers that it may not know.
     pub(super) fn tell_reset(&mut self, id: u32, reason: Reason) {
-        frame::reset(self.out.outbox.frames(), id, reason);
+        frame::reset(self.out.outbox.buffer(), id, reason);
         if self.reset.len() >= REMEMBERED {
             self.reset.pop_front();
         }
@@ -352,7 +352,7 @@ impl Connection {
                 slot.recv_window = window + (sent - length as u32);
                 if sent > length as u32 {
                     let padding = sent - length as u32;
-                    frame::window_update(self.out.outbox.frames(), head.stream, padding);
+                    frame::window_update(self.out.outbox.buffer(), head.stream, padding);
                 }
                 slot.left = left.flatten();
                 Ok(())

@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::ext::Protocol;
-use mesh_ingress::forward::OnSwitch;
 use mesh_ingress_http2::Reason;
 use mesh_ingress_http2::request::{self, Refused};
 use mesh_ingress_http2::response::Content;
+use mesh_ingress_io::upgrade;
 
 use super::MAX_STREAMS;
 use super::connection::{Connection, Phase};
@@ -20,7 +20,7 @@ impl Connection {
             return self.begin_request(id, ends, section);
         }
         // Even if nobody wants it, the next one may refer to it.
-        let trailers = request::read_trailers(section, &mut self.decoder, LIMITS.octets);
+        let trailers = request::read_trailers(section, &mut self.decoder, LIMITS.bytes);
         let trailers = trailers.map_err(|error| {
             tracing::debug!("stream {id}: {error}");
             Reason::COMPRESSION_ERROR
@@ -47,7 +47,7 @@ impl Connection {
     fn begin_request(&mut self, id: u32, ends: bool, section: &[u8]) -> Result<(), Reason> {
         self.last = id;
         let mut headers = self.streams.spare.pop().unwrap_or_default();
-        let head = request::read(section, &mut self.decoder, LIMITS.octets, &mut headers);
+        let head = request::read(section, &mut self.decoder, LIMITS.bytes, &mut headers);
         let head = head.map_err(|error| {
             tracing::debug!("stream {id}: {error}");
             Reason::COMPRESSION_ERROR
@@ -96,7 +96,7 @@ impl Connection {
         };
         let mut request: Request<_> = head.request.map(|()| body);
         if let Some(protocol) = head.protocol.as_ref().and_then(|value| value.to_str().ok()) {
-            let (switch, on_switch) = OnSwitch::pair();
+            let (switch, on_switch) = upgrade::channel();
             let extensions = request.extensions_mut();
             extensions.insert(Protocol::from(protocol));
             extensions.insert(on_switch);
@@ -136,7 +136,7 @@ impl Connection {
     /// Answers what is no request for the gateway.
     fn answer(&mut self, id: u32, ends: bool, status: StatusCode) -> Result<(), Reason> {
         let (none, content) = (HeaderMap::new(), Content::Bodiless);
-        let frames = self.out.outbox.frames();
+        let frames = self.out.outbox.buffer();
         self.out
             .writer
             .head(id, status, &none, content, true, frames);

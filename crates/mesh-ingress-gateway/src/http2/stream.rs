@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
-use mesh_ingress::forward::Switch;
 use mesh_ingress::{ResponseBody, ResponseFuture};
 use mesh_ingress_http2::response::{Content, Writer};
 use mesh_ingress_http2::{Reason, frame};
+use mesh_ingress_io::upgrade::{UpgradeSender, Upgraded};
+use mesh_ingress_io::{Conn, WriteBuf};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::outbox::Outbox;
 use super::signals::{Bell, Signals};
 use super::tunnel::{Pipe, Tunnel};
 use super::upload::{RequestBody, Upload};
@@ -27,7 +27,7 @@ const TURN: usize = 64 * 1024;
 /// The way out of a connection, which its streams share.
 #[derive(Debug)]
 pub(super) struct Out {
-    pub(super) outbox: Outbox,
+    pub(super) outbox: WriteBuf,
     pub(super) writer: Writer,
     /// What the client takes of all streams together.
     pub(super) window: i64,
@@ -55,7 +55,7 @@ pub(super) struct Slot {
     /// The method was `HEAD`.
     pub(super) head: bool,
     /// Until it is answered with anything but a tunnel.
-    pub(super) switch: Option<Switch>,
+    pub(super) switch: Option<UpgradeSender>,
     /// The client knows the answer's head.
     pub(super) informed: bool,
     pub(super) blocked: Blocked,
@@ -186,13 +186,13 @@ impl Slot {
         let due = upload.due();
         if due.go_ahead && !self.informed {
             let (status, none) = (StatusCode::CONTINUE, HeaderMap::new());
-            let frames = out.outbox.frames();
+            let frames = out.outbox.buffer();
             out.writer
                 .head(self.id, status, &none, Content::Bodiless, false, frames);
         }
         if due.window > 0 {
             self.recv_window += due.window;
-            frame::window_update(out.outbox.frames(), self.id, due.window);
+            frame::window_update(out.outbox.buffer(), self.id, due.window);
         }
     }
 
@@ -223,7 +223,7 @@ impl Slot {
             None => Content::Unknown,
         };
         let ends = switch.is_none() && (bodiless || body.is_end_stream());
-        let frames = out.outbox.frames();
+        let frames = out.outbox.buffer();
         let headers = response.headers();
         out.writer
             .head(self.id, status, headers, content, ends, frames);
@@ -248,13 +248,13 @@ impl Slot {
         false
     }
 
-    fn open_tunnel(&mut self, switch: Switch) -> Arc<Pipe> {
+    fn open_tunnel(&mut self, switch: UpgradeSender) -> Arc<Pipe> {
         let body = match &self.upload {
             Some(upload) => RequestBody::of(upload),
             None => RequestBody::none(),
         };
         let (tunnel, pipe) = Tunnel::new(body, &self.bell);
-        switch.complete_stream(tunnel);
+        switch.send(Upgraded::new(Conn::other(tunnel), Bytes::new()));
         pipe
     }
 
@@ -314,8 +314,8 @@ impl Sending {
                 }
                 let piece = self.rest.split_to(length);
                 let ends = self.over && self.rest.is_empty();
-                frame::data(out.outbox.frames(), way.id, length, ends);
-                out.outbox.piece(piece);
+                frame::data(out.outbox.buffer(), way.id, length, ends);
+                out.outbox.push(piece);
                 *way.window -= length as i64;
                 out.window -= length as i64;
                 out.sent = true;
@@ -326,7 +326,7 @@ impl Sending {
                 }
             }
             if self.over {
-                frame::data(out.outbox.frames(), way.id, 0, true);
+                frame::data(out.outbox.buffer(), way.id, 0, true);
                 return Progress::Told;
             }
             match self.source.poll_next(cx) {
@@ -335,7 +335,7 @@ impl Sending {
                     self.over = last;
                 }
                 Poll::Ready(Next::Trailers(trailers)) => {
-                    out.writer.trailers(way.id, &trailers, out.outbox.frames());
+                    out.writer.trailers(way.id, &trailers, out.outbox.buffer());
                     return Progress::Told;
                 }
                 Poll::Ready(Next::Broken(reason)) => return Progress::Broken(reason),

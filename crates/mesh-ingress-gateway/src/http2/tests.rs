@@ -13,7 +13,7 @@ use http::StatusCode;
 use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
 use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -53,7 +53,7 @@ async fn client_within(octets: &[u8], idle_timeout: Option<Duration>) -> Client 
 }
 
 /// Both ends of a connection, and what the gateway's begins with.
-async fn connected() -> (TcpStream, TcpStream, Inbox, MeshConnection) {
+async fn connected() -> (TcpStream, Conn, ReadBuf, MeshConnection) {
     let dns = ClusterDns::builder().nameserver(([127, 0, 0, 1], 1).into());
     let nobody = Route::host("nobody.example.com");
     let mesh = MeshIngress::builder()
@@ -65,9 +65,9 @@ async fn connected() -> (TcpStream, TcpStream, Inbox, MeshConnection) {
     let (stream, accepted) = tokio::join!(connecting, listener.accept());
     let (accepted, peer) = accepted.unwrap();
     let mesh = mesh.for_connection(&Downstream::new(peer));
-    let mut begun = Inbox::new(BUFFER);
-    begun.octets.extend_from_slice(frame::PREFACE);
-    (stream.unwrap(), accepted, begun, mesh)
+    let mut begun = ReadBuf::new(BUFFER);
+    begun.bytes_mut().extend_from_slice(frame::PREFACE);
+    (stream.unwrap(), accepted.into(), begun, mesh)
 }
 
 async fn next(stream: &mut TcpStream) -> Option<(Head, Vec<u8>)> {
@@ -143,7 +143,7 @@ async fn a_connection_that_closes_is_not_kept_busy_by_its_streams() {
 async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
     const PINGS: usize = 25_000;
     let (mut client, accepted, begun, mesh) = connected().await;
-    let socket = socket2::SockRef::from(&accepted);
+    let socket = socket2::SockRef::from(accepted.tcp().unwrap());
     socket.set_send_buffer_size(4 * 1024).unwrap();
     let mut ping = Vec::new();
     frame::ping(&mut ping, [0; 8], false);

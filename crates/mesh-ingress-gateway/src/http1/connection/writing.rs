@@ -8,17 +8,20 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use mesh_ingress::{BoxError, ResponseBody};
-use mesh_ingress_http1::{Framing, Outbox};
+use mesh_ingress_http1::Framing;
+use mesh_ingress_io::splice::Splice;
+use mesh_ingress_io::{Flushed, WriteBuf};
 
 use crate::http1::wire::{Shared, Wire};
-use crate::stall::{Sent, Stall};
+use crate::stall::Stall;
 
 /// A response on its way out; its head waits in the outbox.
 #[derive(Debug)]
 pub(super) struct Writing {
     body: ResponseBody,
+    splice: Option<Splice<ResponseBody>>,
     framing: Option<Framing>,
-    takes_trailers: bool,
+    accepts_trailers: bool,
     /// Its head, and what came with it, has gone out.
     begun: bool,
     /// What there is must go out before anything is added.
@@ -36,11 +39,17 @@ pub(super) enum Wrote {
 
 impl Writing {
     /// `framing` is how its body goes, if it has one.
-    pub(super) fn new(body: ResponseBody, framing: Option<Framing>, takes_trailers: bool) -> Self {
+    pub(super) fn new(
+        body: ResponseBody,
+        splice: Option<Splice<ResponseBody>>,
+        framing: Option<Framing>,
+        accepts_trailers: bool,
+    ) -> Self {
         Self {
             body,
+            splice,
             framing,
-            takes_trailers,
+            accepts_trailers,
             begun: false,
             stuck: false,
             until_close: framing == Some(Framing::UntilClose),
@@ -92,7 +101,7 @@ impl Writing {
                 return Poll::Ready(Wrote::Broken(error));
             }
             // Small pieces go out together.
-            if !waits && self.framing.is_some() && wire.outbox.has_room() {
+            if !waits && self.framing.is_some() && wire.outbox.is_small() {
                 continue;
             }
             if let Err(error) = ready!(self.poll_write(&mut wire, stall, cx)) {
@@ -116,9 +125,9 @@ impl Writing {
         stall: &mut Stall,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let gone = wire.outbox.gone();
+        let gone = wire.outbox.written();
         let wrote = wire.poll_write(cx);
-        if gone != wire.outbox.gone() {
+        if gone != wire.outbox.written() {
             stall.moved();
         }
         let wrote = stall.check(wrote, cx, || wire.send_now());
@@ -144,11 +153,18 @@ impl Writing {
         if !self.begun {
             return Poll::Ready(Ok(false));
         }
+        let Some(splice) = self.splice else {
+            return Poll::Ready(Ok(false));
+        };
         let mut wire = wire.lock();
         if !wire.outbox.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        let waits = match self.body.poll_move(&wire.stream, cx) {
+        let Some(to) = wire.stream.tcp() else {
+            return Poll::Ready(Ok(false));
+        };
+        let body = splice.of(&mut self.body);
+        let waits = match body.poll_splice(to, cx) {
             Poll::Ready(Ok(moved)) => {
                 if moved > 0 {
                     stall.moved();
@@ -160,9 +176,9 @@ impl Writing {
                 return Poll::Ready(Ok(moved > 0));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending if self.body.is_moving() => {
+            Poll::Pending if body.is_splicing() => {
                 // It is tried again where it is moved.
-                stall.check(Poll::Pending, cx, || Ok(Sent::default()))
+                stall.check(Poll::Pending, cx, || Ok(Flushed::default()))
             }
             Poll::Pending => wire
                 .poll_gone(cx)
@@ -175,28 +191,28 @@ impl Writing {
         }
     }
 
-    fn end(&mut self, outbox: &mut Outbox) -> Result<(), BoxError> {
+    fn end(&mut self, outbox: &mut WriteBuf) -> Result<(), BoxError> {
         if let Some(mut framing) = self.framing.take() {
-            framing.end(&HeaderMap::new(), outbox)?;
+            framing.finish(&HeaderMap::new(), outbox)?;
         }
         Ok(())
     }
 
     /// Adds a piece of the body to what is to be written, and its end, if that is known.
-    fn add(&mut self, frame: Frame<Bytes>, outbox: &mut Outbox) -> Result<(), BoxError> {
+    fn add(&mut self, frame: Frame<Bytes>, outbox: &mut WriteBuf) -> Result<(), BoxError> {
         let Some(framing) = &mut self.framing else {
             return Ok(());
         };
         let over = self.body.is_end_stream();
-        let mut ended = match frame.is_trailers() && !self.takes_trailers {
+        let mut ended = match frame.is_trailers() && !self.accepts_trailers {
             true => {
-                framing.end(&HeaderMap::new(), outbox)?;
+                framing.finish(&HeaderMap::new(), outbox)?;
                 true
             }
-            false => framing.add(frame, outbox)?,
+            false => framing.encode(frame, outbox)?,
         };
         if over && !ended {
-            framing.end(&HeaderMap::new(), outbox)?;
+            framing.finish(&HeaderMap::new(), outbox)?;
             ended = true;
         }
         if ended {

@@ -6,14 +6,13 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use mesh_ingress_http1::{Decoder, Direct, Outbox};
-use tokio::io::{Interest, ReadBuf};
+use mesh_ingress_http1::Decoder;
+use mesh_ingress_io::Flushed;
 use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use super::{GoAhead, Reader, Upload, Wire};
 use crate::http1::connection::Rested;
 use crate::linger::Linger;
-use crate::stall::{Sent, send_now};
 
 /// What may wait of a protocol that is not agreed on yet.
 const MAX_UNSEEN: usize = 64 * 1024;
@@ -47,18 +46,12 @@ impl Wire {
         if !(self.awaited && self.driver.will_wake(cx.waker())) {
             return false;
         }
-        let shows = self.stream.try_io(Interest::READABLE, || Ok(()));
-        shows.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.stream.is_known_empty()
     }
 
     /// Sends what the socket takes, whatever the runtime takes it to.
-    pub(crate) fn send_now(&mut self) -> io::Result<Sent> {
-        send_now(
-            &self.stream,
-            &mut self.outbox,
-            Outbox::first,
-            Outbox::advance,
-        )
+    pub(crate) fn send_now(&mut self) -> io::Result<Flushed> {
+        self.outbox.try_flush(&self.stream)
     }
 
     /// To be called when the driver has looked at everything, and waits.
@@ -104,7 +97,7 @@ impl Wire {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.outbox.is_empty() {
             true => Poll::Ready(Ok(())),
-            false => self.outbox.poll_write(&mut Direct(&mut self.stream), cx),
+            false => super::poll_flush(&mut self.outbox, &mut self.stream, cx),
         }
     }
 
@@ -138,7 +131,7 @@ impl Wire {
             };
             // What it asks for next can wait. That it has said all it had to say does not mean that
             // it has gone, if that was more than was asked for.
-            if self.inbox.octets.len() >= most || self.refused.is_some() || self.ended {
+            if self.inbox.bytes().len() >= most || self.refused.is_some() || self.ended {
                 return self.poll_reset(cx);
             }
             if self.is_quiet(cx) {
@@ -151,7 +144,7 @@ impl Wire {
                 return Poll::Ready(());
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) if self.inbox.octets.is_empty() => return Poll::Ready(()),
+                Ok(0) if self.inbox.bytes().is_empty() => return Poll::Ready(()),
                 Ok(_) => {}
                 Err(_) => return Poll::Ready(()),
             }
@@ -160,19 +153,14 @@ impl Wire {
 
     /// Ready if the connection has been reset.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut octet = [0];
-        match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut octet)) {
-            Poll::Ready(Err(_)) => Poll::Ready(()),
-            // Something to read, or a client that has said all it had to say.
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
+        self.stream.poll_reset(cx).map(drop)
     }
 
     /// Reads and drops what is left of a body nobody wants. Tells whether that was all of it: not if
     /// it is long, or breaks off.
     pub(crate) fn poll_drain(&mut self, mut decoder: Decoder, cx: &mut Context<'_>) -> Poll<bool> {
         // Whoever waits to be told to send may send it or not.
-        if self.go_ahead != GoAhead::NotNeeded && self.inbox.octets.is_empty() {
+        if self.go_ahead != GoAhead::NotNeeded && self.inbox.bytes().is_empty() {
             return Poll::Ready(false);
         }
         self.go_ahead = GoAhead::NotNeeded;

@@ -1,4 +1,4 @@
-//! Writing to a socket that has room, as a rule.
+//! Writing to a socket that has room as a rule.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -7,43 +7,43 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-/// What is no longer is written without asking: that it went out in part only is so seldom that the
-/// call in vain which follows does not count.
-const SMALL: usize = 16 * 1024;
+/// Longest write that is tried at once. A short write is so rare that the call in vain which follows it
+/// does not count.
+const MAX_TRIED: usize = 16 * 1024;
 
-/// A socket to which what is small is written first, and the runtime is asked for leave only where
-/// that fails: sixty instructions less for each of the two writes of a small request. "Small" is up to
-/// 16 KiB in one slice; all else is written as the socket itself would. Errors are those of the socket.
+/// A socket that is written to first, and the runtime is asked for readiness only where that fails. Each
+/// of the two writes of a small request costs sixty instructions less that way. Only single slices of up
+/// to 16 KiB are tried; all else is written as the socket itself would. Errors are those of the socket.
 ///
 /// ```
 /// # async fn answer(socket: &mut tokio::net::TcpStream) -> std::io::Result<()> {
-/// use mesh_ingress_http1::Direct;
+/// use mesh_ingress_io::TryWrite;
 /// use tokio::io::AsyncWriteExt as _;
 ///
-/// Direct(socket).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
+/// TryWrite(socket).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
 /// # }
 /// ```
 ///
-/// Such a write takes nothing of the task's budget: whoever writes again and again, without a pause
-/// that others make, has to make one.
+/// Such a write takes nothing of the task's cooperative budget: a task that writes in a loop without
+/// ever waiting has to yield by itself.
 #[derive(Debug)]
-pub struct Direct<'s>(pub &'s mut TcpStream);
+pub struct TryWrite<'s>(pub &'s mut TcpStream);
 
-impl AsyncWrite for Direct<'_> {
+impl AsyncWrite for TryWrite<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let stream = &mut *self.get_mut().0;
-        if octets.len() <= SMALL {
-            match stream.try_write(octets) {
-                // Now the runtime knows that it is full, and tells when it is not.
+        if bytes.len() <= MAX_TRIED {
+            match stream.try_write(bytes) {
+                // Now the runtime knows that the socket is full, and wakes the task when it is not.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
         }
-        Pin::new(stream).poll_write(cx, octets)
+        Pin::new(stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -77,23 +77,23 @@ mod tests {
 
     use super::*;
 
-    /// However often a socket is full, all goes out in its order, and nobody waits for ever.
+    /// However often the socket is full, all bytes go out in order and the writer is woken.
     #[tokio::test]
-    async fn who_finds_no_room_waits_for_it() {
+    async fn a_full_socket_wakes_the_writer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialed = TcpStream::connect(listener.local_addr().unwrap());
         let (dialed, accepted) = tokio::join!(dialed, listener.accept());
         let (mut stream, (mut reader, _)) = (dialed.unwrap(), accepted.unwrap());
-        let octets: Vec<u8> = (0..20_000_000_u32)
+        let bytes: Vec<u8> = (0..20_000_000_u32)
             .map(|number| (number >> 8) as u8)
             .collect();
-        let expected = octets.clone();
+        let expected = bytes.clone();
         let writing = async move {
-            let (mut rest, mut waited) = (&octets[..], 0);
+            let (mut rest, mut waited) = (&bytes[..], 0);
             while !rest.is_empty() {
-                let piece = &rest[..rest.len().min(SMALL)];
+                let piece = &rest[..rest.len().min(MAX_TRIED)];
                 let wrote = poll_fn(|cx| {
-                    let polled = Pin::new(&mut Direct(&mut stream)).poll_write(cx, piece);
+                    let polled = Pin::new(&mut TryWrite(&mut stream)).poll_write(cx, piece);
                     waited += usize::from(polled.is_pending());
                     polled
                 });
