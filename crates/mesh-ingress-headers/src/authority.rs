@@ -11,7 +11,7 @@ const MAX_LABEL: usize = 63;
 /// What a text that is an authority consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
-    /// Octets of the host as written; a literal's brackets count.
+    /// Bytes of the host as written; a literal's brackets count.
     pub(crate) host_len: usize,
     pub(crate) kind: Kind,
     pub(crate) port: Option<u16>,
@@ -70,7 +70,7 @@ fn kind(host: &str) -> Option<Kind> {
     if name.len() > MAX_LABEL && name.split('.').any(|label| label.len() > MAX_LABEL) {
         return None;
     }
-    let last = match name.bytes().rposition(|octet| octet == b'.') {
+    let last = match name.bytes().rposition(|byte| byte == b'.') {
         Some(dot) => name.get(dot + 1..)?,
         None => name,
     };
@@ -84,12 +84,12 @@ fn kind(host: &str) -> Option<Kind> {
     Some(Kind::Name)
 }
 
-/// An octet of a name: what it is, and in the upper half what must not follow it.
-static OCTETS: [u8; 256] = {
-    let mut octets = [OTHER; 256];
-    let mut octet = 0;
-    while octet < octets.len() {
-        octets[octet] = match octet as u8 {
+/// An byte of a name: what it is, and in the upper half what must not follow it.
+static BYTES: [u8; 256] = {
+    let mut bytes = [OTHER; 256];
+    let mut byte = 0;
+    while byte < bytes.len() {
+        bytes[byte] = match byte as u8 {
             b'a'..=b'z' | b'0'..=b'9' | b'_' => 0,
             b'A'..=b'Z' => UPPER_CASE,
             // No label is empty, and none begins or ends with a `-`.
@@ -97,9 +97,9 @@ static OCTETS: [u8; 256] = {
             b'-' => HYPHEN | DOT << 4,
             _ => OTHER,
         };
-        octet += 1;
+        byte += 1;
     }
-    octets
+    bytes
 };
 
 const DOT: u8 = 1;
@@ -107,7 +107,7 @@ const HYPHEN: u8 = 2;
 const UPPER_CASE: u8 = 4;
 const OTHER: u8 = 8;
 
-/// What the octets of a text are.
+/// What the bytes of a text are.
 #[derive(Clone, Copy)]
 struct Seen {
     what: u8,
@@ -116,11 +116,11 @@ struct Seen {
 }
 
 impl Seen {
-    /// One look at each octet, and nothing to decide at any.
+    /// One look at each byte, and nothing to decide at any.
     fn of(text: &str) -> Self {
-        let (mut what, mut misplaced, mut before) = (0, 0, OCTETS[usize::from(b'.')]);
-        for octet in text.bytes() {
-            let this = OCTETS[usize::from(octet)];
+        let (mut what, mut misplaced, mut before) = (0, 0, BYTES[usize::from(b'.')]);
+        for byte in text.bytes() {
+            let this = BYTES[usize::from(byte)];
             what |= this;
             misplaced |= before >> 4 & this;
             before = this;
@@ -139,7 +139,7 @@ impl Seen {
 fn name<'t>(text: &'t str, upper_case: &mut bool) -> Option<&'t str> {
     let (mut name, mut seen) = (text, Seen::of(text));
     if seen.what & OTHER != 0 {
-        let is_other = |octet| OCTETS[usize::from(octet)] == OTHER;
+        let is_other = |byte| BYTES[usize::from(byte)] == OTHER;
         name = text.get(..text.bytes().position(is_other)?)?;
         seen = Seen::of(name);
     }
@@ -177,8 +177,8 @@ mod tests {
         fn a_name_is_labels_between_dots(
             text in "[a-cXZ09_.:!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}\\.?|\\PC{0,8}",
         ) {
-            let in_names = |octet: char| octet.is_ascii_alphanumeric() || "-_.".contains(octet);
-            let host = text.split(|octet| !in_names(octet)).next().unwrap_or_default();
+            let in_names = |byte: char| byte.is_ascii_alphanumeric() || "-_.".contains(byte);
+            let host = text.split(|byte| !in_names(byte)).next().unwrap_or_default();
             let labels = host.strip_suffix('.').unwrap_or(host).split('.');
             let is_label = |label: &str| {
                 !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')

@@ -24,10 +24,10 @@ use mesh_ingress_core::{Downstream, Scheme};
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Client(Option<Arc<Known>>);
+pub struct Client(Option<Arc<ClientFields>>);
 
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct ClientFields {
     pub(crate) ip: IpAddr,
     pub(crate) scheme: Scheme,
     /// The address alone: a member of `X-Forwarded-For`, and `X-Real-IP`.
@@ -38,7 +38,7 @@ pub(crate) struct Known {
     element: OnceLock<String>,
 }
 
-impl Known {
+impl ClientFields {
     /// How an element of `Forwarded` begins: `for=…;proto=…;host=`. Made when it is first asked for;
     /// most gateways do not send it.
     pub(crate) fn element(&self) -> &str {
@@ -60,17 +60,17 @@ fn address_value(ip: IpAddr) -> Result<HeaderValue, InvalidHeaderValue> {
         return HeaderValue::try_from(ip.to_string());
     };
     let mut text = Vec::with_capacity("255.255.255.255".len());
-    for octet in ip.octets() {
+    for byte in ip.octets() {
         if !text.is_empty() {
             text.push(b'.');
         }
-        if octet >= 100 {
-            text.push(b'0' + octet / 100);
+        if byte >= 100 {
+            text.push(b'0' + byte / 100);
         }
-        if octet >= 10 {
-            text.push(b'0' + octet / 10 % 10);
+        if byte >= 10 {
+            text.push(b'0' + byte / 10 % 10);
         }
-        text.push(b'0' + octet % 10);
+        text.push(b'0' + byte % 10);
     }
     HeaderValue::try_from(text)
 }
@@ -86,7 +86,7 @@ impl Client {
         let Ok(address) = address_value(ip) else {
             return Self::unknown();
         };
-        Self(Some(Arc::new(Known {
+        Self(Some(Arc::new(ClientFields {
             ip,
             scheme,
             address,
@@ -115,7 +115,7 @@ impl Client {
         self.0.as_ref().map(|known| known.scheme)
     }
 
-    pub(crate) fn known(&self) -> Option<&Known> {
+    pub(crate) fn known(&self) -> Option<&ClientFields> {
         self.0.as_deref()
     }
 }
@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_everybody_does() {
-        for octet in 0..=u8::MAX {
-            let ip = IpAddr::from([octet, 10, 100, octet]);
+        for byte in 0..=u8::MAX {
+            let ip = IpAddr::from([byte, 10, 100, byte]);
             assert_eq!(address_value(ip).unwrap(), ip.to_string());
         }
         let ip: IpAddr = "2001:db8::7".parse().unwrap();

@@ -5,10 +5,10 @@ mod request_id;
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::request_id::{RequestId, RequestIdPolicy};
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
+use crate::name_patterns::NamePatterns;
 use crate::names::{FieldGroup, has_underscore, is_structural, remove_matching};
-use crate::own::OwnNames;
-use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule};
+use crate::{HeaderPresence, InvalidRequest, InvalidSetting, RequestRule};
 
 /// From whom something is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ pub struct EdgeHygiene {
     proxy: Peers,
     underscores: UnderscorePolicy,
     request_id: RequestIdPolicy,
-    own: OwnNames,
+    own: NamePatterns,
 }
 
 impl EdgeHygiene {
@@ -115,21 +115,21 @@ impl EdgeHygiene {
     /// # Errors
     /// When a name has a `_` and the policy is [`UnderscorePolicy::Reject`].
     pub fn apply(&self, headers: &mut HeaderMap, trusted: bool) -> Result<(), InvalidRequest> {
-        let fields = Inventory::of(headers);
-        self.apply_with(headers, &fields, trusted)
+        let presence = HeaderPresence::of(headers);
+        self.apply_with(headers, &presence, trusted)
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply), to a section with this [`HeaderPresence`].
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn apply_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Result<(), InvalidRequest> {
-        if let Some(id) = self.clean_with(headers, fields, trusted)? {
+        if let Some(id) = self.clean_with(headers, presence, trusted)? {
             id.insert_into(headers);
         }
         Ok(())
@@ -146,17 +146,17 @@ impl EdgeHygiene {
     pub fn clean_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Result<Option<RequestId>, InvalidRequest> {
-        if self.underscores == UnderscorePolicy::Reject && fields.has(Fields::UNDERSCORE) {
+        if self.underscores == UnderscorePolicy::Reject && presence.has(FieldSet::UNDERSCORE) {
             return Err(RequestRule::Underscore.into());
         }
-        let suspects = Fields::GROUPED.or(Fields::UNDERSCORE);
-        if fields.has(suspects) || !self.own.is_empty() {
+        let suspects = FieldSet::GROUPED.or(FieldSet::UNDERSCORE);
+        if presence.has(suspects) || !self.own.is_empty() {
             remove_matching(headers, |name| self.refuses(name, trusted));
         }
-        Ok(self.request_id.replace(headers, fields, trusted))
+        Ok(self.request_id.replace(headers, presence, trusted))
     }
 
     fn refuses(&self, name: &HeaderName, trusted: bool) -> bool {
@@ -198,7 +198,7 @@ impl Default for EdgeHygiene {
             proxy: Peers::All,
             underscores: UnderscorePolicy::default(),
             request_id: RequestIdPolicy::default(),
-            own: OwnNames::new(),
+            own: NamePatterns::new(),
         }
     }
 }

@@ -62,8 +62,8 @@ request_rules! {
         "a field name is not a token with a colon after it";
     /// A field value that goes on in the next line.
     LineFolding = BAD_REQUEST, true, "RFC 9112 §5.2", "a field value is folded into several lines";
-    /// A control octet in a field value.
-    FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control octet in a field value";
+    /// A control byte in a field value.
+    FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control byte in a field value";
     /// The request target has none of the forms a gateway serves.
     Target = BAD_REQUEST, true, "RFC 9112 §3.2",
         "the request target is neither a path beginning with '/' nor an absolute http URI";
@@ -109,9 +109,9 @@ request_rules! {
     /// The size of a chunk is not a plain hexadecimal number.
     ChunkSize = BAD_REQUEST, true, "RFC 9112 §7.1",
         "the size of a chunk is not a plain hexadecimal number";
-    /// A chunk extension has control octets, or is too long.
+    /// A chunk extension has control bytes, or is too long.
     ChunkExtension = BAD_REQUEST, true, "RFC 9112 §7.1.1",
-        "a chunk extension is too long or has control octets";
+        "a chunk extension is too long or has control bytes";
     /// The data of a chunk goes on where it should have ended.
     ChunkEnd = BAD_REQUEST, true, "RFC 9112 §7.1", "the data of a chunk does not end in CRLF";
     /// The protocol was changed in the middle of a request.

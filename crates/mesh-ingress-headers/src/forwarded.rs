@@ -25,9 +25,9 @@ pub enum ForwardedField {
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fields(u8);
+pub(crate) struct EmittedFields(u8);
 
-impl Fields {
+impl EmittedFields {
     const fn of(fields: &[ForwardedField]) -> Self {
         let mut bits = 0;
         let mut rest = fields;

@@ -9,9 +9,9 @@
 //! * that a chunk had extensions, its size was padded, or there were more empty lines between
 //!   requests than one.
 //!
-//! Each of these is a place where two parties that read the same octets can see different requests
-//! (RFC 9112 §11.2). So [`RequestGuard`] reads the octets first, and refuses them strictly. It
-//! makes no messages, copies nothing and allocates nothing: it knows at each octet whether that is
+//! Each of these is a place where two parties that read the same bytes can see different requests
+//! (RFC 9112 §11.2). So [`RequestGuard`] reads the bytes first, and refuses them strictly. It
+//! makes no messages, copies nothing and allocates nothing: it knows at each byte whether that is
 //! a good one, and the rest of an announced body costs it one subtraction.
 //!
 //! | refused | source |
@@ -22,32 +22,32 @@
 //! | a fragment in the target | RFC 9112 §3.2 |
 //! | an empty field name, white space before the colon, a name that is no token | RFC 9112 §5.1 |
 //! | obsolete line folding | RFC 9112 §5.2 |
-//! | control octets in values | RFC 9110 §5.5 |
+//! | control bytes in values | RFC 9110 §5.5 |
 //! | `Transfer-Encoding` in HTTP/1.0, twice, or other than `chunked` | RFC 9112 §6.1 |
 //! | `Transfer-Encoding` and `Content-Length` | RFC 9112 §6.1 |
 //! | `Content-Length` twice, even if equal; signs, lists, leading zeros, more than 64 bits | RFC 9110 §8.6 |
 //! | a chunk size that is empty, no plain hexadecimal number, or has more than 16 digits | RFC 9112 §7.1 |
-//! | chunk extensions with control octets, or of more than 256 octets a chunk | RFC 9112 §7.1.1 |
+//! | chunk extensions with control bytes, or of more than 256 bytes a chunk | RFC 9112 §7.1.1 |
 //! | data that is not followed by CRLF, trailers that do not end in an empty line | RFC 9112 §7.1 |
 //!
 //! What a message says is left to [`framing`](crate::framing) and [`RequestHost`](crate::RequestHost),
 //! which also say what its fields may be; how much of it there may be is left to the parser.
 
+mod byte_class;
 mod chunked;
 mod fields;
 mod head;
-mod octets;
-mod word;
+mod name_matcher;
 
 use self::chunked::Chunked;
-use self::fields::Fields;
-use self::head::{Facts, Line};
+use self::fields::FieldSection;
+use self::head::{Framing, Line};
 use crate::{InvalidRequest, RequestRule};
 
-/// Follows the octets of an HTTP/1 connection from request to request, and tells the first that is
+/// Follows the bytes of an HTTP/1 connection from request to request, and tells the first that is
 /// not to be read as part of one.
 ///
-/// One a connection, from its first octet on. What comes in what pieces makes no difference.
+/// One a connection, from its first byte on. What comes in what pieces makes no difference.
 ///
 /// ```
 /// use mesh_ingress_headers::guard::{Part, RequestGuard};
@@ -76,8 +76,8 @@ use crate::{InvalidRequest, RequestRule};
 /// # use mesh_ingress_headers::guard::RequestGuard;
 /// let mut guard = RequestGuard::new();
 /// let request = b"GET /chat HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-/// let octets = [&request[..], b"\x81\x85 early"].concat();
-/// assert_eq!(guard.feed(&octets), Ok(request.len()));
+/// let bytes = [&request[..], b"\x81\x85 early"].concat();
+/// assert_eq!(guard.feed(&bytes), Ok(request.len()));
 /// assert!(guard.is_undecided());
 ///
 /// // Answered with 101. All else would be `guard.stayed()`.
@@ -87,14 +87,14 @@ use crate::{InvalidRequest, RequestRule};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RequestGuard {
-    at: At,
-    facts: Facts,
+    state: State,
+    framing: Framing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum State {
     Line(Line),
-    Fields(Fields),
+    FieldSection(FieldSection),
     /// In a body of which so much is to come.
     Length(u64),
     Chunked(Chunked),
@@ -137,7 +137,7 @@ impl Refused {
         self.part
     }
 
-    /// How many of the octets were good, before the one that is refused.
+    /// How many of the bytes were good, before the one that is refused.
     #[must_use]
     pub fn good(&self) -> usize {
         self.good
@@ -155,33 +155,35 @@ impl RequestGuard {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            at: At::Line(Line::NEW),
-            facts: Facts::NEW,
+            state: State::Line(Line::NEW),
+            framing: Framing::NEW,
         }
     }
 
-    /// Reads on, and tells how many of the octets are good: all of them, unless the guard
+    /// Reads on, and tells how many of the bytes are good: all of them, unless the guard
     /// [is undecided](Self::is_undecided) about what follows a request to change the protocol.
     ///
     /// # Errors
-    /// When an octet breaks a rule. From then on nothing is good.
+    /// When an byte breaks a rule. From then on nothing is good.
     #[inline]
-    pub fn feed(&mut self, octets: &[u8]) -> Result<usize, Refused> {
-        let mut rest = octets;
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let mut rest = bytes;
         while !rest.is_empty() {
-            let (step, part) = match &mut self.at {
-                At::Line(line) => (line.step(rest, &mut self.facts), Part::Head),
-                At::Fields(fields) => (fields.step(rest, Some(&mut self.facts)), Part::Head),
-                At::Chunked(chunked) => (chunked.step(rest), Part::Content),
-                At::Length(left) => {
+            let (step, part) = match &mut self.state {
+                State::Line(line) => (line.step(rest, &mut self.framing), Part::Head),
+                State::FieldSection(fields) => {
+                    (fields.step(rest, Some(&mut self.framing)), Part::Head)
+                }
+                State::Chunked(chunked) => (chunked.step(rest), Part::Content),
+                State::Length(left) => {
                     let taken =
                         usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= taken as u64;
                     (Ok(taken), Part::Content)
                 }
-                At::Undecided => break,
-                At::Switched => return Ok(octets.len()),
-                At::Refused(refused) => return Err(*refused),
+                State::Undecided => break,
+                State::Switched => return Ok(bytes.len()),
+                State::Refused(refused) => return Err(*refused),
             };
             match step {
                 Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
@@ -191,56 +193,56 @@ impl RequestGuard {
                         part,
                         good: 0,
                     };
-                    self.at = At::Refused(refused);
+                    self.state = State::Refused(refused);
                     return Err(Refused {
-                        good: octets.len() - rest.len() + taken,
+                        good: bytes.len() - rest.len() + taken,
                         ..refused
                     });
                 }
             }
-            self.turn();
+            self.advance();
         }
-        Ok(octets.len() - rest.len())
+        Ok(bytes.len() - rest.len())
     }
 
     /// From one part of a request to the next.
     #[inline]
-    fn turn(&mut self) {
-        match self.at {
-            At::Line(Line::Done) => self.at = At::Fields(Fields::NEW),
-            At::Fields(Fields::Done) => match self.facts.length {
-                _ if self.facts.chunked => self.at = At::Chunked(Chunked::NEW),
-                Some(length @ 1..) => self.at = At::Length(length),
+    fn advance(&mut self) {
+        match self.state {
+            State::Line(Line::Done) => self.state = State::FieldSection(FieldSection::NEW),
+            State::FieldSection(FieldSection::Done) => match self.framing.length {
+                _ if self.framing.chunked => self.state = State::Chunked(Chunked::NEW),
+                Some(length @ 1..) => self.state = State::Length(length),
                 _ => self.end(),
             },
-            At::Length(0) => self.end(),
-            At::Chunked(chunked) if chunked.is_done() => self.end(),
+            State::Length(0) => self.end(),
+            State::Chunked(chunked) if chunked.is_done() => self.end(),
             _ => {}
         }
     }
 
     fn end(&mut self) {
         // In HTTP/1.0 there is no Upgrade (RFC 9110 §7.8).
-        let undecided = self.facts.connect || self.facts.upgrade && !self.facts.http10;
-        self.at = match undecided {
-            true => At::Undecided,
-            false => At::Line(Line::NEW),
+        let undecided = self.framing.connect || self.framing.upgrade && !self.framing.http10;
+        self.state = match undecided {
+            true => State::Undecided,
+            false => State::Line(Line::NEW),
         };
-        self.facts = Facts::NEW;
+        self.framing = Framing::NEW;
     }
 
     /// Whether nothing of a next request has come, but an empty line perhaps: a connection that
     /// ends here has been ended well.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
-        matches!(self.at, At::Line(Line::Before { .. } | Line::EmptyLf))
+        matches!(self.state, State::Line(Line::Before { .. } | Line::EmptyLf))
     }
 
     /// Whether a request has been read that asks for another protocol, so that nobody knows yet
     /// what follows.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
-        self.at == At::Undecided
+        self.state == State::Undecided
     }
 
     /// The protocol has been changed: all that follows is good.
@@ -249,19 +251,19 @@ impl RequestGuard {
     /// When the guard is not [undecided](Self::is_undecided): the request that was answered is not
     /// complete, and the rest of it would be taken for the other protocol.
     pub fn switched(&mut self) -> Result<(), Refused> {
-        match self.at {
-            At::Undecided => {
-                self.at = At::Switched;
+        match self.state {
+            State::Undecided => {
+                self.state = State::Switched;
                 Ok(())
             }
-            At::Refused(refused) => Err(refused),
+            State::Refused(refused) => Err(refused),
             _ => {
                 let refused = Refused {
                     rule: RequestRule::SwitchedTooEarly,
                     part: Part::Content,
                     good: 0,
                 };
-                self.at = At::Refused(refused);
+                self.state = State::Refused(refused);
                 Err(refused)
             }
         }
@@ -271,7 +273,7 @@ impl RequestGuard {
     /// the guard is [undecided](Self::is_undecided).
     pub fn stayed(&mut self) {
         if self.is_undecided() {
-            self.at = At::Line(Line::NEW);
+            self.state = State::Line(Line::NEW);
         }
     }
 }

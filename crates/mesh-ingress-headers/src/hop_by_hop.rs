@@ -1,4 +1,4 @@
-//! Fields that end at this hop (RFC 9110 §7.6.1).
+//! FieldSet that end at this hop (RFC 9110 §7.6.1).
 //!
 //! A proxy that forwards what belongs to one connection lets a client talk to the next connection:
 //! that is how requests are smuggled, and how `Connection: X-Forwarded-For` once deleted the field
@@ -26,9 +26,9 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
 use crate::names::{HOP_BY_HOP, is_protected};
-use crate::{Inventory, list};
+use crate::{HeaderPresence, list};
 
 /// What a message said about its connection before [`strip`] took it away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,16 +100,16 @@ impl ConnectionOptions {
 /// assert!(headers.contains_key("authorization"), "cannot be nominated away");
 /// ```
 pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
-    strip_with(headers, &mut Inventory::of(headers))
+    strip_with(headers, &mut HeaderPresence::of(headers))
 }
 
-/// [`strip`], of a section with this [`Inventory`], and of the inventory, too.
-pub fn strip_with(headers: &mut HeaderMap, fields: &mut Inventory) -> ConnectionOptions {
-    if !fields.has(Fields::HOP_BY_HOP) {
+/// [`strip`], of a section with this [`HeaderPresence`], and of the inventory, too.
+pub fn strip_with(headers: &mut HeaderMap, presence: &mut HeaderPresence) -> ConnectionOptions {
+    if !presence.has(FieldSet::HOP_BY_HOP) {
         return ConnectionOptions::default();
     }
     let mut options = ConnectionOptions {
-        te_trailers: fields.has(Fields::TE) && accepts_trailers(headers),
+        te_trailers: presence.has(FieldSet::TE) && accepts_trailers(headers),
         ..ConnectionOptions::default()
     };
     let mut nominated = Vec::new();
@@ -141,11 +141,11 @@ pub fn strip_with(headers: &mut HeaderMap, fields: &mut Inventory) -> Connection
         headers.remove(name);
     }
     for (number, name) in (0..).zip(HOP_BY_HOP) {
-        if fields.has_hop_by_hop(number) {
+        if presence.has_hop_by_hop(number) {
             headers.remove(name);
         }
     }
-    fields.forget(Fields::HOP_BY_HOP);
+    presence.forget(FieldSet::HOP_BY_HOP);
     options
 }
 

@@ -43,7 +43,7 @@ pub struct RequestHost {
 
 #[derive(Clone)]
 enum Canonical {
-    /// The first octets of the value, as they are.
+    /// The first bytes of the value, as they are.
     Prefix(usize),
     Other(Arc<str>),
 }

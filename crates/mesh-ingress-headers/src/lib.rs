@@ -8,7 +8,7 @@
 //!
 //! | step | rule | by |
 //! |---|---|---|
-//! | 0 | refuse octets that can be read in two ways, if you own the connection | [`guard::RequestGuard`] |
+//! | 0 | refuse bytes that can be read in two ways, if you own the connection | [`guard::RequestGuard`] |
 //! | 1 | refuse what is no good message | [`framing::check_request`], [`RequestHost::of`] |
 //! | 2 | remove what ends at this hop | [`hop_by_hop::strip`] |
 //! | 3 | remove what only the inside may say | [`EdgeHygiene`] |
@@ -60,14 +60,14 @@ mod error;
 mod forwarded;
 pub mod framing;
 pub mod guard;
+mod header_presence;
 pub mod hop_by_hop;
 mod host;
-mod inventory;
 pub mod layer;
 mod list;
 pub mod max_forwards;
+mod name_patterns;
 mod names;
-mod own;
 mod prepared;
 pub mod response;
 pub mod trailers;
@@ -81,9 +81,9 @@ pub use self::edge::{
 };
 pub use self::error::{InvalidRequest, InvalidResponse, LoopDetected, RequestRule};
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
+pub use self::header_presence::HeaderPresence;
 pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
-pub use self::inventory::Inventory;
 pub use self::names::FieldGroup;
 pub use self::prepared::{PreparedClient, PreparedFields};
 pub use self::trusted::TrustedPeers;

@@ -1,4 +1,4 @@
-//! Comma-separated lists (RFC 9110 §5.6.1), on octets: a value need not be UTF-8.
+//! Comma-separated lists (RFC 9110 §5.6.1), on bytes: a value need not be UTF-8.
 
 /// The members of a list without quoted strings, trimmed; empty members are skipped, as §5.6.1.2
 /// bids a recipient do.

@@ -70,7 +70,7 @@ impl FieldGroup {
 
     /// The group of a field by its lower-case name; `None` for fields that anyone may send.
     pub(crate) fn of(name: &[u8]) -> Option<Self> {
-        // One look at the first octet spares nearly every name the comparisons.
+        // One look at the first byte spares nearly every name the comparisons.
         match name.first()? {
             b'x' => Self::of_x(name),
             b'f' => matches!(
@@ -192,12 +192,12 @@ pub(crate) fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderN
     }
 }
 
-/// Whether a name has a `_` in it, eight octets at a time.
+/// Whether a name has a `_` in it, eight bytes at a time.
 pub(crate) fn has_underscore(name: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
     let (words, rest) = name.as_chunks();
     let in_words = words.iter().any(|word| {
-        // An octet that is zero here was one; a borrow reaches only octets above such a one.
+        // An byte that is zero here was one; a borrow reaches only bytes above such a one.
         let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'_'));
         word.wrapping_sub(EACH) & !word & (EACH * 0x80) != 0
     });

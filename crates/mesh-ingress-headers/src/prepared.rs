@@ -1,4 +1,4 @@
-//! Fields that are the same for all requests of a client, written once.
+//! FieldSet that are the same for all requests of a client, written once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use http::header::VIA;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::forwarded::{self, ForwardedField};
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
 use crate::names::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
 };
-use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
+use crate::{Client, ForwardedPolicy, HeaderPresence, RequestHost, RequestId, Via};
 
 /// What all requests of a client are told about it, ready to be sent.
 ///
 /// [`ForwardedPolicy::apply`] and [`Via::pass`](crate::Via::pass) write half a dozen fields into each
 /// request. As long as a request says nothing about its client itself, these are the same ones for
 /// a whole connection, but for the host: each would be hashed, put into a map and taken out again,
-/// to become the same octets as the time before. Made [once](ForwardedPolicy::prepare), they are sent
+/// to become the same bytes as the time before. Made [once](ForwardedPolicy::prepare), they are sent
 /// behind the fields of each request that [may have them](Self::suit), as
 /// [`PreparedFields`]. Cloning costs a reference count.
 ///
 /// ```
 /// use http::{HeaderMap, Version, header::HOST};
 /// use mesh_ingress_core::Downstream;
-/// use mesh_ingress_headers::{Client, ForwardedPolicy, Inventory, RequestHost};
+/// use mesh_ingress_headers::{Client, ForwardedPolicy, HeaderPresence, RequestHost};
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert(HOST, "shop.example.com".parse()?);
@@ -34,7 +34,7 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
 /// let policy = ForwardedPolicy::builder().without_via().build()?;
 ///
 /// let prepared = policy.prepare(&client, Version::HTTP_11).expect("no `Forwarded`");
-/// assert!(prepared.suit(&Inventory::of(&headers), Version::HTTP_11));
+/// assert!(prepared.suit(&HeaderPresence::of(&headers), Version::HTTP_11));
 /// let mut lines = Vec::new();
 /// prepared.for_host(&host).write(&mut lines);
 /// let lines = str::from_utf8(&lines)?;
@@ -42,7 +42,7 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
 /// assert!(lines.contains("x-forwarded-host: shop.example.com\r\n"));
 ///
 /// headers.insert("x-forwarded-for", "127.0.0.1".parse()?);
-/// assert!(!prepared.suit(&Inventory::of(&headers), Version::HTTP_11));
+/// assert!(!prepared.suit(&HeaderPresence::of(&headers), Version::HTTP_11));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub struct PreparedFields {
 struct Prepared {
     version: Version,
     client: Client,
-    emit: forwarded::Fields,
+    emit: forwarded::EmittedFields,
     via: Option<Via>,
     /// All but the host in HTTP/1, each line with its CRLF.
     lines: Box<[u8]>,
@@ -89,21 +89,21 @@ impl Prepared {
 }
 
 /// A request with any of these is not told what all are told.
-const SAID: Fields = Fields::FORWARDED
-    .or(Fields::X_FORWARDED_FOR)
-    .or(Fields::X_FORWARDED_HOST)
-    .or(Fields::X_FORWARDED_PORT)
-    .or(Fields::X_FORWARDED_PROTO)
-    .or(Fields::X_FORWARDED_SERVER)
-    .or(Fields::X_REAL_IP)
-    .or(Fields::VIA);
+const SAID: FieldSet = FieldSet::FORWARDED
+    .or(FieldSet::X_FORWARDED_FOR)
+    .or(FieldSet::X_FORWARDED_HOST)
+    .or(FieldSet::X_FORWARDED_PORT)
+    .or(FieldSet::X_FORWARDED_PROTO)
+    .or(FieldSet::X_FORWARDED_SERVER)
+    .or(FieldSet::X_REAL_IP)
+    .or(FieldSet::VIA);
 
 impl PreparedClient {
     /// Whether a request that came with these fields, in this version, is to be told this: it must
     /// say nothing of its client itself.
     #[must_use]
-    pub fn suit(&self, fields: &Inventory, version: Version) -> bool {
-        self.0.version == version && !fields.has(SAID)
+    pub fn suit(&self, presence: &HeaderPresence, version: Version) -> bool {
+        self.0.version == version && !presence.has(SAID)
     }
 
     /// The fields of a request for this host.

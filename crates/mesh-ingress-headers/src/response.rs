@@ -3,11 +3,11 @@
 use http::header::{ALT_SVC, HeaderMap, HeaderName, SERVER};
 use http::{HeaderValue, StatusCode};
 
+use crate::header_presence::FieldSet;
 use crate::hop_by_hop::{self, ConnectionOptions};
-use crate::inventory::Fields;
+use crate::name_patterns::NamePatterns;
 use crate::names::{FieldGroup, remove_matching};
-use crate::own::OwnNames;
-use crate::{InvalidSetting, Inventory};
+use crate::{HeaderPresence, InvalidSetting};
 
 /// What becomes of `Server`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ pub struct ResponseHygiene {
     mesh: bool,
     server: ServerPolicy,
     alt_svc: bool,
-    own: OwnNames,
+    own: NamePatterns,
 }
 
 impl ResponseHygiene {
@@ -44,7 +44,7 @@ impl ResponseHygiene {
         mesh: true,
         server: ServerPolicy::HideMesh,
         alt_svc: false,
-        own: OwnNames::new(),
+        own: NamePatterns::new(),
     };
 
     /// Begins with the defaults.
@@ -58,25 +58,25 @@ impl ResponseHygiene {
     /// A 101 says what it upgrades to in fields of its connection; it keeps `Upgrade`, and gets a
     /// `Connection` that names it (RFC 9110 §7.8).
     pub fn apply(&self, status: StatusCode, headers: &mut HeaderMap) -> ConnectionOptions {
-        self.apply_with(status, headers, &mut Inventory::of(headers))
+        self.apply_with(status, headers, &mut HeaderPresence::of(headers))
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply), to a section with this [`HeaderPresence`].
     pub fn apply_with(
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,
-        fields: &mut Inventory,
+        presence: &mut HeaderPresence,
     ) -> ConnectionOptions {
-        let options = hop_by_hop::strip_with(headers, fields);
+        let options = hop_by_hop::strip_with(headers, presence);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             options.write_upgrade(headers);
         }
-        let listed = Fields::MESH.or(Fields::ALT_SVC);
-        if fields.has(listed) || !self.own.is_empty() {
+        let listed = FieldSet::MESH.or(FieldSet::ALT_SVC);
+        if presence.has(listed) || !self.own.is_empty() {
             remove_matching(headers, |name| self.hides(name));
         }
-        if !fields.has(Fields::SERVER) {
+        if !presence.has(FieldSet::SERVER) {
             return options;
         }
         let server = match self.server {

@@ -72,8 +72,8 @@ use std::fmt;
 use http::header::{HeaderMap, HeaderName, SERVER};
 use mesh_ingress_core::Verdict;
 
-use crate::inventory::Fields;
-use crate::{InvalidSetting, Inventory};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidSetting};
 
 /// The verdict on a response by its fields, with [`VerdictRules::default`]: for when it is not
 /// known which data plane there is. Nothing is allocated.
@@ -211,14 +211,15 @@ impl VerdictRules {
         self.verdict(self.evidence(headers))
     }
 
-    /// [`judge`](Self::judge), of a section with this [`Inventory`].
+    /// [`judge`](Self::judge), of a section with this [`HeaderPresence`].
     #[must_use]
-    pub fn judge_with(&self, headers: &HeaderMap, fields: &Inventory) -> Verdict {
-        let marked = fields.has(Fields::MESH.or(Fields::SERVER)) || self.cluster_field.is_some();
+    pub fn judge_with(&self, headers: &HeaderMap, presence: &HeaderPresence) -> Verdict {
+        let marked =
+            presence.has(FieldSet::MESH.or(FieldSet::SERVER)) || self.cluster_field.is_some();
         if !marked {
             return self.verdict(Evidence::Nothing);
         }
-        if !fields.has(Fields::MESH) && self.cluster_field.is_none() {
+        if !presence.has(FieldSet::MESH) && self.cluster_field.is_none() {
             return self.verdict(by_server(None, server(headers)));
         }
         self.judge(headers)

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-use crate::inventory::Fields;
-use crate::{InvalidSetting, Inventory, LoopDetected, list};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidSetting, LoopDetected, list};
 
 /// This gateway's entry in `Via`.
 ///
@@ -96,17 +96,17 @@ impl Via {
         Ok(())
     }
 
-    /// [`pass`](Self::pass), of a section with this [`Inventory`].
+    /// [`pass`](Self::pass), of a section with this [`HeaderPresence`].
     ///
     /// # Errors
     /// As [`pass`](Self::pass).
     pub fn pass_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         version: Version,
     ) -> Result<(), LoopDetected> {
-        if fields.has(Fields::VIA) {
+        if presence.has(FieldSet::VIA) {
             check_loop(headers, self.pseudonym())?;
         }
         self.append(headers, version);

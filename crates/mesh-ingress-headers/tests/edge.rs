@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use mesh_ingress_core::Downstream;
 use mesh_ingress_headers::{
-    Client, EdgeHygiene, FieldGroup, ForwardedPolicy, Inventory, Peers, RequestHost,
+    Client, EdgeHygiene, FieldGroup, ForwardedPolicy, HeaderPresence, Peers, RequestHost,
     RequestIdPolicy, UnderscorePolicy,
 };
 
@@ -216,7 +216,7 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
     for sent in [None, Some("anything")] {
         let mut headers = HeaderMap::new();
         headers.extend(sent.map(|id| (X_REQUEST_ID, HeaderValue::from_static(id))));
-        let fields = Inventory::of(&headers);
+        let presence = HeaderPresence::of(&headers);
         let id = rules
             .clean_with(&mut headers, &fields, false)
             .unwrap()
@@ -234,7 +234,7 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(X_REQUEST_ID, HeaderValue::from_static(UUID));
-    let fields = Inventory::of(&headers);
+    let presence = HeaderPresence::of(&headers);
     assert_eq!(
         rules.clean_with(&mut headers, &fields, false).unwrap(),
         None

@@ -9,8 +9,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use mesh_ingress_core::{Downstream, Scheme};
 use mesh_ingress_headers::{
-    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, Inventory, RequestHost, TrustedPeers,
-    UnderscorePolicy, Via, cookies, framing, hop_by_hop, max_forwards, response, trailers,
+    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, HeaderPresence, RequestHost,
+    TrustedPeers, UnderscorePolicy, Via, cookies, framing, hop_by_hop, max_forwards, response,
+    trailers,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,7 +86,7 @@ fn value() -> impl Strategy<Value = HeaderValue> {
     let any = vec(any::<u8>(), 0..40);
     prop_oneof![
         3 => list.prop_map(|text| HeaderValue::from_str(&text).unwrap()),
-        1 => any.prop_filter_map("a field value", |octets| HeaderValue::from_bytes(&octets).ok()),
+        1 => any.prop_filter_map("a field value", |bytes| HeaderValue::from_bytes(&bytes).ok()),
     ]
 }
 
@@ -214,8 +215,8 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_a_host_or_none(octets in vec(any::<u8>(), 0..80)) {
-        checks::request_host(&octets);
+    fn any_bytes_are_a_host_or_none(bytes in vec(any::<u8>(), 0..80)) {
+        checks::request_host(&bytes);
     }
 
     #[test]
@@ -311,10 +312,10 @@ proptest! {
             prop_assert!(headers.contains_key("forwarded"));
             return Ok(());
         };
-        let suits = prepared.suit(&Inventory::of(&headers), version);
+        let suits = prepared.suit(&HeaderPresence::of(&headers), version);
         let says = ["via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
         prop_assert_eq!(suits, !says.iter().any(|name| headers.contains_key(*name)));
-        prop_assert!(!prepared.suit(&Inventory::of(&headers), Version::HTTP_3));
+        prop_assert!(!prepared.suit(&HeaderPresence::of(&headers), Version::HTTP_3));
         if suits {
             let (mut expected, mut inserted) = (headers.clone(), headers.clone());
             policy.apply(&mut expected, &client, &host);
@@ -332,8 +333,8 @@ proptest! {
                 .collect();
             let mut written = Vec::new();
             prepared.write(&mut written);
-            let sorted = |octets: &[u8]| {
-                let mut lines: Vec<_> = octets.split(|octet| *octet == b'\n').map(<[u8]>::to_vec).collect();
+            let sorted = |bytes: &[u8]| {
+                let mut lines: Vec<_> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
                 lines.sort();
                 lines
             };

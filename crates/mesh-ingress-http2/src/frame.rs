@@ -41,7 +41,7 @@ pub mod flag {
     pub const END_HEADERS: u8 = 0x4;
     /// There is padding, of `DATA` and `HEADERS`.
     pub const PADDED: u8 = 0x8;
-    /// There are five octets that mean nothing any more, of `HEADERS`.
+    /// There are five bytes that mean nothing any more, of `HEADERS`.
     pub const PRIORITY: u8 = 0x20;
 }
 
@@ -57,7 +57,7 @@ pub const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// What is in front of each frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Octets that follow.
+    /// Bytes that follow.
     pub length: usize,
     /// One of [`kind`].
     pub kind: u8,
@@ -70,9 +70,9 @@ pub struct Head {
 impl Head {
     /// Reads the head of a frame, if it is complete.
     #[must_use]
-    pub fn read(octets: &[u8]) -> Option<Self> {
-        let octets: &[u8; HEAD] = octets.first_chunk()?;
-        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *octets;
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; HEAD] = bytes.first_chunk()?;
+        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes;
         Some(Self {
             length: u32::from_be_bytes([0, l1, l2, l3]) as usize,
             kind,
@@ -81,9 +81,9 @@ impl Head {
         })
     }
 
-    /// Its octets.
+    /// Its bytes.
     #[must_use]
-    pub fn octets(self) -> [u8; HEAD] {
+    pub fn to_bytes(self) -> [u8; HEAD] {
         let [_, l1, l2, l3] = (self.length as u32).to_be_bytes();
         let [s1, s2, s3, s4] = self.stream.to_be_bytes();
         [l1, l2, l3, self.kind, self.flags, s1, s2, s3, s4]
@@ -119,7 +119,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         flags,
         stream,
     };
-    out.extend_from_slice(&head.octets());
+    out.extend_from_slice(&head.to_bytes());
     out.extend_from_slice(payload);
 }
 
@@ -131,7 +131,7 @@ pub fn data(out: &mut Vec<u8>, stream: u32, length: usize, ends: bool) {
         flags: if ends { flag::END_STREAM } else { 0 },
         stream,
     };
-    out.extend_from_slice(&head.octets());
+    out.extend_from_slice(&head.to_bytes());
 }
 
 /// Writes a `RST_STREAM`.
@@ -146,9 +146,9 @@ pub fn reset(out: &mut Vec<u8>, stream: u32, reason: Reason) {
 }
 
 /// Writes a `PING`, or the answer to one.
-pub fn ping(out: &mut Vec<u8>, octets: [u8; 8], ack: bool) {
+pub fn ping(out: &mut Vec<u8>, bytes: [u8; 8], ack: bool) {
     let flags = if ack { flag::ACK } else { 0 };
-    frame(out, kind::PING, flags, 0, &octets);
+    frame(out, kind::PING, flags, 0, &bytes);
 }
 
 /// Writes a `GOAWAY`.
@@ -160,8 +160,8 @@ pub fn goaway(out: &mut Vec<u8>, last: u32, reason: Reason) {
 }
 
 /// Writes a `WINDOW_UPDATE`.
-pub fn window_update(out: &mut Vec<u8>, stream: u32, octets: u32) {
-    frame(out, kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
+pub fn window_update(out: &mut Vec<u8>, stream: u32, bytes: u32) {
+    frame(out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
 }
 
 /// Settings, and their numbers (RFC 9113 §6.5.2).
@@ -223,13 +223,13 @@ pub fn each_setting(mut payload: &[u8], mut show: impl FnMut(u16, u32)) -> Resul
     Ok(())
 }
 
-/// The number in a payload of four octets: that of `RST_STREAM` and `WINDOW_UPDATE`.
+/// The number in a payload of four bytes: that of `RST_STREAM` and `WINDOW_UPDATE`.
 ///
 /// # Errors
-/// When there are more octets, or less.
+/// When there are more bytes, or less.
 pub fn number(payload: &[u8]) -> Result<u32, Reason> {
-    let octets = payload.try_into().map_err(|_| Reason::FRAME_SIZE_ERROR)?;
-    Ok(u32::from_be_bytes(octets))
+    let bytes = payload.try_into().map_err(|_| Reason::FRAME_SIZE_ERROR)?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -245,12 +245,12 @@ mod tests {
             flags: flag::END_STREAM,
             stream: 0x7f_01_02_03,
         };
-        assert_eq!(Head::read(&head.octets()), Some(head));
-        assert_eq!(Head::read(&head.octets()[..8]), None);
+        assert_eq!(Head::read(&head.to_bytes()), Some(head));
+        assert_eq!(Head::read(&head.to_bytes()[..8]), None);
         // The first bit of the stream means nothing.
-        let mut octets = head.octets();
-        octets[5] |= 0x80;
-        assert_eq!(Head::read(&octets), Some(head));
+        let mut bytes = head.to_bytes();
+        bytes[5] |= 0x80;
+        assert_eq!(Head::read(&bytes), Some(head));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! HTTP/2 (RFC 9113, RFC 7541) on the wire, for whoever owns the connection: how frames and fields
-//! are read and written towards clients. No task, no socket and no policy: what is here turns octets
+//! are read and written towards clients. No task, no socket and no policy: what is here turns bytes
 //! into messages and back, and who calls it decides when.
 //!
 //! | | reading | writing |
@@ -9,7 +9,7 @@
 //! | responses and their trailers | – | [`response::Writer`] |
 //! | fields | [`hpack::Decoder`] | with the response |
 //!
-//! * **Few instructions**: a field in the table is read once, when it comes, and shares its octets
+//! * **Few instructions**: a field in the table is read once, when it comes, and shares its bytes
 //!   with every request that refers to it. What goes out refers to the static table only, and is
 //!   squeezed where that makes it shorter.
 //! * **Little memory**: a connection holds what its client put into the table, 4 KiB at most.

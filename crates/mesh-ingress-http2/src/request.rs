@@ -60,7 +60,7 @@ enum Length {
 }
 
 /// Reads a field section as a request. `headers` is an empty map whose room it gets, and `limit` is
-/// for the size of all fields, each counted with 32 octets more (RFC 9113 §10.5.1).
+/// for the size of all fields, each counted with 32 bytes more (RFC 9113 §10.5.1).
 ///
 /// # Errors
 /// The outer one ends the connection, the inner one only this stream.
@@ -234,8 +234,8 @@ mod tests {
         let literal = |(name, value): &(&str, &str)| {
             let name_length = u8::try_from(name.len()).unwrap();
             let value_length = u8::try_from(value.len()).unwrap();
-            let octets = [&[0, name_length], name.as_bytes(), &[value_length]];
-            [&octets.concat(), value.as_bytes()].concat()
+            let bytes = [&[0, name_length], name.as_bytes(), &[value_length]];
+            [&bytes.concat(), value.as_bytes()].concat()
         };
         fields.iter().map(literal).collect::<Vec<_>>().concat()
     }

@@ -21,7 +21,7 @@ pub struct Writer {
 pub enum Content {
     /// None, whatever the fields say of one (RFC 9110 §6.4.1): to `HEAD`, or of a status without.
     Bodiless,
-    /// So many octets.
+    /// So many bytes.
     Length(u64),
     /// That is not known.
     Unknown,
@@ -49,8 +49,8 @@ impl Writer {
     }
 
     /// `SETTINGS_MAX_FRAME_SIZE` of the client.
-    pub fn max_payload(&mut self, octets: usize) {
-        self.max_payload = octets;
+    pub fn max_payload(&mut self, bytes: usize) {
+        self.max_payload = bytes;
     }
 
     /// Writes the head of a response, with a length if there is one, and with a `Date` (RFC 9110
@@ -123,7 +123,7 @@ impl Writer {
     /// Makes frames of what has been written since.
     fn end(&self, begin: usize, stream: u32, ends: bool, out: &mut Vec<u8>) {
         let section = begin + HEAD;
-        let octets = out.len() - section;
+        let bytes = out.len() - section;
         let flags = if ends { flag::END_STREAM } else { 0 };
         let head = |length, kind, flags| Head {
             length,
@@ -131,14 +131,14 @@ impl Writer {
             flags,
             stream,
         };
-        if octets <= self.max_payload {
-            let head = head(octets, kind::HEADERS, flags | flag::END_HEADERS);
-            out[begin..section].copy_from_slice(&head.octets());
+        if bytes <= self.max_payload {
+            let head = head(bytes, kind::HEADERS, flags | flag::END_HEADERS);
+            out[begin..section].copy_from_slice(&head.to_bytes());
             return;
         }
         let rest = out.split_off(section + self.max_payload);
         let first = head(self.max_payload, kind::HEADERS, flags);
-        out[begin..section].copy_from_slice(&first.octets());
+        out[begin..section].copy_from_slice(&first.to_bytes());
         let mut pieces = rest.chunks(self.max_payload).peekable();
         while let Some(piece) = pieces.next() {
             let flags = if pieces.peek().is_none() {
@@ -147,7 +147,7 @@ impl Writer {
                 0
             };
             let head = head(piece.len(), kind::CONTINUATION, flags);
-            out.extend_from_slice(&head.octets());
+            out.extend_from_slice(&head.to_bytes());
             out.extend_from_slice(piece);
         }
     }

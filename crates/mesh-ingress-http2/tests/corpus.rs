@@ -1,4 +1,4 @@
-//! Replays what the fuzzers have found, and any octets proptest thinks of.
+//! Replays what the fuzzers have found, and any bytes proptest thinks of.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checks;
@@ -26,7 +26,7 @@ fn field_sections() {
 
 proptest! {
     #[test]
-    fn any_octets(input in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes(input in proptest::collection::vec(any::<u8>(), 0..400)) {
         checks::field_sections(&input);
     }
 }

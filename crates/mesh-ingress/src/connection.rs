@@ -12,7 +12,7 @@ use http_body::Body as HttpBody;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_forward::ResponseBody;
 use mesh_ingress_headers::{
-    Client, InvalidRequest, Inventory, PreparedClient, PreparedFields, RequestHost,
+    Client, HeaderPresence, InvalidRequest, PreparedClient, PreparedFields, RequestHost,
 };
 use tower_service::Service;
 
@@ -64,13 +64,13 @@ impl LastHost {
     pub(crate) fn of<B>(
         &self,
         request: &Request<B>,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<RequestHost, InvalidRequest> {
         let (uri, version) = (request.uri(), request.version());
         let field = request.headers().get(HOST);
         // Named once, in the place where each version names it.
         let source = match (version, uri.authority(), field) {
-            (Version::HTTP_11, None, Some(field)) if !fields.repeats_host() => {
+            (Version::HTTP_11, None, Some(field)) if !presence.repeats_host() => {
                 HostSource::Field(field)
             }
             (Version::HTTP_2 | Version::HTTP_3, Some(authority), None) => {
@@ -120,7 +120,7 @@ impl LastHost {
     /// them.
     pub(crate) fn prepared(
         &self,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         version: Version,
         host: &RequestHost,
         prepare: impl FnOnce() -> Option<PreparedClient>,
@@ -136,7 +136,7 @@ impl LastHost {
             None => self.client.get_or_init(prepare),
         };
         let client = client.as_ref();
-        let client = client.filter(|client| client.suit(fields, version))?;
+        let client = client.filter(|client| client.suit(presence, version))?;
         Some(client.for_host(host))
     }
 }
@@ -199,8 +199,8 @@ mod tests {
         for number in (0..300).flat_map(|number| [0, number % 3, 7, number]) {
             let host = format!("Shop-{number}.example.com");
             let request = Request::builder().header(HOST, &host).body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            let found = last.of(&request, &fields).unwrap();
+            let presence = HeaderPresence::of(request.headers());
+            let found = last.of(&request, &presence).unwrap();
             assert_eq!(found.as_str(), host);
             assert_eq!(found.canonical_host(), host.to_lowercase());
         }
@@ -234,8 +234,8 @@ mod tests {
                 _ => request.header(HOST, *host),
             };
             let request = request.body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            let found = last.of(&request, &fields);
+            let presence = HeaderPresence::of(request.headers());
+            let found = last.of(&request, &presence);
             let parsed = RequestHost::of(request.uri(), request.headers(), version);
             assert_eq!(found, parsed, "{host} {version:?}");
         }
@@ -247,8 +247,8 @@ mod tests {
         let ask = |number: u32| {
             let host = format!("shop-{number}.example.com");
             let request = Request::builder().header(HOST, &host).body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            assert_eq!(last.of(&request, &fields).unwrap().as_str(), host);
+            let presence = HeaderPresence::of(request.headers());
+            assert_eq!(last.of(&request, &presence).unwrap().as_str(), host);
             last.misses.load(Ordering::Relaxed)
         };
         (0..1000).for_each(|number| assert_eq!(ask(number), number + 1));

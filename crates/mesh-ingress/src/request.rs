@@ -9,7 +9,7 @@ use mesh_ingress_core::{BoxError, Error, ErrorKind};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
-use mesh_ingress_headers::{Client, Inventory, PreparedFields, RequestHost, framing};
+use mesh_ingress_headers::{Client, HeaderPresence, PreparedFields, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
 use mesh_ingress_vhost::{PublicIdentity, rewrite_host};
 
@@ -121,19 +121,25 @@ pub(crate) fn decide<B>(
     // A WebSocket is the same resource in all versions of HTTP: routes match it as a `GET`.
     let tunnel = is_extended_connect(request).then_some(Method::GET);
     let method = tunnel.unwrap_or_else(|| request.method().clone());
-    let mut fields = Inventory::of(request.headers());
+    let mut presence = HeaderPresence::of(request.headers());
     let version = request.version();
-    framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
+    framing::check_request_with(
+        &method,
+        request.uri(),
+        version,
+        request.headers(),
+        &presence,
+    )?;
     let host = match last {
-        Some(last) => last.of(request, &fields)?,
+        Some(last) => last.of(request, &presence)?,
         None => RequestHost::of(request.uri(), request.headers(), version)?,
     };
     let mut extra_headers = last.and_then(|last| {
         let prepare = || settings.forwarded.prepare(client, version);
-        last.prepared(&fields, version, &host, prepare)
+        last.prepared(&presence, version, &host, prepare)
     });
     // Before the gateway adds any field: a client must not be able to have that removed.
-    let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
+    let options = hop_by_hop::strip_with(request.headers_mut(), &mut presence);
     let trusted = settings.forwarded.is_trusted(client);
     // All at once: a small map would otherwise grow, and rehash its fields, three times.
     let added = match extra_headers {
@@ -142,7 +148,7 @@ pub(crate) fn decide<B>(
     };
     request.headers_mut().reserve(added);
     let hygiene = &settings.hygiene;
-    let id = hygiene.clean_with(request.headers_mut(), &fields, trusted)?;
+    let id = hygiene.clean_with(request.headers_mut(), &presence, trusted)?;
 
     if max_forwards::check(&method, request.headers_mut())? == MaxForwards::Answer {
         return Ok(Decision::Answer(Box::new(settings.responder.options())));
@@ -193,9 +199,9 @@ pub(crate) fn decide<B>(
         (None, _) => {}
     }
     if extra_headers.is_none() {
-        forwarded.apply_with(headers, &fields, client, &host);
+        forwarded.apply_with(headers, &presence, client, &host);
         if let Some(via) = forwarded.via() {
-            via.pass_with(headers, &fields, version)?;
+            via.pass_with(headers, &presence, version)?;
         }
     }
     if let Some(service) = &target.dst_override {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::Response;
 use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Verdict};
 use mesh_ingress_forward::ResponseBody;
-use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::HeaderPresence;
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
 use crate::table::{ResolvedPool, Target};
@@ -83,9 +83,9 @@ impl ResponseContext {
         if self.pool.is_spread {
             self.target.watch.report_success(self.addr());
         }
-        let fields = response.body().fields().copied();
-        let mut fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
-        let verdict = settings.verdict.judge_with(response.headers(), &fields);
+        let presence = response.body().fields().copied();
+        let mut presence = presence.unwrap_or_else(|| HeaderPresence::of(response.headers()));
+        let verdict = settings.verdict.judge_with(response.headers(), &presence);
         let first_unmeshed = self.target.verdicts.count(verdict);
         if first_unmeshed {
             tracing::warn!(
@@ -113,7 +113,7 @@ impl ResponseContext {
         }
         let status = response.status();
         let headers = response.headers_mut();
-        if fields.may_name_hosts()
+        if presence.may_name_hosts()
             && let (Some(public), Some(vhost)) = (&self.public, &self.target.vhost)
         {
             restore(
@@ -123,7 +123,7 @@ impl ResponseContext {
                 public,
             );
         }
-        settings.response.apply_with(status, headers, &mut fields);
+        settings.response.apply_with(status, headers, &mut presence);
         if settings.verdict_extension {
             response.extensions_mut().insert(verdict);
         }

@@ -114,7 +114,7 @@ fn headers(stream: u32, flags: u8, section: &[u8]) -> Vec<u8> {
         flags,
         stream,
     };
-    [&head.octets()[..], section].concat()
+    [&head.to_bytes()[..], section].concat()
 }
 
 fn get(stream: u32) -> Vec<u8> {
@@ -156,7 +156,7 @@ async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
     let octets = [
         &settings(0)[..],
         &ping.repeat(PINGS),
-        &wrong.octets(),
+        &wrong.to_bytes(),
         &[0; 8],
     ]
     .concat();

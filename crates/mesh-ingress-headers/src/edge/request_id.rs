@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 
 use http::header::{HeaderMap, HeaderValue};
 
-use crate::Inventory;
-use crate::inventory::Fields;
+use crate::HeaderPresence;
+use crate::header_presence::FieldSet;
 use crate::names::X_REQUEST_ID;
 
 /// What becomes of `X-Request-ID`.
@@ -61,7 +61,7 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text()
             .iter()
-            .try_for_each(|octet| f.write_char(char::from(*octet)))
+            .try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }
 
@@ -71,13 +71,13 @@ impl RequestIdPolicy {
     pub(super) fn replace(
         self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Option<RequestId> {
         if self == Self::Ignore {
             return None;
         }
-        if fields.has(Fields::X_REQUEST_ID) {
+        if presence.has(FieldSet::X_REQUEST_ID) {
             if self.keeps(headers, trusted) {
                 return None;
             }
@@ -119,7 +119,7 @@ fn uuid_v4(random: u128) -> [u8; 36] {
     text
 }
 
-/// Eight digits at a time: each half octet to an octet of its own, then to its letter.
+/// Eight digits at a time: each half byte to an byte of its own, then to its letter.
 fn hex(number: u32) -> [u8; 8] {
     const EACH: u64 = u64::MAX / 0xff;
     let mut digits = u64::from(number);
@@ -137,11 +137,11 @@ fn is_uuid_v4(text: &[u8]) -> bool {
         && text
             .iter()
             .enumerate()
-            .all(|(position, octet)| match position {
-                14 => *octet == b'4',
-                19 => matches!(octet, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
-                _ if DASHES.contains(&position) => *octet == b'-',
-                _ => octet.is_ascii_hexdigit(),
+            .all(|(position, byte)| match position {
+                14 => *byte == b'4',
+                19 => matches!(byte, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
+                _ if DASHES.contains(&position) => *byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
             })
 }
 

@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderValue;
 
-use crate::client::Known;
+use crate::client::ClientFields;
 use crate::{RequestHost, list};
 
 /// An element about the client of one request.
-pub(super) fn write(known: Option<&Known>, host: &RequestHost) -> Option<HeaderValue> {
+pub(super) fn write(known: Option<&ClientFields>, host: &RequestHost) -> Option<HeaderValue> {
     let begin = known.map_or("for=unknown;host=", |known| known.element());
     let host = host.as_str();
     let mut element = Vec::with_capacity(begin.len() + host.len() + 2);
@@ -85,7 +85,7 @@ struct Quotes {
 }
 
 impl Quotes {
-    /// Goes on by an octet; whether it is inside of quotes.
+    /// Goes on by an byte; whether it is inside of quotes.
     fn step(&mut self, b: u8) -> bool {
         if self.escaped {
             self.escaped = false;

@@ -7,14 +7,14 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use mesh_ingress_core::Scheme;
 
 use super::ForwardedField::{self, For, Forwarded, Host, Port, Proto, RealIp};
-use super::{Fields, element};
-use crate::client::Known;
-use crate::inventory::Fields as Listed;
+use super::{EmittedFields, element};
+use crate::client::ClientFields;
+use crate::header_presence::FieldSet;
 use crate::names::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_FORWARDED_SERVER,
     X_REAL_IP,
 };
-use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, list};
+use crate::{Client, HeaderPresence, InvalidSetting, RequestHost, TrustedPeers, Via, list};
 
 /// What the upstream is told about the client, and whose word is taken for it.
 ///
@@ -66,8 +66,8 @@ use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, l
 #[derive(Clone, Debug)]
 pub struct ForwardedPolicy {
     trusted: TrustedPeers,
-    emit: Fields,
-    believe: Fields,
+    emit: EmittedFields,
+    believe: EmittedFields,
     via: Option<Via>,
 }
 
@@ -95,7 +95,7 @@ impl ForwardedPolicy {
     }
 
     /// Which fields are written.
-    pub(crate) fn emitted(&self) -> Fields {
+    pub(crate) fn emitted(&self) -> EmittedFields {
         self.emit
     }
 
@@ -149,15 +149,15 @@ impl ForwardedPolicy {
 
     /// Writes the fields of a request that came from `client` for `host`.
     pub fn apply(&self, headers: &mut HeaderMap, client: &Client, host: &RequestHost) {
-        let fields = Inventory::of(headers);
-        self.apply_with(headers, &fields, client, host);
+        let presence = HeaderPresence::of(headers);
+        self.apply_with(headers, &presence, client, host);
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply), to a section with this [`HeaderPresence`].
     pub fn apply_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         client: &Client,
         host: &RequestHost,
     ) {
@@ -166,7 +166,7 @@ impl ForwardedPolicy {
         // Before the chain it is read from is edited.
         let real_ip = self.real_ip_value(headers, client);
         let mut keep_or_set = |field, listed, name: &'static HeaderName, value: Option<_>| {
-            let present = fields.has(listed);
+            let present = presence.has(listed);
             if trusted && self.believe.has(field) && present && headers.contains_key(name) {
                 return;
             }
@@ -182,26 +182,26 @@ impl ForwardedPolicy {
         };
         keep_or_set(
             Host,
-            Listed::X_FORWARDED_HOST,
+            FieldSet::X_FORWARDED_HOST,
             &X_FORWARDED_HOST,
             Some(host.value().clone()),
         );
         keep_or_set(
             Proto,
-            Listed::X_FORWARDED_PROTO,
+            FieldSet::X_FORWARDED_PROTO,
             &X_FORWARDED_PROTO,
             known.map(|client| client.proto.clone()),
         );
         keep_or_set(
             Port,
-            Listed::X_FORWARDED_PORT,
+            FieldSet::X_FORWARDED_PORT,
             &X_FORWARDED_PORT,
             known.map(|client| client.port.clone()),
         );
-        keep_or_set(RealIp, Listed::X_REAL_IP, &X_REAL_IP, real_ip);
-        self.apply_for(headers, fields, known, trusted);
-        self.apply_forwarded(headers, fields, known, trusted, host);
-        if !trusted && fields.has(Listed::X_FORWARDED_SERVER) {
+        keep_or_set(RealIp, FieldSet::X_REAL_IP, &X_REAL_IP, real_ip);
+        self.apply_for(headers, presence, known, trusted);
+        self.apply_forwarded(headers, presence, known, trusted, host);
+        if !trusted && presence.has(FieldSet::X_FORWARDED_SERVER) {
             headers.remove(&X_FORWARDED_SERVER);
         }
     }
@@ -227,11 +227,11 @@ impl ForwardedPolicy {
     fn apply_for(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
-        known: Option<&Known>,
+        presence: &HeaderPresence,
+        known: Option<&ClientFields>,
         trusted: bool,
     ) {
-        let present = fields.has(Listed::X_FORWARDED_FOR);
+        let present = presence.has(FieldSet::X_FORWARDED_FOR);
         let believed = trusted && self.believe.has(For);
         if present && !believed {
             headers.remove(&X_FORWARDED_FOR);
@@ -248,13 +248,13 @@ impl ForwardedPolicy {
     fn apply_forwarded(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
-        known: Option<&Known>,
+        presence: &HeaderPresence,
+        known: Option<&ClientFields>,
         trusted: bool,
         host: &RequestHost,
     ) {
         let believed = trusted && self.believe.has(Forwarded);
-        if fields.has(Listed::FORWARDED) && !believed {
+        if presence.has(FieldSet::FORWARDED) && !believed {
             headers.remove(FORWARDED);
         }
         if self.emit.has(Forwarded)
@@ -304,8 +304,8 @@ impl Default for ForwardedPolicy {
     fn default() -> Self {
         Self {
             trusted: TrustedPeers::none(),
-            emit: Fields::of(&[For, Host, Proto, Port, RealIp]),
-            believe: Fields::of(&[For, Host, Proto, Port]),
+            emit: EmittedFields::of(&[For, Host, Proto, Port, RealIp]),
+            believe: EmittedFields::of(&[For, Host, Proto, Port]),
             via: Some(Via::default()),
         }
     }

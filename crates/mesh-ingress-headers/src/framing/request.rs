@@ -4,9 +4,11 @@ use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::inventory::Fields;
-use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule, list};
+use super::{
+    LimitExceeded, MAX_FIELDS, MAX_SECTION, has_connection_specific, is_http1, number, section,
+};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidRequest, InvalidSetting, RequestRule, list};
 
 /// What a request must keep to, and how much of it there may be.
 ///
@@ -31,7 +33,7 @@ impl RequestRules {
     pub(super) const DEFAULT: Self = Self {
         max_fields: MAX_FIELDS,
         max_section: MAX_SECTION,
-        // RFC 9112 §3 recommends 8000 octets at least.
+        // RFC 9112 §3 recommends 8000 bytes at least.
         max_target: 16 * 1024,
         extended_connect: false,
     };
@@ -69,10 +71,10 @@ impl RequestRules {
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidRequest> {
-        self.check_with(method, uri, version, headers, &Inventory::of(headers))
+        self.check_with(method, uri, version, headers, &HeaderPresence::of(headers))
     }
 
-    /// [`check`](Self::check), of a section with this [`Inventory`].
+    /// [`check`](Self::check), of a section with this [`HeaderPresence`].
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -82,30 +84,30 @@ impl RequestRules {
         uri: &Uri,
         version: Version,
         headers: &HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<(), InvalidRequest> {
         if version < Version::HTTP_10 || version > Version::HTTP_3 {
             return Err(RequestRule::Version.into());
         }
         self.check_method(method, version)?;
         self.check_target(method, uri)?;
-        section(headers, fields, self.max_fields, self.max_section).map_err(
+        section(headers, presence, self.max_fields, self.max_section).map_err(
             |error| match error {
-                TooMuch::Fields => RequestRule::TooManyFields,
-                TooMuch::Octets => RequestRule::SectionTooLarge,
+                LimitExceeded::Fields => RequestRule::TooManyFields,
+                LimitExceeded::Bytes => RequestRule::SectionTooLarge,
             },
         )?;
-        if fields.has(Fields::HOST_REPEATED) {
+        if presence.has(FieldSet::HOST_REPEATED) {
             return Err(RequestRule::HostRepeated.into());
         }
         if is_http1(version) {
-            if fields.has(Fields::TRANSFER_ENCODING) {
+            if presence.has(FieldSet::TRANSFER_ENCODING) {
                 check_transfer_encoding(version, headers)?;
             }
         } else {
-            check_http2(headers, fields)?;
+            check_http2(headers, presence)?;
         }
-        if fields.has(Fields::CONTENT_LENGTH) {
+        if presence.has(FieldSet::CONTENT_LENGTH) {
             content_length(headers)?;
         }
         Ok(())
@@ -168,17 +170,17 @@ impl RequestRulesBuilder {
         self
     }
 
-    /// The most octets of the header section, as HTTP/1 writes it: 431 above. Default 64 KiB.
+    /// The most bytes of the header section, as HTTP/1 writes it: 431 above. Default 64 KiB.
     #[must_use]
-    pub fn max_section(mut self, octets: usize) -> Self {
-        self.0.max_section = octets;
+    pub fn max_section(mut self, bytes: usize) -> Self {
+        self.0.max_section = bytes;
         self
     }
 
-    /// The most octets of authority, path and query: 414 above. Default 16 KiB.
+    /// The most bytes of authority, path and query: 414 above. Default 16 KiB.
     #[must_use]
-    pub fn max_target(mut self, octets: usize) -> Self {
-        self.0.max_target = octets;
+    pub fn max_target(mut self, bytes: usize) -> Self {
+        self.0.max_target = bytes;
         self
     }
 
@@ -254,12 +256,12 @@ fn check_transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), 
     Err(RequestRule::TransferEncoding.into())
 }
 
-fn check_http2(headers: &HeaderMap, fields: &Inventory) -> Result<(), InvalidRequest> {
-    if has_connection_specific(fields) {
+fn check_http2(headers: &HeaderMap, presence: &HeaderPresence) -> Result<(), InvalidRequest> {
+    if has_connection_specific(presence) {
         return Err(RequestRule::ConnectionSpecific.into());
     }
     let good = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
-    if fields.has(Fields::TE) && !headers.get_all(TE).iter().all(good) {
+    if presence.has(FieldSet::TE) && !headers.get_all(TE).iter().all(good) {
         return Err(RequestRule::TeInHttp2.into());
     }
     Ok(())

@@ -3,9 +3,11 @@
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
-use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::inventory::Fields;
-use crate::{InvalidResponse, InvalidSetting, Inventory};
+use super::{
+    LimitExceeded, MAX_FIELDS, MAX_SECTION, has_connection_specific, is_http1, number, section,
+};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidResponse, InvalidSetting};
 
 /// What an upstream's response must keep to, and how much of it there may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +46,10 @@ impl ResponseRules {
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidResponse> {
-        self.check_with(status, version, headers, &Inventory::of(headers))
+        self.check_with(status, version, headers, &HeaderPresence::of(headers))
     }
 
-    /// [`check`](Self::check), of a section with this [`Inventory`].
+    /// [`check`](Self::check), of a section with this [`HeaderPresence`].
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -56,23 +58,23 @@ impl ResponseRules {
         status: StatusCode,
         version: Version,
         headers: &HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<(), InvalidResponse> {
-        section(headers, fields, self.max_fields, self.max_section).map_err(
+        section(headers, presence, self.max_fields, self.max_section).map_err(
             |error| match error {
-                TooMuch::Fields => InvalidResponse::TooManyFields,
-                TooMuch::Octets => InvalidResponse::SectionTooLarge,
+                LimitExceeded::Fields => InvalidResponse::TooManyFields,
+                LimitExceeded::Bytes => InvalidResponse::SectionTooLarge,
             },
         )?;
         let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        if !is_http1(version) && has_connection_specific(fields) {
+        if !is_http1(version) && has_connection_specific(presence) {
             return Err(InvalidResponse::ConnectionSpecific);
         }
         let lines = |name, field| {
-            let lines = fields.has(field).then(|| headers.get_all(name));
+            let lines = presence.has(field).then(|| headers.get_all(name));
             lines.into_iter().flatten()
         };
-        let mut encodings = lines(TRANSFER_ENCODING, Fields::TRANSFER_ENCODING);
+        let mut encodings = lines(TRANSFER_ENCODING, FieldSet::TRANSFER_ENCODING);
         if let Some(encoding) = encodings.next() {
             if version < Version::HTTP_11 || bodiless {
                 return Err(InvalidResponse::TransferEncodingNotAllowed);
@@ -84,7 +86,7 @@ impl ResponseRules {
                 return Err(InvalidResponse::TransferEncoding);
             }
         }
-        let mut lengths = lines(CONTENT_LENGTH, Fields::CONTENT_LENGTH);
+        let mut lengths = lines(CONTENT_LENGTH, FieldSet::CONTENT_LENGTH);
         if let Some(length) = lengths.next() {
             let length = number(length.as_bytes()).ok_or(InvalidResponse::ContentLength)?;
             if lengths.next().is_some() {
@@ -116,10 +118,10 @@ impl ResponseRulesBuilder {
         self
     }
 
-    /// The most octets of the header section, as HTTP/1 writes it. Default 64 KiB.
+    /// The most bytes of the header section, as HTTP/1 writes it. Default 64 KiB.
     #[must_use]
-    pub fn max_section(mut self, octets: usize) -> Self {
-        self.0.max_section = octets;
+    pub fn max_section(mut self, bytes: usize) -> Self {
+        self.0.max_section = bytes;
         self
     }
 

@@ -1,15 +1,15 @@
-//! The request line and the fields, octet by octet where they matter and in runs where not.
+//! The request line and the fields, byte by byte where they matter and in runs where not.
 
-use super::octets::{self, TARGET, TOKEN};
-use super::word::Word;
+use super::byte_class::{self, TARGET, TOKEN};
+use super::name_matcher::NameMatcher;
 use crate::RequestRule;
 
-/// How many octets were taken, or how many were good before one that was not.
-pub(super) type Step = Result<usize, (usize, RequestRule)>;
+/// How many bytes were taken, or how many were good before one that was not.
+pub(super) type StepResult = Result<usize, (usize, RequestRule)>;
 
 /// What a head says about where its request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct Framing {
     pub(super) connect: bool,
     pub(super) http10: bool,
     pub(super) upgrade: bool,
@@ -17,7 +17,7 @@ pub(super) struct Facts {
     pub(super) length: Option<u64>,
 }
 
-impl Facts {
+impl Framing {
     pub(super) const NEW: Self = Self {
         connect: false,
         http10: false,
@@ -32,7 +32,7 @@ impl Facts {
     }
 }
 
-/// Where in a request line the next octet is.
+/// Where in a request line the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// Before it, and whether an empty line has been passed over.
@@ -41,11 +41,11 @@ pub(super) enum Line {
     },
     /// In that empty line, before its LF.
     EmptyLf,
-    Method(Word<()>),
+    Method(NameMatcher<()>),
     Target {
         empty: bool,
     },
-    /// In `HTTP/1.1`, so many octets of it being known.
+    /// In `HTTP/1.1`, so many bytes of it being known.
     Version(usize),
     Cr,
     Lf,
@@ -56,17 +56,17 @@ impl Line {
     pub(super) const NEW: Self = Self::Before { empty: false };
 
     #[inline]
-    pub(super) fn step(&mut self, octets: &[u8], facts: &mut Facts) -> Step {
+    pub(super) fn step(&mut self, bytes: &[u8], framing: &mut Framing) -> StepResult {
         static CONNECT: [((), &[u8]); 1] = [((), b"CONNECT")];
         const VERSION: &[u8] = b"HTTP/1.";
 
-        let Some(&first) = octets.first() else {
+        let Some(&first) = bytes.first() else {
             return Ok(0);
         };
         if let Self::Before { .. } = self
-            && let Some((length, connect)) = whole(octets)
+            && let Some((length, connect)) = whole(bytes)
         {
-            facts.connect = connect;
+            framing.connect = connect;
             *self = Self::Done;
             return Ok(length);
         }
@@ -79,8 +79,8 @@ impl Line {
                 }
                 b'\n' => Err((0, RequestRule::LineEnd)),
                 _ => {
-                    *self = Self::Method(Word::NEW);
-                    self.step(octets, facts)
+                    *self = Self::Method(NameMatcher::NEW);
+                    self.step(bytes, framing)
                 }
             },
             Self::EmptyLf => match first {
@@ -91,13 +91,13 @@ impl Line {
                 _ => Err((0, RequestRule::LineEnd)),
             },
             Self::Method(method) => {
-                let length = octets::run(octets, &TOKEN);
-                let (piece, rest) = octets.split_at(length);
+                let length = byte_class::run(bytes, &TOKEN);
+                let (piece, rest) = bytes.split_at(length);
                 method.push_exact(piece, &CONNECT);
                 match rest.first() {
                     None => Ok(length),
                     Some(b' ') if !method.is_empty() => {
-                        facts.connect = method.get().is_some();
+                        framing.connect = method.get().is_some();
                         *self = Self::Target { empty: true };
                         Ok(length + 1)
                     }
@@ -105,9 +105,9 @@ impl Line {
                 }
             }
             Self::Target { empty } => {
-                let length = octets::run(octets, &TARGET);
+                let length = byte_class::run(bytes, &TARGET);
                 *empty &= length == 0;
-                match octets.get(length) {
+                match bytes.get(length) {
                     None => Ok(length),
                     Some(b' ') if !*empty => {
                         *self = Self::Version(0);
@@ -121,7 +121,7 @@ impl Line {
                 match VERSION.get(*known) {
                     Some(&expected) if first == expected => *known += 1,
                     None if first == b'1' || first == b'0' => {
-                        facts.http10 = first == b'0';
+                        framing.http10 = first == b'0';
                         *self = Self::Cr;
                     }
                     _ => return Err((0, RequestRule::Version)),
@@ -148,24 +148,24 @@ impl Line {
     }
 }
 
-/// How long the request line of HTTP/1.1 is that the octets begin with, and whether its method is
+/// How long the request line of HTTP/1.1 is that the bytes begin with, and whether its method is
 /// `CONNECT`: what comes in one piece is looked at in one piece. `None` where it takes a closer
 /// look; that finds what is wrong, too.
 #[inline]
-fn whole(octets: &[u8]) -> Option<(usize, bool)> {
+fn whole(bytes: &[u8]) -> Option<(usize, bool)> {
     const END: &[u8] = b" HTTP/1.1\r\n";
 
-    let method = octets::run(octets, &TOKEN);
-    let target = octets.get(method + 1..)?;
-    let length = octets::run(target, &TARGET);
+    let method = byte_class::run(bytes, &TOKEN);
+    let target = bytes.get(method + 1..)?;
+    let length = byte_class::run(target, &TARGET);
     let whole = method > 0
-        && octets.get(method) == Some(&b' ')
+        && bytes.get(method) == Some(&b' ')
         && length > 0
         && target.get(length..)?.starts_with(END);
     whole.then(|| {
         (
             method + 1 + length + END.len(),
-            octets.starts_with(b"CONNECT "),
+            bytes.starts_with(b"CONNECT "),
         )
     })
 }

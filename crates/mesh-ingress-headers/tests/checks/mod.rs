@@ -193,7 +193,7 @@ pub(crate) fn request_host(input: &[u8]) {
 /// What a guard has found in a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Octets that were good.
+    /// Bytes that were good.
     pub(crate) good: usize,
     pub(crate) refused: Option<Refused>,
     pub(crate) undecided: bool,
@@ -241,9 +241,9 @@ pub(crate) fn request_guard(input: &[u8]) {
 
     let mut guard = RequestGuard::new();
     let mut ends = Vec::new();
-    for (at, octet) in begin.chunks(1).enumerate() {
+    for (at, byte) in begin.chunks(1).enumerate() {
         let idle = guard.is_between_requests();
-        assert_eq!(guard.feed(octet), Ok(1), "good is good");
+        assert_eq!(guard.feed(byte), Ok(1), "good is good");
         if !idle && guard.is_between_requests() || guard.is_undecided() {
             ends.push(at + 1);
         }

@@ -32,7 +32,7 @@ thread_local! {
 const ROOM: usize = 8 * 1024;
 
 impl Decoder {
-    /// One whose other end may have a table of so many octets (`SETTINGS_HEADER_TABLE_SIZE`).
+    /// One whose other end may have a table of so many bytes (`SETTINGS_HEADER_TABLE_SIZE`).
     #[must_use]
     pub fn new(table_size: usize) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl Decoder {
             .flatten()
             .unwrap_or_default();
         let mut size = 0_usize;
-        let decoded = self.decode_into(section, &mut room, |field, octets| {
-            size = size.saturating_add(octets);
+        let decoded = self.decode_into(section, &mut room, |field, bytes| {
+            size = size.saturating_add(bytes);
             if size <= limit {
                 show(field());
             }
@@ -142,12 +142,12 @@ fn text(rest: &mut &[u8], room: &mut BytesMut) -> Result<Bytes, NotHpack> {
     let (&first, behind) = rest.split_first().ok_or(NotHpack("a text is missing"))?;
     *rest = behind;
     let length = number::read(first, 7, rest)?;
-    let Some((octets, behind)) = rest.split_at_checked(length) else {
+    let Some((bytes, behind)) = rest.split_at_checked(length) else {
         return Err(NotHpack("a text is longer than its section"));
     };
     *rest = behind;
     if first & 0x80 == 0 && length > ROOM / 4 {
-        return Ok(Bytes::copy_from_slice(octets));
+        return Ok(Bytes::copy_from_slice(bytes));
     }
     // Of a text that was not to its end; all others have taken theirs with them.
     room.clear();
@@ -155,8 +155,8 @@ fn text(rest: &mut &[u8], room: &mut BytesMut) -> Result<Bytes, NotHpack> {
         *room = BytesMut::with_capacity(ROOM.max(length * 8 / 5));
     }
     if first & 0x80 == 0 {
-        room.extend_from_slice(octets);
-    } else if huffman::decode(octets, room).is_none() {
+        room.extend_from_slice(bytes);
+    } else if huffman::decode(bytes, room).is_none() {
         return Err(NotHpack("a text is not of the Huffman code"));
     }
     Ok(room.split().freeze())

@@ -5,7 +5,7 @@ use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method};
 
-/// A field of a request. Clones share their octets: what a table has is read once.
+/// A field of a request. Clones share their bytes: what a table has is read once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Field {
     /// `:method`
@@ -40,9 +40,9 @@ pub(super) enum Name {
 }
 
 impl Name {
-    pub(super) fn of(octets: &[u8]) -> Self {
-        let malformed = |why| Self::Malformed(why, octets.len());
-        match octets {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let malformed = |why| Self::Malformed(why, bytes.len());
+        match bytes {
             b":method" => Self::Method,
             b":scheme" => Self::Scheme,
             b":authority" => Self::Authority,
@@ -51,8 +51,8 @@ impl Name {
             b":status" => malformed("`:status` is for responses"),
             [b':', ..] => malformed("a pseudo-field that nobody knows"),
             // RFC 9113 §8.2.1
-            _ if octets.iter().any(u8::is_ascii_uppercase) => malformed("a name in upper case"),
-            _ => match HeaderName::from_bytes(octets) {
+            _ if bytes.iter().any(u8::is_ascii_uppercase) => malformed("a name in upper case"),
+            _ => match HeaderName::from_bytes(bytes) {
                 Ok(name) => match name {
                     // RFC 9113 §8.2.2
                     CONNECTION | TRANSFER_ENCODING | UPGRADE => {
@@ -109,7 +109,7 @@ impl Name {
 
 /// RFC 9113 §8.3.1
 fn path(value: Bytes) -> Field {
-    let visible = |octet: &u8| !matches!(octet, 0..=b' ' | 0x7f);
+    let visible = |byte: &u8| !matches!(byte, 0..=b' ' | 0x7f);
     match value.first() {
         Some(b'/') => {}
         Some(b'*') if value.len() == 1 => {}

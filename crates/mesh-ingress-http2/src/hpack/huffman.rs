@@ -5,7 +5,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-/// Octets, and the end of the text.
+/// Bytes, and the end of the text.
 const SYMBOLS: usize = 257;
 /// The last symbol, which no text contains.
 const END: usize = 256;
@@ -99,19 +99,19 @@ const fn code() -> Code {
 
 static DECODED: Code = CODE;
 
-/// How many octets a text takes as codes.
+/// How many bytes a text takes as codes.
 pub(super) fn encoded_len(text: &[u8]) -> usize {
     let bits = text
         .iter()
-        .map(|&octet| usize::from(LENGTHS[usize::from(octet)]));
+        .map(|&byte| usize::from(LENGTHS[usize::from(byte)]));
     bits.sum::<usize>().div_ceil(8)
 }
 
 /// Writes a text as codes.
 pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
     let (mut bits, mut count) = (0_u64, 0_u32);
-    for &octet in text {
-        let symbol = usize::from(octet);
+    for &byte in text {
+        let symbol = usize::from(byte);
         let length = u32::from(LENGTHS[symbol]);
         bits = bits << length | u64::from(DECODED.codes[symbol]);
         count += length;
@@ -138,9 +138,9 @@ pub(super) fn decode(codes: &[u8], text: &mut BytesMut) -> Option<()> {
     let mut codes = codes.iter();
     loop {
         while count <= 56
-            && let Some(&octet) = codes.next()
+            && let Some(&byte) = codes.next()
         {
-            bits = bits << 8 | u64::from(octet);
+            bits = bits << 8 | u64::from(byte);
             count += 8;
         }
         if count == 0 {
@@ -182,7 +182,7 @@ fn long(window: u32) -> Option<(u8, u32)> {
     (symbol != END).then_some((symbol as u8, length as u32))
 }
 
-/// Whether these are the few ones that fill the last octet.
+/// Whether these are the few ones that fill the last byte.
 fn is_padding(window: u32, count: u32) -> bool {
     count < 8 && window == u32::MAX
 }
@@ -245,7 +245,7 @@ mod tests {
         // "0" and five, six, seven bits.
         assert_eq!(decoded(&[0b0000_0111]).unwrap(), b"0");
         assert_eq!(decoded(&[0b0000_0110]), None);
-        assert_eq!(decoded(&[0b0000_0111, 0xff]), None, "a whole octet");
+        assert_eq!(decoded(&[0b0000_0111, 0xff]), None, "a whole byte");
         assert_eq!(decoded(&[0xff]), None);
         assert_eq!(decoded(&[0xff; 4]), None, "the end of the text");
     }

@@ -5,7 +5,7 @@ use super::NotHpack;
 /// Beyond any length or index that is looked at.
 const MOST: usize = 1 << 24;
 
-/// Reads a number whose first octet is `first`, of which the low `bits` are used.
+/// Reads a number whose first byte is `first`, of which the low `bits` are used.
 pub(super) fn read(first: u8, bits: u32, rest: &mut &[u8]) -> Result<usize, NotHpack> {
     let most = (1_usize << bits) - 1;
     let mut value = usize::from(first) & most;
@@ -14,13 +14,13 @@ pub(super) fn read(first: u8, bits: u32, rest: &mut &[u8]) -> Result<usize, NotH
     }
     let mut shift = 0;
     loop {
-        let (&octet, left) = rest.split_first().ok_or(NotHpack("a number has no end"))?;
+        let (&byte, left) = rest.split_first().ok_or(NotHpack("a number has no end"))?;
         *rest = left;
-        value += usize::from(octet & 0x7f) << shift;
-        if value > MOST || shift > 21 && octet & 0x80 != 0 {
+        value += usize::from(byte & 0x7f) << shift;
+        if value > MOST || shift > 21 && byte & 0x80 != 0 {
             return Err(NotHpack("a number is too large"));
         }
-        if octet & 0x80 == 0 {
+        if byte & 0x80 == 0 {
             return Ok(value);
         }
         shift += 7;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn octets(hex: &str) -> Vec<u8> {
+fn from_hex(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().filter(char::is_ascii_hexdigit).collect();
     let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>());
     pairs
@@ -50,7 +50,7 @@ const THIRD: [&str; 5] = [
 
 fn three_requests(sections: [&str; 3]) {
     let mut decoder = Decoder::new(4096);
-    let mut next = |section| decode(&mut decoder, &octets(section));
+    let mut next = |section| decode(&mut decoder, &from_hex(section));
     assert_eq!(
         next(sections[0]).as_deref(),
         Ok(&FIRST.map(str::to_owned)[..])
@@ -82,11 +82,11 @@ fn rfc7541_c_4_requests_with_huffman_codes() {
     ]);
 }
 
-/// With a table of 256 octets, which has to give up entries.
+/// With a table of 256 bytes, which has to give up entries.
 #[test]
 fn rfc7541_c_5_entries_are_given_up_for_others() {
     let mut decoder = Decoder::new(256);
-    let mut next = |section| decode(&mut decoder, &octets(section));
+    let mut next = |section| decode(&mut decoder, &from_hex(section));
     let first = next(
         "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 \
          2032 303a 3133 3a32 3120 474d 546e 1768 7474 7073 3a2f 2f77 7777 2e65 7861 6d70 \
@@ -130,9 +130,9 @@ fn rfc7541_c_5_entries_are_given_up_for_others() {
 #[test]
 fn rfc7541_5_2_a_text_that_breaks_off_leaves_nothing_behind() {
     // `x: secret`, and then what is no code.
-    let broken = octets("00 01 78 8b 4148 b0ac 5b5b 5bff ffff ff");
+    let broken = from_hex("00 01 78 8b 4148 b0ac 5b5b 5bff ffff ff");
     assert!(decode(&mut Decoder::new(0), &broken).is_err());
-    let next = decode(&mut Decoder::new(0), &octets("00 01 78 03 616263"));
+    let next = decode(&mut Decoder::new(0), &from_hex("00 01 78 03 616263"));
     assert_eq!(next, Ok(vec!["x: abc".to_owned()]));
 }
 
@@ -155,7 +155,7 @@ fn rfc7541_4_2_the_table_changes_its_size_at_the_beginning_and_within_what_was_o
 #[test]
 fn rfc7541_4_3_a_smaller_table_has_forgotten() {
     let mut decoder = Decoder::new(4096);
-    let insert = octets("400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65");
+    let insert = from_hex("400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65");
     assert!(decode(&mut decoder, &insert).is_ok());
     assert!(decode(&mut decoder, &[0xbe]).is_ok());
     assert!(decode(&mut decoder, &[0x20, 0x3f, 0xe1, 0x1f, 0xbe]).is_err());
@@ -164,7 +164,7 @@ fn rfc7541_4_3_a_smaller_table_has_forgotten() {
 #[test]
 fn rfc7541_4_4_an_entry_larger_than_the_table_empties_it() {
     let mut decoder = Decoder::new(64);
-    assert!(decode(&mut decoder, &octets("40 01 61 01 62")).is_ok());
+    assert!(decode(&mut decoder, &from_hex("40 01 61 01 62")).is_ok());
     assert!(decode(&mut decoder, &[0xbe]).is_ok());
     let large = [&[0x40, 1, b'a', 40][..], &[b'b'; 40]].concat();
     assert!(decode(&mut decoder, &large).is_ok());
@@ -174,8 +174,8 @@ fn rfc7541_4_4_an_entry_larger_than_the_table_empties_it() {
 #[test]
 fn rfc9113_10_5_1_what_is_beyond_the_limit_is_only_read() {
     let mut decoder = Decoder::new(4096);
-    let insert = octets("40 01 61 01 62");
-    // 34 octets each.
+    let insert = from_hex("40 01 61 01 62");
+    // 34 bytes each.
     for (limit, shown) in [(33, 0), (34, 1), (67, 1), (68, 2)] {
         let mut fields = 0;
         let section = [&insert[..], &[0xbe, 0xbe]].concat();
@@ -278,7 +278,7 @@ fn rfc7541_6_1_statuses() {
 proptest! {
     /// Nothing that comes makes it panic, and what is kept stays within the table.
     #[test]
-    fn any_octets_are_read_or_refused(sections in proptest::collection::vec(
+    fn any_bytes_are_read_or_refused(sections in proptest::collection::vec(
         proptest::collection::vec(any::<u8>(), 0..60), 0..10)) {
         let mut decoder = Decoder::new(100);
         for section in sections {
@@ -326,10 +326,10 @@ fn rfc7541_6_2_3_what_is_never_indexed_is_marked() {
 }
 
 #[test]
-fn clones_of_a_table_share_their_octets() {
+fn clones_of_a_table_share_their_bytes() {
     let mut decoder = Decoder::new(4096);
     let mut places = Vec::new();
-    for section in [&octets("40 01 61 05 68656c6c6f")[..], &[0xbe], &[0xbe]] {
+    for section in [&from_hex("40 01 61 05 68656c6c6f")[..], &[0xbe], &[0xbe]] {
         let decoded = decoder.decode(section, usize::MAX, |field| {
             if let Field::Regular(_, value) = field {
                 places.push(value.as_bytes().as_ptr());

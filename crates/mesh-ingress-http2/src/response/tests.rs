@@ -2,15 +2,15 @@ use super::*;
 use crate::hpack::{Decoder, Field};
 
 /// The fields of what was written, and the flags of its frames.
-fn read(mut octets: &[u8]) -> (Vec<String>, Vec<(u8, u8, usize)>) {
+fn read(mut bytes: &[u8]) -> (Vec<String>, Vec<(u8, u8, usize)>) {
     let (mut section, mut frames) = (Vec::new(), Vec::new());
-    while let Some(head) = Head::read(octets) {
+    while let Some(head) = Head::read(bytes) {
         assert_eq!(head.stream, 7);
         frames.push((head.kind, head.flags, head.length));
-        section.extend_from_slice(&octets[HEAD..][..head.length]);
-        octets = &octets[HEAD + head.length..];
+        section.extend_from_slice(&bytes[HEAD..][..head.length]);
+        bytes = &bytes[HEAD + head.length..];
     }
-    assert!(octets.is_empty());
+    assert!(bytes.is_empty());
     let mut fields = Vec::new();
     let mut decoder = Decoder::new(0);
     let shown = |field| {

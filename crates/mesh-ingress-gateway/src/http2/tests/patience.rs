@@ -74,7 +74,7 @@ async fn a_field_section_that_does_not_end_is_cut_off() {
     };
     while client
         .stream
-        .write_all(&continuation.octets())
+        .write_all(&continuation.to_bytes())
         .await
         .is_ok()
     {

@@ -5,9 +5,9 @@ use http::HeaderName;
 use crate::InvalidSetting;
 
 #[derive(Clone, Debug)]
-pub(crate) struct OwnNames(Vec<Box<str>>);
+pub(crate) struct NamePatterns(Vec<Box<str>>);
 
-impl OwnNames {
+impl NamePatterns {
     pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }

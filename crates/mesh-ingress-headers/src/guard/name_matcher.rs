@@ -2,15 +2,15 @@
 
 /// One of a few words, or another: what of it has come so far.
 ///
-/// The words begin with different letters, so that the first octet tells most others from them.
+/// The words begin with different letters, so that the first byte tells most others from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word<T: 'static> {
+pub(super) struct NameMatcher<T: 'static> {
     /// What it can still become.
     candidate: Option<&'static (T, &'static [u8])>,
     length: usize,
 }
 
-impl<T: Copy> Word<T> {
+impl<T: Copy> NameMatcher<T> {
     pub(super) const NEW: Self = Self {
         candidate: None,
         length: 0,
@@ -73,7 +73,7 @@ mod tests {
     static WORDS: [(u8, &[u8]); 2] = [(1, b"upgrade"), (2, b"content-length")];
 
     fn which(pieces: &[&str]) -> Option<u8> {
-        let mut word = Word::NEW;
+        let mut word = NameMatcher::NEW;
         assert!(word.is_empty());
         for piece in pieces {
             word.push(piece.as_bytes(), &WORDS);
@@ -104,7 +104,7 @@ mod tests {
     fn where_case_matters_it_does() {
         static METHODS: [((), &[u8]); 1] = [((), b"CONNECT")];
         for (method, expected) in [("CONNECT", Some(())), ("connect", None), ("Connect", None)] {
-            let mut word = Word::NEW;
+            let mut word = NameMatcher::NEW;
             word.push_exact(method.as_bytes(), &METHODS);
             assert_eq!(word.get(), expected);
         }
