@@ -1,4 +1,4 @@
-//! The client of a connection, with what is to be said about it said once.
+//! The client of a connection, with its header values formatted once.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -10,8 +10,8 @@ use mesh_ingress_core::{Downstream, Scheme};
 /// A [`Downstream`] with its header values formatted.
 ///
 /// Make one when a connection is accepted and put it in the extensions of its requests (or hand it
-/// to [`ForwardedPolicy::apply`](crate::ForwardedPolicy::apply)): then no request formats an address. Cloning costs
-/// a reference count.
+/// to [`ForwardedPolicy::apply`](crate::ForwardedPolicy::apply)), so that no request formats an
+/// address. Cloning costs a reference count.
 ///
 /// ```
 /// use mesh_ingress_core::{Downstream, Scheme};
@@ -34,12 +34,12 @@ pub(crate) struct ClientFields {
     pub(crate) address: HeaderValue,
     pub(crate) proto: HeaderValue,
     pub(crate) port: HeaderValue,
-    /// `for=…;proto=…;host=`: an element of `Forwarded` up to what only the request knows.
+    /// `for=…;proto=…;host=`: an element of `Forwarded` up to the host, which differs per request.
     element: OnceLock<String>,
 }
 
 impl ClientFields {
-    /// How an element of `Forwarded` begins: `for=…;proto=…;host=`. Made when it is first asked for;
+    /// The start of an element of `Forwarded`: `for=…;proto=…;host=`. Formatted on first use, because
     /// most gateways do not send it.
     pub(crate) fn element(&self) -> &str {
         self.element.get_or_init(|| {
@@ -53,8 +53,8 @@ impl ClientFields {
     }
 }
 
-/// An address as text. That of IPv4 is written by hand: where each connection has one request, the
-/// formatting of the standard library is a tenth of it.
+/// An address as text. IPv4 is formatted by hand: with one request per connection, the standard
+/// library's formatting takes a tenth of the request's time.
 fn address_value(ip: IpAddr) -> Result<HeaderValue, InvalidHeaderValue> {
     let IpAddr::V4(ip) = ip else {
         return HeaderValue::try_from(ip.to_string());
@@ -76,7 +76,7 @@ fn address_value(ip: IpAddr) -> Result<HeaderValue, InvalidHeaderValue> {
 }
 
 impl Client {
-    /// What is known of the peer of a connection.
+    /// Formats the peer of a connection.
     #[must_use]
     pub fn new(downstream: &Downstream) -> Self {
         let ip = downstream.peer.ip().to_canonical();
@@ -96,8 +96,7 @@ impl Client {
         })))
     }
 
-    /// A client of whom nothing is known, and so nothing is claimed: it is not trusted, and no
-    /// address, scheme or port is sent on.
+    /// An unknown client: it is not trusted, and no address, scheme or port is sent for it.
     #[must_use]
     pub fn unknown() -> Self {
         Self(None)
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_written_as_everybody_does() {
+    fn addresses_are_formatted_as_the_standard_library_does() {
         for byte in 0..=u8::MAX {
             let ip = IpAddr::from([byte, 10, 100, byte]);
             assert_eq!(address_value(ip).unwrap(), ip.to_string());

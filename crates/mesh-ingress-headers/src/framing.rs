@@ -1,13 +1,12 @@
-//! Where a message ends, and whether it is one at all.
+//! Message framing and the form of heads: what must be refused.
 //!
-//! hyper and h2 refuse much, but not all that two parties could read in two ways:
+//! hyper and h2 accept some messages that two parties could read in two ways:
 //! `Transfer-Encoding: gzip, chunked` and `chunked, chunked` pass the server side, a response with
 //! both `Transfer-Encoding` and `Content-Length` passes the client side, and the form of the
-//! request target is not looked at. [`check_request`] and [`check_response`] refuse those; they
+//! request target is not checked. [`check_request`] and [`check_response`] refuse those; they
 //! never repair. Neither of them allocates.
 //!
-//! Not checked here, because types and parsers below have seen to it: control bytes, CR, LF and
-//! NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
+//! Not checked here, because types and parsers ensure it: control bytes, CR, LF and NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
 //! `Uri` is parsed; obsolete line folding and whitespace before a colon are refused by hyper's parser.
 //! Bytes above 0x7F in a path are passed on as they are.
 
@@ -21,10 +20,10 @@ pub use self::response::{ResponseRules, ResponseRulesBuilder};
 use crate::header_presence::FieldSet;
 use crate::{HeaderPresence, InvalidRequest, InvalidResponse};
 
-/// FieldSet of a message section, unless set otherwise: what hyper takes.
+/// The default limit on fields in a header section: hyper's.
 const MAX_FIELDS: usize = 100;
 
-/// Bytes of a message section, unless set otherwise: near Envoy's 60 KiB.
+/// The default limit on the bytes of a header section: near Envoy's 60 KiB.
 const MAX_SECTION: usize = 64 * 1024;
 
 /// Checks a request with the default [`RequestRules`].
@@ -40,10 +39,11 @@ pub fn check_request(
     RequestRules::DEFAULT.check(method, uri, version, headers)
 }
 
-/// [`check_request`], of a section with this [`HeaderPresence`].
+/// [`check_request`] for a section with this [`HeaderPresence`]. Hidden: see there.
 ///
 /// # Errors
 /// As [`check_request`].
+#[doc(hidden)]
 pub fn check_request_with(
     method: &Method,
     uri: &Uri,
@@ -67,10 +67,11 @@ pub fn check_response(
     ResponseRules::DEFAULT.check(status, version, headers)
 }
 
-/// [`check_response`], of a section with this [`HeaderPresence`].
+/// [`check_response`] for a section with this [`HeaderPresence`]. Hidden: see there.
 ///
 /// # Errors
 /// As [`check_response`].
+#[doc(hidden)]
 pub fn check_response_with(
     status: StatusCode,
     version: Version,
@@ -80,13 +81,13 @@ pub fn check_response_with(
     ResponseRules::DEFAULT.check_with(status, version, headers, presence)
 }
 
-/// HTTP/1.0 and 1.1 have connections of their own; from HTTP/2 on a message has none.
+/// Only HTTP/1 has connection-specific fields.
 fn is_http1(version: Version) -> bool {
     version <= Version::HTTP_11
 }
 
-/// The bytes a section takes in HTTP/1, name, value, colon, space and line end, and its fields.
-fn section(
+/// Checks the limits on a header section: its fields, and its bytes as HTTP/1 writes it.
+fn check_limits(
     headers: &HeaderMap,
     presence: &HeaderPresence,
     max_fields: usize,
@@ -109,7 +110,7 @@ enum LimitExceeded {
 /// The bytes that a value of `Content-Length` announces: `1*DIGIT` (RFC 9110 §8.6) in the one
 /// spelling a number has, `0` or digits that do not begin with `0`. `None` for anything else.
 ///
-/// The RFC allows leading zeros, nobody sends them, and some would read them as octal.
+/// The RFC allows leading zeros, but no client sends them, and some recipients read them as octal.
 ///
 /// ```
 /// use mesh_ingress_headers::framing::number;
@@ -129,7 +130,7 @@ pub fn number(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// FieldSet that HTTP/2 has no place for (RFC 9113 §8.2.2), but for `TE`, which has a rule of its own.
+/// Whether there are fields that HTTP/2 forbids (RFC 9113 §8.2.2); `TE` has a rule of its own.
 fn has_connection_specific(presence: &HeaderPresence) -> bool {
     presence.has(
         FieldSet::CONNECTION

@@ -164,7 +164,7 @@ impl RequestGuard {
     /// [is undecided](Self::is_undecided) about what follows a request to change the protocol.
     ///
     /// # Errors
-    /// When an byte breaks a rule. From then on nothing is good.
+    /// When a byte breaks a rule. From then on nothing is good.
     #[inline]
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
         let mut rest = bytes;

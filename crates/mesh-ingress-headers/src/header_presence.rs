@@ -1,17 +1,19 @@
-//! One look at a header section, for all the rules that ask what is in it.
+//! Which fields a header section has, found in one pass for all rules.
 
 use http::HeaderMap;
 
 use crate::names::{FieldGroup, has_underscore};
 
-/// Which of the fields that this crate has rules about a header section has.
+/// The fields of a header section that this crate has rules about.
 ///
-/// A proxy asks a message for thirty names, and nearly all of them are not there. To look each up
-/// costs a hash and a probe; to look once at each field that *is* there costs a fraction of it.
-/// Functions that end in `_with` take the inventory of the section they are given; those without
-/// make one for themselves. What is not in it is not looked for, so that an inventory must be of
-/// this very section, and made after the last field was added by somebody else. FieldSet that were
-/// removed since do no harm.
+/// A proxy looks for thirty names in a message, and nearly all of them are absent. Each lookup costs a
+/// hash and a probe; one pass over the fields that are present costs a fraction of that. Functions
+/// that end in `_with` take the presence of their section; the others compute it.
+///
+/// Hidden from the documentation, as are the `_with` functions: a rule skips a field that is not in
+/// the presence, so a stale one silently switches rules off. It must be of the same section, made
+/// after other code added its last field. Fields removed since do no harm. The facade and the
+/// forwarder, which scan each section once, keep to that.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -25,6 +27,7 @@ use crate::names::{FieldGroup, has_underscore};
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
 pub struct HeaderPresence {
     seen: u64,
     bytes: usize,
@@ -67,12 +70,12 @@ fields! {
     X_FORWARDED_SERVER = 21;
     X_REAL_IP = 22;
     UNDERSCORE = 23;
-    // Any of a FieldGroup.
+    // A field of any FieldGroup.
     GROUPED = 24;
     MESH = 25;
-    // More than one line of Host.
+    // More than one Host line.
     HOST_REPEATED = 26;
-    // FieldSet of responses that may say the name of a host.
+    // Response fields that may name a host.
     NAMES = 27;
 }
 
@@ -139,7 +142,7 @@ impl FieldSet {
 }
 
 impl HeaderPresence {
-    /// Looks at all fields.
+    /// Scans all fields.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = 0;
@@ -156,38 +159,38 @@ impl HeaderPresence {
         Self { seen, bytes }
     }
 
-    /// How long it is: as RFC 9113 §6.5.2 counts, names and values and some for each line, here
-    /// the four bytes of colon, space, CR and LF.
+    /// The size of the section in HTTP/1: names, values, and four bytes for colon, space, CR and LF of
+    /// each line. (RFC 9113 §6.5.2 counts the same with 32 bytes a line.)
     #[must_use]
     pub fn section_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether there is a field of responses that may say the name of a host: `Location`,
-    /// `Content-Location`, `Set-Cookie`, `Link`, `Refresh` or `Access-Control-Allow-Origin`. Where
-    /// a vhost was said, that name is put right in them.
+    /// Whether there is a response field that may name a host: `Location`, `Content-Location`,
+    /// `Set-Cookie`, `Link`, `Refresh` or `Access-Control-Allow-Origin`. After a Host rewrite the
+    /// public name is restored in them.
     #[must_use]
     pub fn may_name_hosts(&self) -> bool {
         self.has(FieldSet::NAMES)
     }
 
-    /// Whether there is more than one line of `Host`.
+    /// Whether there is more than one `Host` line.
     #[must_use]
     pub fn repeats_host(&self) -> bool {
         self.has(FieldSet::HOST_REPEATED)
     }
 
-    /// Whether any of these was there.
+    /// Whether any of these fields was present.
     pub(crate) fn has(&self, fields: FieldSet) -> bool {
         self.seen & fields.0 != 0
     }
 
-    /// These have been removed.
+    /// Forgets fields that have been removed.
     pub(crate) fn forget(&mut self, fields: FieldSet) {
         self.seen &= !fields.0;
     }
 
-    /// Whether the hop-by-hop field with this number was there.
+    /// Whether the hop-by-hop field with this number was present.
     pub(crate) fn has_hop_by_hop(&self, number: u32) -> bool {
         self.seen & FieldSet::HOP_BY_HOP.0 & 1_u64.unbounded_shl(number) != 0
     }
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn hop_by_hop_fields_are_numbered_as_they_are_listed() {
         for (number, name) in (0..).zip(HOP_BY_HOP) {
-            let fields = presence(&["accept", name.as_str()]);
+            let presence = presence(&["accept", name.as_str()]);
             assert!(presence.has(FieldSet::HOP_BY_HOP), "{name}");
             for other in 0..10 {
                 assert_eq!(presence.has_hop_by_hop(other), other == number, "{name}");
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_found() {
+    fn present_fields_are_found() {
         for (name, field) in [
             ("host", FieldSet::HOST),
             ("via", FieldSet::VIA),
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_are_counted() {
+    fn all_lines_count_towards_the_size() {
         assert_eq!(presence(&[]).section_bytes(), 0);
         assert_eq!(
             presence(&["ab", "cde"]).section_bytes(),

@@ -218,7 +218,7 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
         headers.extend(sent.map(|id| (X_REQUEST_ID, HeaderValue::from_static(id))));
         let presence = HeaderPresence::of(&headers);
         let id = rules
-            .clean_with(&mut headers, &fields, false)
+            .clean_with(&mut headers, &presence, false)
             .unwrap()
             .unwrap();
         assert!(headers.is_empty(), "{headers:?}");
@@ -236,7 +236,7 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
     headers.insert(X_REQUEST_ID, HeaderValue::from_static(UUID));
     let presence = HeaderPresence::of(&headers);
     assert_eq!(
-        rules.clean_with(&mut headers, &fields, false).unwrap(),
+        rules.clean_with(&mut headers, &presence, false).unwrap(),
         None
     );
     assert_eq!(headers[X_REQUEST_ID], UUID);

@@ -312,10 +312,10 @@ proptest! {
             prop_assert!(headers.contains_key("forwarded"));
             return Ok(());
         };
-        let suits = prepared.suit(&HeaderPresence::of(&headers), version);
+        let suits = prepared.fits(&HeaderPresence::of(&headers), version);
         let says = ["via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
         prop_assert_eq!(suits, !says.iter().any(|name| headers.contains_key(*name)));
-        prop_assert!(!prepared.suit(&HeaderPresence::of(&headers), Version::HTTP_3));
+        prop_assert!(!prepared.fits(&HeaderPresence::of(&headers), Version::HTTP_3));
         if suits {
             let (mut expected, mut inserted) = (headers.clone(), headers.clone());
             policy.apply(&mut expected, &client, &host);

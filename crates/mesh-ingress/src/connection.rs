@@ -136,7 +136,7 @@ impl LastHost {
             None => self.client.get_or_init(prepare),
         };
         let client = client.as_ref();
-        let client = client.filter(|client| client.suit(presence, version))?;
+        let client = client.filter(|client| client.fits(presence, version))?;
         Some(client.for_host(host))
     }
 }

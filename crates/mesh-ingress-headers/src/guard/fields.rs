@@ -24,7 +24,7 @@ const CHUNKED: &[u8] = b"chunked";
 /// Where in a section the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldSection {
-    /// State the beginning of a line.
+    /// At the beginning of a line.
     Line,
     Name(NameMatcher<Field>),
     /// In a value that says nothing about framing.
