@@ -174,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_labels_between_dots(
+        fn name_agrees_with_the_reference(
             text in "[a-cXZ09_.:!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}\\.?|\\PC{0,8}",
         ) {
             let in_names = |byte: char| byte.is_ascii_alphanumeric() || "-_.".contains(byte);

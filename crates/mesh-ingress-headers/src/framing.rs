@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9110_8_6_a_number_has_one_spelling() {
+    fn rfc9110_8_6_number_has_one_spelling() {
         for (text, expected) in [
             (&b"0"[..], Some(0)),
             (b"5", Some(5)),

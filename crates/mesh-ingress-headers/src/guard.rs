@@ -1,37 +1,36 @@
-//! Requests as they come over a connection, before a parser makes messages of them.
+//! Checks the bytes of a connection before a parser makes requests of them.
 //!
-//! A parser hands over what it has understood, and keeps to itself what it was lenient about. Of
-//! hyper's server side one cannot see any more, once there is a `Request`:
+//! A parser does not tell where it was lenient. Once hyper's server has made a `Request`, these are no
+//! longer visible:
 //!
-//! * that a request with `Transfer-Encoding` had a `Content-Length`, too, or several equal ones;
-//! * that the target had a fragment;
-//! * that lines, or the last line of the trailers (`0\r\n\n`), ended in a bare LF;
-//! * that a chunk had extensions, its size was padded, or there were more empty lines between
-//!   requests than one.
+//! * a `Content-Length`, or several equal ones, beside `Transfer-Encoding`;
+//! * a fragment in the target;
+//! * a bare LF at the end of a line, or of the trailers (`0\r\n\n`);
+//! * chunk extensions, padded chunk sizes, and more than one empty line between requests.
 //!
-//! Each of these is a place where two parties that read the same bytes can see different requests
-//! (RFC 9112 §11.2). So [`RequestGuard`] reads the bytes first, and refuses them strictly. It
-//! makes no messages, copies nothing and allocates nothing: it knows at each byte whether that is
-//! a good one, and the rest of an announced body costs it one subtraction.
+//! For each of these, two parties can see different requests in the same bytes (RFC 9112 §11.2). So
+//! [`RequestGuard`] reads the bytes first, and is strict. It makes no messages, copies nothing and
+//! allocates nothing: it accepts or refuses byte by byte, and the content of a body with a length
+//! costs one subtraction per piece.
 //!
 //! | refused | source |
 //! |---|---|
-//! | a line that does not end in CRLF; a bare CR (RFC 9112 §2.2 allows to accept a bare LF, we do not) | RFC 9112 §2.2 |
+//! | a line that does not end in CRLF; a bare CR (RFC 9112 §2.2 allows a bare LF, this guard does not) | RFC 9112 §2.2 |
 //! | more than one empty line before a request line | RFC 9112 §2.2 |
 //! | a request line other than `method SP target SP HTTP/1.0` or `HTTP/1.1` | RFC 9112 §3 |
 //! | a fragment in the target | RFC 9112 §3.2 |
-//! | an empty field name, white space before the colon, a name that is no token | RFC 9112 §5.1 |
+//! | an empty field name, whitespace before the colon, a name that is no token | RFC 9112 §5.1 |
 //! | obsolete line folding | RFC 9112 §5.2 |
-//! | control bytes in values | RFC 9110 §5.5 |
+//! | control characters in values | RFC 9110 §5.5 |
 //! | `Transfer-Encoding` in HTTP/1.0, twice, or other than `chunked` | RFC 9112 §6.1 |
 //! | `Transfer-Encoding` and `Content-Length` | RFC 9112 §6.1 |
 //! | `Content-Length` twice, even if equal; signs, lists, leading zeros, more than 64 bits | RFC 9110 §8.6 |
 //! | a chunk size that is empty, no plain hexadecimal number, or has more than 16 digits | RFC 9112 §7.1 |
-//! | chunk extensions with control bytes, or of more than 256 bytes a chunk | RFC 9112 §7.1.1 |
+//! | chunk extensions with control characters, or of more than 256 bytes per chunk | RFC 9112 §7.1.1 |
 //! | data that is not followed by CRLF, trailers that do not end in an empty line | RFC 9112 §7.1 |
 //!
-//! What a message says is left to [`framing`](crate::framing) and [`RequestHost`](crate::RequestHost),
-//! which also say what its fields may be; how much of it there may be is left to the parser.
+//! The meaning of fields is checked by [`framing`](crate::framing) and
+//! [`RequestHost`](crate::RequestHost); limits on sizes are left to the parser.
 
 mod byte_class;
 mod chunked;
@@ -44,10 +43,10 @@ use self::fields::FieldSection;
 use self::head::{Framing, Line};
 use crate::{InvalidRequest, RequestRule};
 
-/// Follows the bytes of an HTTP/1 connection from request to request, and tells the first that is
-/// not to be read as part of one.
+/// Follows the bytes of an HTTP/1 connection from request to request, and refuses the first invalid one.
 ///
-/// One a connection, from its first byte on. What comes in what pieces makes no difference.
+/// Use one per connection, from its first byte on. How the bytes are split into pieces does not
+/// matter.
 ///
 /// ```
 /// use mesh_ingress_headers::guard::{Part, RequestGuard};
@@ -59,7 +58,7 @@ use crate::{InvalidRequest, RequestRule};
 /// let smuggled = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n";
 /// let refused = guard.feed(smuggled).unwrap_err();
 /// assert_eq!(refused.part(), Part::Head);
-/// assert!(smuggled[..refused.good()].ends_with(b"Content-Length"));
+/// assert!(smuggled[..refused.valid_up_to()].ends_with(b"Content-Length"));
 /// assert_eq!(
 ///     refused.to_string(),
 ///     "there are both Transfer-Encoding and Content-Length (RFC 9112 §6.1)",
@@ -68,9 +67,9 @@ use crate::{InvalidRequest, RequestRule};
 ///
 /// # Upgrades
 ///
-/// What follows a request that asks for another protocol is of that protocol or the next request,
-/// which nobody knows before it is answered. After such a request (`Upgrade` in HTTP/1.1, or
-/// `CONNECT`) the guard takes nothing more until it is told:
+/// The bytes after a request to upgrade belong to the new protocol or to the next request, depending
+/// on the response. After such a request (`Upgrade` in HTTP/1.1, or `CONNECT`) the guard accepts no
+/// bytes until it is told:
 ///
 /// ```
 /// # use mesh_ingress_headers::guard::RequestGuard;
@@ -80,7 +79,7 @@ use crate::{InvalidRequest, RequestRule};
 /// assert_eq!(guard.feed(&bytes), Ok(request.len()));
 /// assert!(guard.is_undecided());
 ///
-/// // Answered with 101. All else would be `guard.stayed()`.
+/// // The response was a 101. For any other, call `guard.stayed()`.
 /// guard.switched()?;
 /// assert_eq!(guard.feed(b"\x81\x85 early"), Ok(8));
 /// # Ok::<(), mesh_ingress_headers::guard::Refused>(())
@@ -95,52 +94,52 @@ pub struct RequestGuard {
 enum State {
     Line(Line),
     FieldSection(FieldSection),
-    /// In a body of which so much is to come.
+    /// In a body with this many bytes left.
     Length(u64),
     Chunked(Chunked),
-    /// Behind a request that asks for another protocol.
+    /// After a request to upgrade.
     Undecided,
-    /// In that other protocol.
+    /// In the new protocol.
     Switched,
     Refused(Refused),
 }
 
-/// What part of a request is not good.
+/// The part of a request that is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// Its request line or its fields: there is no request. Answer with 400 and close.
+    /// The request line or the fields: there is no request yet. Answer with 400 and close.
     Head,
-    /// Its body or its trailers: there is a request already, and it has no end. It must be cut off
-    /// on both sides, so that nobody takes it for whole.
+    /// The body or the trailers: the request is already under way and has no valid end. Close both
+    /// sides, so that no party takes it for complete.
     Content,
 }
 
-/// The request stream is not to be read any further.
+/// The guard refuses the stream, which must not be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", InvalidRequest::from(*.rule))]
 pub struct Refused {
     rule: RequestRule,
     part: Part,
-    good: usize,
+    valid_up_to: usize,
 }
 
 impl Refused {
-    /// The rule that is broken.
+    /// The broken rule.
     #[must_use]
     pub fn rule(&self) -> RequestRule {
         self.rule
     }
 
-    /// Where the request is broken.
+    /// The invalid part.
     #[must_use]
     pub fn part(&self) -> Part {
         self.part
     }
 
-    /// How many of the bytes were good, before the one that is refused.
+    /// The number of accepted bytes before the refused one.
     #[must_use]
-    pub fn good(&self) -> usize {
-        self.good
+    pub fn valid_up_to(&self) -> usize {
+        self.valid_up_to
     }
 }
 
@@ -151,7 +150,7 @@ impl From<Refused> for InvalidRequest {
 }
 
 impl RequestGuard {
-    /// For a connection that has just begun.
+    /// A guard for a new connection.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -160,11 +159,11 @@ impl RequestGuard {
         }
     }
 
-    /// Reads on, and tells how many of the bytes are good: all of them, unless the guard
-    /// [is undecided](Self::is_undecided) about what follows a request to change the protocol.
+    /// Reads on, and returns how many of the bytes are accepted: all of them, unless the guard
+    /// [is undecided](Self::is_undecided) after a request to upgrade.
     ///
     /// # Errors
-    /// When a byte breaks a rule. From then on nothing is good.
+    /// When a byte breaks a rule. From then on every call fails.
     #[inline]
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
         let mut rest = bytes;
@@ -191,11 +190,11 @@ impl RequestGuard {
                     let refused = Refused {
                         rule,
                         part,
-                        good: 0,
+                        valid_up_to: 0,
                     };
                     self.state = State::Refused(refused);
                     return Err(Refused {
-                        good: bytes.len() - rest.len() + taken,
+                        valid_up_to: bytes.len() - rest.len() + taken,
                         ..refused
                     });
                 }
@@ -205,7 +204,7 @@ impl RequestGuard {
         Ok(bytes.len() - rest.len())
     }
 
-    /// From one part of a request to the next.
+    /// Moves from one part of a request to the next.
     #[inline]
     fn advance(&mut self) {
         match self.state {
@@ -222,7 +221,7 @@ impl RequestGuard {
     }
 
     fn end(&mut self) {
-        // In HTTP/1.0 there is no Upgrade (RFC 9110 §7.8).
+        // HTTP/1.0 has no Upgrade (RFC 9110 §7.8).
         let undecided = self.framing.connect || self.framing.upgrade && !self.framing.http10;
         self.state = match undecided {
             true => State::Undecided,
@@ -231,25 +230,24 @@ impl RequestGuard {
         self.framing = Framing::NEW;
     }
 
-    /// Whether nothing of a next request has come, but an empty line perhaps: a connection that
-    /// ends here has been ended well.
+    /// Whether no byte of a next request has come, except an empty line: the client may close the
+    /// connection here.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
         matches!(self.state, State::Line(Line::Before { .. } | Line::EmptyLf))
     }
 
-    /// Whether a request has been read that asks for another protocol, so that nobody knows yet
-    /// what follows.
+    /// Whether the last request asked to upgrade and awaits its response.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
         self.state == State::Undecided
     }
 
-    /// The protocol has been changed: all that follows is good.
+    /// The response was a 101: all further bytes are accepted.
     ///
     /// # Errors
-    /// When the guard is not [undecided](Self::is_undecided): the request that was answered is not
-    /// complete, and the rest of it would be taken for the other protocol.
+    /// When the guard is not [undecided](Self::is_undecided): the answered request is not complete, and
+    /// its rest would be taken for the new protocol.
     pub fn switched(&mut self) -> Result<(), Refused> {
         match self.state {
             State::Undecided => {
@@ -261,7 +259,7 @@ impl RequestGuard {
                 let refused = Refused {
                     rule: RequestRule::SwitchedTooEarly,
                     part: Part::Content,
-                    good: 0,
+                    valid_up_to: 0,
                 };
                 self.state = State::Refused(refused);
                 Err(refused)
@@ -269,8 +267,7 @@ impl RequestGuard {
         }
     }
 
-    /// The protocol has not been changed: what follows is the next request. Does nothing unless
-    /// the guard is [undecided](Self::is_undecided).
+    /// The protocol stays HTTP/1: the next request follows. Does nothing unless the guard is [undecided](Self::is_undecided).
     pub fn stayed(&mut self) {
         if self.is_undecided() {
             self.state = State::Line(Line::NEW);

@@ -22,7 +22,7 @@ use crate::names::{FieldGroup, has_underscore};
 /// let mut headers = HeaderMap::new();
 /// headers.insert("connection", "keep-alive".parse()?);
 /// let mut presence = HeaderPresence::of(&headers);
-/// hop_by_hop::strip_with(&mut headers, &mut fields);
+/// hop_by_hop::strip_with(&mut headers, &mut presence);
 /// assert!(headers.is_empty());
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```

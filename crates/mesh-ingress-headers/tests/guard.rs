@@ -9,7 +9,7 @@ use mesh_ingress_headers::guard::{Part, RequestGuard};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Both: in one piece, and as the checks of the fuzz target take it.
+/// Feeds the bytes in one piece, and as the checks of the fuzz target do.
 fn passes(bytes: &str) {
     checks::request_guard(bytes.as_bytes());
     let expected = Found {
@@ -20,7 +20,7 @@ fn passes(bytes: &str) {
     assert_eq!(found([bytes.as_bytes()]), expected, "{bytes:?}");
 }
 
-/// Refused just behind `good`, which is the beginning of `bytes`.
+/// The guard refuses the byte after `good`, which is a prefix of `bytes`.
 #[track_caller]
 fn refused(bytes: &str, good: &str, rule: RequestRule, part: Part) {
     assert!(bytes.starts_with(good));
@@ -31,7 +31,7 @@ fn refused(bytes: &str, good: &str, rule: RequestRule, part: Part) {
     assert_eq!(&bytes[..found.good], good);
 }
 
-/// A head with a field, refused behind a part of it.
+/// A head with a field that is refused after `good`.
 #[track_caller]
 fn field(field: &str, good: &str, rule: RequestRule) {
     let begin = "POST / HTTP/1.1\r\nHost: a\r\n";
@@ -39,7 +39,7 @@ fn field(field: &str, good: &str, rule: RequestRule) {
     refused(&bytes, &format!("{begin}{good}"), rule, Part::Head);
 }
 
-/// The same behind a head that announces chunks.
+/// A chunked body that is refused after `good`.
 #[track_caller]
 fn chunks(body: &str, good: &str, rule: RequestRule) {
     let begin = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -48,7 +48,7 @@ fn chunks(body: &str, good: &str, rule: RequestRule) {
 }
 
 #[test]
-fn what_clients_send_passes() {
+fn requests_of_common_clients_pass() {
     for bytes in [
         "",
         GET,
@@ -73,7 +73,7 @@ fn what_clients_send_passes() {
 }
 
 #[test]
-fn every_prefix_of_what_passes_passes() {
+fn every_prefix_of_an_accepted_stream_is_accepted() {
     let bytes = format!(
         "{GET}\r\nPOST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n{GET}"
     );
@@ -138,7 +138,7 @@ fn rfc9112_2_2_lines_end_in_crlf() {
 }
 
 #[test]
-fn rfc9112_2_2_one_empty_line_before_a_request_is_passed_over() {
+fn rfc9112_2_2_one_empty_line_before_a_request_is_skipped() {
     refused(
         &format!("\r\n\r\n{GET}"),
         "\r\n",
@@ -227,7 +227,7 @@ fn rfc9112_5_2_folded_lines_are_refused() {
 }
 
 #[test]
-fn rfc9110_5_5_values_have_no_control_bytes() {
+fn rfc9110_5_5_values_have_no_control_characters() {
     for byte in (0..=0x1f_u8).chain([0x7f]) {
         let byte = char::from(byte);
         if !['\t', '\r', '\n'].contains(&byte) {
@@ -373,7 +373,7 @@ fn rfc9112_7_1_data_and_trailers_end_where_they_should() {
         ("0\r\nX: y\r\n z\r\n\r\n", "0\r\nX: y\r\n", LineFolding),
         ("0\r\nX : y\r\n\r\n", "0\r\nX", FieldName),
         ("0\r\nX: \0\r\n\r\n", "0\r\nX: ", FieldValue),
-        // A request in place of the empty line: it is no field.
+        // A request line in place of the empty line is no field.
         ("0\r\n", "0\r\nGET", FieldName),
     ] {
         chunks(body, good, rule);
@@ -406,7 +406,7 @@ fn rfc9112_7_1_1_chunk_extensions_are_short_and_plain() {
 }
 
 #[test]
-fn rfc9110_7_8_what_follows_an_upgrade_is_undecided() {
+fn rfc9110_7_8_bytes_after_an_upgrade_request_are_undecided() {
     for request in [
         "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
         "GET / HTTP/1.1\r\nupgrade:\r\n\r\n",
@@ -451,7 +451,7 @@ fn rfc9110_7_8_what_follows_an_upgrade_is_undecided() {
 }
 
 #[test]
-fn rfc9110_7_8_nothing_is_switched_in_the_middle_of_a_request() {
+fn rfc9110_7_8_protocol_is_not_switched_inside_a_request() {
     for begin in [
         "",
         "GET",
@@ -470,7 +470,7 @@ fn rfc9110_7_8_nothing_is_switched_in_the_middle_of_a_request() {
 }
 
 #[test]
-fn nothing_is_allocated() {
+fn guard_allocates_nothing() {
     let bytes = format!(
         "{GET}POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n\n"
     );

@@ -1,4 +1,4 @@
-//! What must hold of the guard for any bytes.
+//! Properties of the guard for any bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
 
 mod checks;
@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Pieces of requests, good and bad.
+/// Pieces of valid and invalid requests.
 fn piece() -> impl Strategy<Value = &'static str> {
     select(
         &[
@@ -55,7 +55,7 @@ fn piece() -> impl Strategy<Value = &'static str> {
     )
 }
 
-/// Good requests with a few bytes changed.
+/// Valid requests with a few bytes changed.
 fn almost_good() -> impl Strategy<Value = Vec<u8>> {
     const GOOD: &[&str] = &[
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -83,17 +83,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn all_readers_agree_on_what_passes(pieces in vec(piece(), 0..12)) {
+    fn lenient_readers_agree_on_accepted_streams(pieces in vec(piece(), 0..12)) {
         checks::request_guard(pieces.concat().as_bytes());
     }
 
     #[test]
-    fn all_readers_agree_on_what_passes_of_good_requests_gone_bad(bytes in almost_good()) {
+    fn lenient_readers_agree_on_accepted_mutations(bytes in almost_good()) {
         checks::request_guard(&bytes);
     }
 
     #[test]
-    fn what_comes_in_what_pieces_makes_no_difference(
+    fn guard_result_does_not_depend_on_the_pieces(
         bytes in almost_good(),
         cuts in vec(any::<Index>(), 0..6),
     ) {
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_at_all_does_no_harm(bytes in vec(any::<u8>(), 0..200)) {
+    fn guard_accepts_any_bytes_without_panic(bytes in vec(any::<u8>(), 0..200)) {
         checks::request_guard(&bytes);
     }
 }

@@ -1,13 +1,13 @@
-//! Classes of bytes, and how far a run of one class goes.
+//! Classes of bytes, and the lengths of runs of one class.
 
 /// A class of bytes.
 pub(super) type Class = [bool; 256];
 
-/// `tchar` (RFC 9110 §5.6.2): what methods and field names are made of.
+/// `tchar` (RFC 9110 §5.6.2): the characters of methods and field names.
 pub(super) static TOKEN: Class = token();
 
-/// What a request target is made of: no white space, no control byte, and no `#`, which begins a
-/// fragment. Bytes above 0x7F have no place in a URI, but they are sent, and have one meaning.
+/// The characters of a request target: no whitespace, no control character, and no `#`, which begins a
+/// fragment. A URI has no bytes above 0x7F, but clients send them, and they are not ambiguous.
 pub(super) static TARGET: Class = target();
 
 const fn token() -> Class {
@@ -35,7 +35,7 @@ const fn target() -> Class {
     class
 }
 
-/// How many bytes from the first on are of a class.
+/// The length of the run of a class at the start.
 #[inline]
 pub(super) fn run(bytes: &[u8], class: &Class) -> usize {
     bytes
@@ -44,13 +44,13 @@ pub(super) fn run(bytes: &[u8], class: &Class) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// How many bytes from the first on may be in a field value: HTAB, SP, and all that is not a
-/// control byte (RFC 9110 §5.5).
+/// The length of the run of field value characters at the start: HTAB, SP, and all that are no control
+/// characters (RFC 9110 §5.5).
 #[inline]
 pub(super) fn text(bytes: &[u8]) -> usize {
     let mut length = 0;
     loop {
-        length += printed(bytes.get(length..).unwrap_or_default());
+        length += non_control(bytes.get(length..).unwrap_or_default());
         match bytes.get(length) {
             Some(b'\t') => length += 1,
             _ => return length,
@@ -58,15 +58,15 @@ pub(super) fn text(bytes: &[u8]) -> usize {
     }
 }
 
-/// How many bytes from the first on are no control bytes, eight at a time.
+/// The length of the run of bytes that are no control characters, eight at a time.
 #[inline]
-fn printed(bytes: &[u8]) -> usize {
+fn non_control(bytes: &[u8]) -> usize {
     const EACH: u64 = u64::MAX / 0xff;
     let (words, tail) = bytes.as_chunks();
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // The high bit of each byte below 0x20, and of each that is 0x7F. A borrow goes upward
-        // only, so the lowest byte that is marked is marked rightly.
+        // The high bit of each byte below 0x20, and of each 0x7F. A borrow goes upward only, so the
+        // lowest mark is right.
         let below = word.wrapping_sub(EACH * 0x20) & !word;
         let delete = word ^ (EACH * 0x7f);
         let delete = delete.wrapping_sub(EACH) & !delete;
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_ends_at_the_first_byte_of_another_class() {
+    fn run_ends_at_the_first_byte_of_another_class() {
         for length in 0..40 {
             for byte in 0..=255_u8 {
                 for fill in [b'a', b'~', 0x80, 0xff] {
@@ -93,7 +93,7 @@ mod tests {
                     let plain = matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
                     let expected = if plain { bytes.len() } else { length };
                     assert_eq!(text(&bytes), expected, "{byte:#x} at {length}");
-                    // One byte behind another that is marked.
+                    // A marked byte after another.
                     bytes[length + 1] = 0x7f;
                     let expected = if plain { length + 1 } else { length };
                     assert_eq!(text(&bytes), expected, "{byte:#x} at {length}");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_classes_are_those_of_the_rfcs() {
+    fn byte_classes_match_those_of_the_http_crate() {
         for byte in 0..=255_u8 {
             let name = http::HeaderName::from_bytes(&[byte]).is_ok();
             assert_eq!(TOKEN[usize::from(byte)], name, "{byte:#x}");

@@ -5,21 +5,21 @@ use super::fields::FieldSection;
 use super::head::StepResult;
 use crate::RequestRule;
 
-/// Sizes have at most so many digits, which is 64 bits.
+/// The maximum number of digits in a chunk size: 64 bits.
 const MAX_DIGITS: u8 = 16;
 
-/// Bytes of extensions a chunk may come with. Nobody uses them, and whoever reads them must put
-/// them somewhere (CVE-2023-39326).
+/// The maximum size of a chunk's extensions in bytes. They are not in use, and a reader has to skip
+/// them (CVE-2023-39326).
 const MAX_EXTENSION: u16 = 256;
 
-/// Where in a chunked body the next byte is.
+/// The position of the next byte in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunked {
     Size {
         digits: u8,
         size: u64,
     },
-    /// White space behind a size, where only an extension may follow.
+    /// Whitespace after a size, where only an extension may follow.
     Space {
         length: u16,
         size: u64,
@@ -29,7 +29,7 @@ pub(super) enum Chunked {
         size: u64,
     },
     SizeLf(u64),
-    /// In a chunk of which so much is to come.
+    /// In a chunk with this many bytes left.
     Data(u64),
     DataCr,
     DataLf,
@@ -107,7 +107,7 @@ impl Chunked {
         }
         match bytes.get(text) {
             None => {
-                // Not more than what is allowed, which is a u16.
+                // At most `allowed`, which fits a u16.
                 let length = length.saturating_add(u16::try_from(text).unwrap_or(u16::MAX));
                 *self = Self::Extension { length, size };
                 Ok(text)

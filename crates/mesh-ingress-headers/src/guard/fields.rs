@@ -1,11 +1,11 @@
-//! A section of fields: a head's or, after a chunked body, the trailers.
+//! A section of fields: the headers or, after a chunked body, the trailers.
 
 use super::byte_class::{self, TOKEN};
 use super::head::{Framing, StepResult};
 use super::name_matcher::NameMatcher;
 use crate::RequestRule;
 
-/// The fields that say where a request ends, and what comes behind it.
+/// The fields that decide where a request ends and what may follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransferEncoding,
@@ -21,13 +21,13 @@ static FIELDS: [(Field, &[u8]); 3] = [
 
 const CHUNKED: &[u8] = b"chunked";
 
-/// Where in a section the next byte is.
+/// The position of the next byte in a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldSection {
     /// At the beginning of a line.
     Line,
     Name(NameMatcher<Field>),
-    /// In a value that says nothing about framing.
+    /// In a value without a meaning for framing.
     Value,
     /// In the value of `Transfer-Encoding`.
     Coding(Coding),
@@ -39,14 +39,14 @@ pub(super) enum FieldSection {
     Done,
 }
 
-/// `OWS "chunked" OWS`, where so many bytes of the word have come.
+/// `OWS "chunked" OWS`, and how many bytes of `chunked` have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Word(usize),
     After,
 }
 
-/// `OWS` and a number in its one spelling and `OWS`.
+/// `OWS`, a number without leading zeros, `OWS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
     Before,
@@ -57,7 +57,7 @@ pub(super) enum Length {
 impl FieldSection {
     pub(super) const NEW: Self = Self::Line;
 
-    /// Trailers come without `framing`: what they say about framing counts for nothing.
+    /// `framing` is `None` for trailers, which have no influence on framing.
     #[inline]
     pub(super) fn step(&mut self, bytes: &[u8], framing: Option<&mut Framing>) -> StepResult {
         let Some(&first) = bytes.first() else {
@@ -154,7 +154,7 @@ impl FieldSection {
         self.step(bytes, framing)
     }
 
-    /// The value of a field that matters.
+    /// The state for the value of a field with a meaning for framing.
     fn of(field: Field, framing: &mut Framing) -> Result<Self, RequestRule> {
         match field {
             Field::Upgrade => {
@@ -181,8 +181,8 @@ impl FieldSection {
     }
 }
 
-/// How many bytes are whole field lines that say nothing about framing: what comes in one piece is
-/// looked at in one piece. Where it stops it takes a closer look; that finds what is wrong, too.
+/// The length of the complete field lines without a meaning for framing, checked as a whole. At the
+/// first other line the state machine takes over, which also finds errors.
 #[inline]
 fn ordinary(bytes: &[u8]) -> usize {
     let mut length = 0;
@@ -207,11 +207,11 @@ fn ordinary(bytes: &[u8]) -> usize {
     }
 }
 
-/// The line that the bytes begin with, if it is a `Content-Length` like nearly all are, and what it
-/// says. `None` where it takes a closer look; that finds what is wrong, too.
+/// The length of the first line, if it is a complete and ordinary `Content-Length`, and its value.
+/// `None` leaves the line to the state machine, which also finds errors.
 fn whole_length(bytes: &[u8]) -> Option<(usize, u64)> {
     const NAME: &[u8] = b"content-length:";
-    /// More might be more than 64 bits.
+    /// More digits might exceed 64 bits.
     const DIGITS: usize = 19;
 
     let (name, value) = bytes.split_at_checked(NAME.len())?;
@@ -238,7 +238,7 @@ fn whole_length(bytes: &[u8]) -> Option<(usize, u64)> {
 }
 
 impl Coding {
-    /// Whether this byte is the CR behind it.
+    /// Whether this byte is the CR after the value.
     fn ends_at(&mut self, byte: u8) -> Result<bool, RequestRule> {
         let known = match self {
             Self::Word(known) => *known,
@@ -257,12 +257,12 @@ impl Coding {
 }
 
 impl Length {
-    /// The number, if this byte is the CR behind it.
+    /// The number, if this byte is the CR after it.
     fn ends_at(&mut self, byte: u8) -> Result<Option<u64>, RequestRule> {
         *self = match (*self, byte) {
             (Self::Before, b' ' | b'\t') => Self::Before,
             (Self::Before, b'0'..=b'9') => Self::Digits(u64::from(byte - b'0')),
-            // One spelling a number: nothing follows a 0 that comes first.
+            // No leading zeros: no digit follows a first 0.
             (Self::Digits(1..), b'0'..=b'9') => Self::Digits(self.times_ten(byte)?),
             (Self::Digits(length) | Self::After(length), b' ' | b'\t') => Self::After(length),
             (Self::Digits(length) | Self::After(length), b'\r') => return Ok(Some(length)),

@@ -1,13 +1,13 @@
-//! The request line and the fields, byte by byte where they matter and in runs where not.
+//! The request line: byte by byte where it matters, in runs elsewhere.
 
 use super::byte_class::{self, TARGET, TOKEN};
 use super::name_matcher::NameMatcher;
 use crate::RequestRule;
 
-/// How many bytes were taken, or how many were good before one that was not.
+/// The number of bytes consumed, or of accepted bytes before the refused one and the broken rule.
 pub(super) type StepResult = Result<usize, (usize, RequestRule)>;
 
-/// What a head says about where its request ends.
+/// The parts of a head that decide where its request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Framing {
     pub(super) connect: bool,
@@ -26,16 +26,16 @@ impl Framing {
         length: None,
     };
 
-    /// Whether nothing has been said yet about how long the body is.
+    /// Whether the head has not announced a body yet.
     pub(super) fn takes_length(&self) -> bool {
         self.length.is_none() && !self.chunked
     }
 }
 
-/// Where in a request line the next byte is.
+/// The position of the next byte in a request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Before it, and whether an empty line has been passed over.
+    /// Before it, and whether an empty line has been skipped.
     Before {
         empty: bool,
     },
@@ -45,7 +45,7 @@ pub(super) enum Line {
     Target {
         empty: bool,
     },
-    /// In `HTTP/1.1`, so many bytes of it being known.
+    /// In the version, after this many bytes of it.
     Version(usize),
     Cr,
     Lf,
@@ -64,14 +64,14 @@ impl Line {
             return Ok(0);
         };
         if let Self::Before { .. } = self
-            && let Some((length, connect)) = whole(bytes)
+            && let Some((length, connect)) = complete_line(bytes)
         {
             framing.connect = connect;
             *self = Self::Done;
             return Ok(length);
         }
         match self {
-            // RFC 9112 §2.2: at least one empty line is to be passed over; we leave it at one.
+            // RFC 9112 §2.2: at least one empty line is to be skipped; the guard skips exactly one.
             Self::Before { empty } => match first {
                 b'\r' if !*empty => {
                     *self = Self::EmptyLf;
@@ -148,11 +148,10 @@ impl Line {
     }
 }
 
-/// How long the request line of HTTP/1.1 is that the bytes begin with, and whether its method is
-/// `CONNECT`: what comes in one piece is looked at in one piece. `None` where it takes a closer
-/// look; that finds what is wrong, too.
+/// The length of a complete HTTP/1.1 request line at the start, and whether its method is `CONNECT`.
+/// `None` leaves the line to the state machine, which also finds errors.
 #[inline]
-fn whole(bytes: &[u8]) -> Option<(usize, bool)> {
+fn complete_line(bytes: &[u8]) -> Option<(usize, bool)> {
     const END: &[u8] = b" HTTP/1.1\r\n";
 
     let method = byte_class::run(bytes, &TOKEN);

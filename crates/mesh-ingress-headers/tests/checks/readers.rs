@@ -1,29 +1,29 @@
-//! Readers of HTTP/1 that are lenient, each in another way, as those in the wild are: what the
-//! guard lets pass must be one and the same to all of them.
+//! Lenient readers of HTTP/1, each lenient in another way, as real ones are. They must all agree on a
+//! stream that the guard accepts.
 
-/// In which ways a reader is lenient, or odd.
+/// The leniencies of a reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader {
     /// A line ends in LF; a CR before it belongs to the end.
     lf_ends_lines: bool,
     /// `Content-Length` wins over `Transfer-Encoding`.
     length_wins: bool,
-    /// Of several lines the last counts, not the first.
+    /// The last of several lines counts, not the first.
     last_line_counts: bool,
-    /// `chunked` somewhere in `Transfer-Encoding` is enough; or else it has to be the last word.
+    /// `chunked` anywhere in `Transfer-Encoding` is enough; otherwise it must come last.
     chunked_anywhere: bool,
-    /// A line that begins with white space belongs to the one before.
+    /// A line that begins with whitespace continues the previous one.
     unfolds: bool,
-    /// White space before a colon is no part of the name.
+    /// Whitespace before a colon is no part of the name.
     trims_names: bool,
     /// `Transfer-Encoding` counts in HTTP/1.0, too.
     chunks_in_http10: bool,
-    /// Looks for the line end behind a chunk; or else passes over two bytes.
+    /// Searches for the line end after a chunk; otherwise skips two bytes.
     seeks_chunk_end: bool,
 }
 
 impl Reader {
-    /// All of them.
+    /// All readers.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..=u8::MAX).map(|bits| {
             let bit = |at: u8| bits >> at & 1 == 1;
@@ -40,7 +40,7 @@ impl Reader {
         })
     }
 
-    /// Where in the bytes the requests end that are complete.
+    /// The ends of the complete requests.
     pub(crate) fn ends(self, bytes: &[u8]) -> Vec<usize> {
         let mut ends = Vec::new();
         let mut at = 0;
@@ -51,7 +51,7 @@ impl Reader {
         ends
     }
 
-    /// The line that begins somewhere, without its end, and where the next one begins.
+    /// The line at this position without its end, and the position of the next one.
     fn line(self, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
         let rest = bytes.get(at..)?;
         if self.lf_ends_lines {
@@ -110,7 +110,7 @@ impl Reader {
             false => coding.ends_with("chunked"),
         }) && (self.chunks_in_http10 || !http10);
         let length = counting(values("content-length")).map(|length| {
-            // As atoi(3) has it.
+            // Like atoi(3).
             let digits = length
                 .trim_start_matches('+')
                 .split(|c: char| !c.is_ascii_digit());
@@ -132,7 +132,7 @@ impl Reader {
     fn chunks(self, bytes: &[u8], mut at: usize) -> Option<usize> {
         loop {
             let (line, next) = self.line(bytes, at)?;
-            // As strtoul(3) has it.
+            // Like strtoul(3).
             let text = String::from_utf8_lossy(line).to_ascii_lowercase();
             let text = text.trim_start();
             let text = text.strip_prefix("0x").unwrap_or(text);
