@@ -163,7 +163,7 @@ impl Wire {
                 Ok(good) => self.unseen -= good,
                 Err(refused) => {
                     tracing::debug!("client connection: {refused}");
-                    octets.truncate(seen + refused.good());
+                    octets.truncate(seen + refused.valid_up_to());
                     self.unseen = 0;
                     self.refused = Some(refused);
                 }

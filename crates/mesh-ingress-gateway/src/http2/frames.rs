@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BytesMut};
 use mesh_ingress_http2::Reason;
-use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
+use mesh_ingress_http2::frame::{self, FrameHeader, flag, kind, setting};
 
 use tokio::time::Instant;
 
@@ -57,22 +57,23 @@ impl Connection {
                     return Ok(());
                 }
             }
-            let Some(head) = Head::read(octets) else {
+            let Some(head) = FrameHeader::read(octets) else {
                 return Ok(());
             };
             self.check(head)?;
             if head.kind == kind::DATA && !head.has(flag::PADDED) {
-                octets.advance(frame::HEAD);
+                octets.advance(frame::HEADER_LEN);
                 self.begin_data(head, head.length)?;
                 continue;
             }
-            let Some(payload) = octets.get(frame::HEAD..frame::HEAD + head.length) else {
+            let Some(payload) = octets.get(frame::HEADER_LEN..frame::HEADER_LEN + head.length)
+            else {
                 return Ok(());
             };
             if head.kind == kind::DATA {
                 let unpadded = frame::unpadded(head, payload)?.len();
                 let padding = head.length - unpadded;
-                octets.advance(frame::HEAD + 1);
+                octets.advance(frame::HEADER_LEN + 1);
                 self.begin_data(head, unpadded)?;
                 self.take_data(octets)?;
                 // What is behind it has the length of the padding, less the octet that says so.
@@ -81,12 +82,12 @@ impl Connection {
                 continue;
             }
             self.frame(head, payload)?;
-            octets.advance(frame::HEAD + head.length);
+            octets.advance(frame::HEADER_LEN + head.length);
         }
     }
 
     /// What the head of a frame tells.
-    fn check(&mut self, head: Head) -> Result<(), Reason> {
+    fn check(&mut self, head: FrameHeader) -> Result<(), Reason> {
         if head.length > frame::MAX_PAYLOAD {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
@@ -109,7 +110,7 @@ impl Connection {
     }
 
     /// A frame that has come whole.
-    fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn frame(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         match head.kind {
             kind::HEADERS => self.headers(head, payload),
             kind::CONTINUATION => self.continuation(head, payload),
@@ -129,7 +130,7 @@ impl Connection {
         }
     }
 
-    fn headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn headers(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream == 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -152,7 +153,7 @@ impl Connection {
     }
 
     /// RFC 9113 §6.10. Without bounds it takes memory or time (CVE-2024-27316).
-    fn continuation(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn continuation(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         let Some(block) = &mut self.block else {
             return Err(Reason::PROTOCOL_ERROR);
         };
@@ -171,7 +172,7 @@ impl Connection {
     }
 
     /// Means nothing any more (RFC 9113 §5.3.2), but has a form.
-    fn priority(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn priority(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         match (head.stream, payload.len()) {
             (0, _) => Err(Reason::PROTOCOL_ERROR),
             (_, 5) => Ok(()),
@@ -179,7 +180,7 @@ impl Connection {
         }
     }
 
-    fn rst_stream(&mut self, head: Head, code: u32) -> Result<(), Reason> {
+    fn rst_stream(&mut self, head: FrameHeader, code: u32) -> Result<(), Reason> {
         if head.stream == 0 || head.stream > self.last {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -207,7 +208,7 @@ impl Connection {
         self.flood.spoilt().map_err(calm)
     }
 
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn settings(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream != 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -253,7 +254,7 @@ impl Connection {
         Ok(())
     }
 
-    fn ping(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn ping(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream != 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -265,7 +266,7 @@ impl Connection {
         Ok(())
     }
 
-    fn window_update(&mut self, head: Head, octets: u32) -> Result<(), Reason> {
+    fn window_update(&mut self, head: FrameHeader, octets: u32) -> Result<(), Reason> {
         const MOST: i64 = frame::MAX_WINDOW as i64;
         if octets == 0 || head.stream > self.last {
             return Err(Reason::PROTOCOL_ERROR);
@@ -314,7 +315,7 @@ impl Connection {
     }
 
     /// The begin of a piece of a body, of which `length` octets are not padding (RFC 9113 §6.1).
-    fn begin_data(&mut self, head: Head, length: usize) -> Result<(), Reason> {
+    fn begin_data(&mut self, head: FrameHeader, length: usize) -> Result<(), Reason> {
         if head.stream == 0 || head.stream > self.last {
             return Err(Reason::PROTOCOL_ERROR);
         }

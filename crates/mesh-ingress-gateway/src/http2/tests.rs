@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use mesh_ingress::{ClusterDns, Downstream, MeshIngress, Route};
-use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
+use mesh_ingress_http2::frame::{self, FrameHeader, flag, kind, setting};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -70,17 +70,17 @@ async fn connected() -> (TcpStream, Conn, ReadBuf, MeshConnection) {
     (stream.unwrap(), accepted.into(), begun, mesh)
 }
 
-async fn next(stream: &mut TcpStream) -> Option<(Head, Vec<u8>)> {
-    let mut head = [0; frame::HEAD];
+async fn next(stream: &mut TcpStream) -> Option<(FrameHeader, Vec<u8>)> {
+    let mut head = [0; frame::HEADER_LEN];
     stream.read_exact(&mut head).await.ok()?;
-    let head = Head::read(&head).unwrap();
+    let head = FrameHeader::read(&head).unwrap();
     let mut payload = vec![0; head.length];
     stream.read_exact(&mut payload).await.ok()?;
     Some((head, payload))
 }
 
 impl Client {
-    async fn next(&mut self) -> Option<(Head, Vec<u8>)> {
+    async fn next(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
         next(&mut self.stream).await
     }
 
@@ -91,7 +91,7 @@ impl Client {
         self.stream.write_all(&pong).await.unwrap();
     }
 
-    async fn next_of(&mut self, kind: u8) -> (Head, Vec<u8>) {
+    async fn next_of(&mut self, kind: u8) -> (FrameHeader, Vec<u8>) {
         loop {
             let (head, payload) = self.next().await.expect("a frame");
             if head.kind == kind {
@@ -108,7 +108,7 @@ fn settings(window: u32) -> Vec<u8> {
 }
 
 fn headers(stream: u32, flags: u8, section: &[u8]) -> Vec<u8> {
-    let head = Head {
+    let head = FrameHeader {
         length: section.len(),
         kind: kind::HEADERS,
         flags,
@@ -147,7 +147,7 @@ async fn rfc9113_5_4_1_an_error_comes_behind_what_was_said_before() {
     socket.set_send_buffer_size(4 * 1024).unwrap();
     let mut ping = Vec::new();
     frame::ping(&mut ping, [0; 8], false);
-    let wrong = Head {
+    let wrong = FrameHeader {
         length: 8,
         kind: kind::PING,
         flags: 0,

@@ -66,7 +66,7 @@ async fn a_stream_whose_window_stays_shut_is_given_up_and_the_others_are_not() {
 async fn a_field_section_that_does_not_end_is_cut_off() {
     let mut client = client(&[settings(0), headers(1, 0, GET)].concat()).await;
     let begin = Instant::now();
-    let continuation = Head {
+    let continuation = FrameHeader {
         length: 0,
         kind: kind::CONTINUATION,
         flags: 0,
