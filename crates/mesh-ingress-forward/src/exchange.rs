@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
-use mesh_ingress_headers::{Inventory, PreparedFields};
+use mesh_ingress_headers::{HeaderPresence, PreparedFields};
 use mesh_ingress_io::LazyTimer;
 use tokio::time::Instant;
 
@@ -306,7 +306,7 @@ impl Exchange {
             expected.answered(response.status());
         }
         // In doubt about where the response ends, the connection goes with it.
-        let mut fields = Inventory::of(response.headers());
+        let mut fields = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
         rules.check_with(response.status(), version, response.headers(), &fields)?;
@@ -384,7 +384,7 @@ impl Exchange {
     }
 
     fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
-        let mut fields = Inventory::of(response.headers());
+        let mut fields = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
         rules.check_with(response.status(), version, response.headers(), &fields)?;

@@ -64,7 +64,7 @@ pub(crate) fn mesh(
         .mesh(args.mesh.into())
         .require_mesh(args.require_mesh)
         // Nothing here is around the gateway that would read it.
-        .tell_verdict(false)
+        .verdict_extension(false)
         .expose_details(args.expose_details)
         .build()?)
 }

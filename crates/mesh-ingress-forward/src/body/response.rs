@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
-use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::HeaderPresence;
 use mesh_ingress_io::LazyTimer;
 use mesh_ingress_io::splice::{Splice, SpliceBody};
 use tokio::net::TcpStream;
@@ -34,7 +34,7 @@ pub struct ResponseBody {
     failed: Option<BoxError>,
     watched: Option<Watched>,
     /// What the head had when it came.
-    fields: Option<Inventory>,
+    fields: Option<HeaderPresence>,
     /// Counts the request as long as the body lives.
     in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -126,11 +126,11 @@ impl ResponseBody {
     /// about; `None` for a response that did not come from an upstream. Since then the forwarder has
     /// taken fields away, and has added none but `Trailer`. Spares whoever comes next a look at each.
     #[must_use]
-    pub fn fields(&self) -> Option<&Inventory> {
+    pub fn fields(&self) -> Option<&HeaderPresence> {
         self.fields.as_ref()
     }
 
-    pub(crate) fn with_fields(mut self, fields: Inventory) -> Self {
+    pub(crate) fn with_fields(mut self, fields: HeaderPresence) -> Self {
         self.fields = Some(fields);
         self
     }

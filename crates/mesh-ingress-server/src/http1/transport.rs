@@ -148,7 +148,7 @@ impl Transport {
                 Ok(good) => self.unguarded -= good,
                 Err(refused) => {
                     tracing::debug!("client connection: {refused}");
-                    bytes.truncate(seen + refused.good());
+                    bytes.truncate(seen + refused.valid_up_to());
                     self.unguarded = 0;
                     self.refused = Some(refused);
                 }

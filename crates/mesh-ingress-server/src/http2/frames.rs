@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BytesMut};
 use mesh_ingress_http2::Reason;
-use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
+use mesh_ingress_http2::frame::{self, FrameHeader, flag, kind, setting};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -57,22 +57,23 @@ impl<S: HttpService> Connection<S> {
                     return Ok(());
                 }
             }
-            let Some(head) = Head::read(bytes) else {
+            let Some(head) = FrameHeader::read(bytes) else {
                 return Ok(());
             };
             self.check(head)?;
             if head.kind == kind::DATA && !head.has(flag::PADDED) {
-                bytes.advance(frame::HEAD);
+                bytes.advance(frame::HEADER_LEN);
                 self.begin_data(head, head.length)?;
                 continue;
             }
-            let Some(payload) = bytes.get(frame::HEAD..frame::HEAD + head.length) else {
+            let Some(payload) = bytes.get(frame::HEADER_LEN..frame::HEADER_LEN + head.length)
+            else {
                 return Ok(());
             };
             if head.kind == kind::DATA {
                 let unpadded = frame::unpadded(head, payload)?.len();
                 let padding = head.length - unpadded;
-                bytes.advance(frame::HEAD + 1);
+                bytes.advance(frame::HEADER_LEN + 1);
                 self.begin_data(head, unpadded)?;
                 self.take_data(bytes)?;
                 // The padding, less the byte with its length.
@@ -81,12 +82,12 @@ impl<S: HttpService> Connection<S> {
                 continue;
             }
             self.frame(head, payload)?;
-            bytes.advance(frame::HEAD + head.length);
+            bytes.advance(frame::HEADER_LEN + head.length);
         }
     }
 
     /// Checks what the head of a frame tells.
-    fn check(&mut self, head: Head) -> Result<(), Reason> {
+    fn check(&mut self, head: FrameHeader) -> Result<(), Reason> {
         if head.length > frame::MAX_PAYLOAD {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
@@ -109,7 +110,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// A frame that has come as a whole.
-    fn frame(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn frame(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         match head.kind {
             kind::HEADERS => self.headers(head, payload),
             kind::CONTINUATION => self.continuation(head, payload),
@@ -129,7 +130,7 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    fn headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn headers(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream == 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -152,7 +153,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// RFC 9113 §6.10. Bounded in memory and time (CVE-2024-27316).
-    fn continuation(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn continuation(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         let Some(block) = &mut self.field_block else {
             return Err(Reason::PROTOCOL_ERROR);
         };
@@ -171,7 +172,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Deprecated (RFC 9113 §5.3.2), but its form is checked.
-    fn priority(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn priority(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         match (head.stream, payload.len()) {
             (0, _) => Err(Reason::PROTOCOL_ERROR),
             (_, 5) => Ok(()),
@@ -179,7 +180,7 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    fn rst_stream(&mut self, head: Head, code: u32) -> Result<(), Reason> {
+    fn rst_stream(&mut self, head: FrameHeader, code: u32) -> Result<(), Reason> {
         if head.stream == 0 || head.stream > self.last_stream {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -208,7 +209,7 @@ impl<S: HttpService> Connection<S> {
         self.reset_budget.on_reset().map_err(exceeded)
     }
 
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn settings(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream != 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -254,7 +255,7 @@ impl<S: HttpService> Connection<S> {
         Ok(())
     }
 
-    fn ping(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
+    fn ping(&mut self, head: FrameHeader, payload: &[u8]) -> Result<(), Reason> {
         if head.stream != 0 {
             return Err(Reason::PROTOCOL_ERROR);
         }
@@ -266,7 +267,7 @@ impl<S: HttpService> Connection<S> {
         Ok(())
     }
 
-    fn window_update(&mut self, head: Head, increment: u32) -> Result<(), Reason> {
+    fn window_update(&mut self, head: FrameHeader, increment: u32) -> Result<(), Reason> {
         const MAX: i64 = frame::MAX_WINDOW as i64;
         if increment == 0 || head.stream > self.last_stream {
             return Err(Reason::PROTOCOL_ERROR);
@@ -315,7 +316,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// A `DATA` frame begins, of which `length` bytes are not padding (RFC 9113 §6.1).
-    fn begin_data(&mut self, head: Head, length: usize) -> Result<(), Reason> {
+    fn begin_data(&mut self, head: FrameHeader, length: usize) -> Result<(), Reason> {
         if head.stream == 0 || head.stream > self.last_stream {
             return Err(Reason::PROTOCOL_ERROR);
         }

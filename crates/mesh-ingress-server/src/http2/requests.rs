@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderMap, Method, StatusCode};
 use hyper::ext::Protocol;
 use mesh_ingress_http2::Reason;
-use mesh_ingress_http2::request::{self, Refused};
+use mesh_ingress_http2::request::{self, RequestError};
 use mesh_ingress_http2::response::Content;
 use mesh_ingress_io::upgrade;
 
@@ -72,9 +72,9 @@ impl<S: HttpService> Connection<S> {
             Err(refused) => {
                 tracing::debug!("stream {id}: {refused}");
                 let status = match refused {
-                    Refused::Malformed(_) => return self.refuse(id, Reason::PROTOCOL_ERROR),
-                    Refused::OddPath => StatusCode::BAD_REQUEST,
-                    Refused::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    RequestError::Malformed(_) => return self.refuse(id, Reason::PROTOCOL_ERROR),
+                    RequestError::InvalidPath => StatusCode::BAD_REQUEST,
+                    RequestError::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 };
                 return self.answer(id, ends, status);
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use mesh_ingress_core::Downstream;
-use mesh_ingress_http2::frame::{self, Head, flag, kind, setting};
+use mesh_ingress_http2::frame::{self, FrameHeader, flag, kind, setting};
 use mesh_ingress_io::MAX_READ;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -87,17 +87,17 @@ fn connection(conn: Conn, begun: ReadBuf, client: Client) -> Connection<impl Htt
     )
 }
 
-async fn next(stream: &mut TcpStream) -> Option<(Head, Vec<u8>)> {
-    let mut head = [0; frame::HEAD];
+async fn next(stream: &mut TcpStream) -> Option<(FrameHeader, Vec<u8>)> {
+    let mut head = [0; frame::HEADER_LEN];
     stream.read_exact(&mut head).await.ok()?;
-    let head = Head::read(&head).unwrap();
+    let head = FrameHeader::read(&head).unwrap();
     let mut payload = vec![0; head.length];
     stream.read_exact(&mut payload).await.ok()?;
     Some((head, payload))
 }
 
 impl Peer {
-    async fn next(&mut self) -> Option<(Head, Vec<u8>)> {
+    async fn next(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
         next(&mut self.stream).await
     }
 
@@ -108,7 +108,7 @@ impl Peer {
         self.stream.write_all(&pong).await.unwrap();
     }
 
-    async fn next_of(&mut self, kind: u8) -> (Head, Vec<u8>) {
+    async fn next_of(&mut self, kind: u8) -> (FrameHeader, Vec<u8>) {
         loop {
             let (head, payload) = self.next().await.expect("a frame");
             if head.kind == kind {
@@ -125,13 +125,13 @@ fn settings(window: u32) -> Vec<u8> {
 }
 
 fn headers(stream: u32, flags: u8, section: &[u8]) -> Vec<u8> {
-    let head = Head {
+    let head = FrameHeader {
         length: section.len(),
         kind: kind::HEADERS,
         flags,
         stream,
     };
-    [&head.octets()[..], section].concat()
+    [&head.to_bytes()[..], section].concat()
 }
 
 fn get(stream: u32) -> Vec<u8> {
@@ -164,7 +164,7 @@ async fn rfc9113_5_4_1_an_error_comes_behind_earlier_frames() {
     socket.set_send_buffer_size(4 * 1024).unwrap();
     let mut ping = Vec::new();
     frame::ping(&mut ping, [0; 8], false);
-    let wrong = Head {
+    let wrong = FrameHeader {
         length: 8,
         kind: kind::PING,
         flags: 0,
@@ -173,7 +173,7 @@ async fn rfc9113_5_4_1_an_error_comes_behind_earlier_frames() {
     let bytes = [
         &settings(0)[..],
         &ping.repeat(PINGS),
-        &wrong.octets(),
+        &wrong.to_bytes(),
         &[0; 8],
     ]
     .concat();

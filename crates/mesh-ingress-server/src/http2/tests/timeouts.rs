@@ -66,7 +66,7 @@ async fn a_stream_whose_window_stays_closed_is_reset_and_others_are_not() {
 async fn an_endless_field_section_is_cut_off() {
     let mut client = client(&[settings(0), headers(1, 0, GET)].concat()).await;
     let begin = Instant::now();
-    let continuation = Head {
+    let continuation = FrameHeader {
         length: 0,
         kind: kind::CONTINUATION,
         flags: 0,
@@ -74,7 +74,7 @@ async fn an_endless_field_section_is_cut_off() {
     };
     while client
         .stream
-        .write_all(&continuation.octets())
+        .write_all(&continuation.to_bytes())
         .await
         .is_ok()
     {

@@ -1,13 +1,13 @@
-//! Field names from settings, with a `*` at the end for any rest.
+//! Field names from settings; a final `*` stands for any rest.
 
 use http::HeaderName;
 
 use crate::InvalidSetting;
 
 #[derive(Clone, Debug)]
-pub(crate) struct OwnNames(Vec<Box<str>>);
+pub(crate) struct NamePatterns(Vec<Box<str>>);
 
-impl OwnNames {
+impl NamePatterns {
     pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
@@ -21,23 +21,25 @@ impl OwnNames {
     }
 
     pub(crate) fn check(&self, setting: &'static str) -> Result<(), InvalidSetting> {
-        for own in &self.0 {
-            let name = own.strip_suffix('*').unwrap_or(own);
+        for pattern in &self.0 {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
             if HeaderName::from_bytes(name.as_bytes()).is_err() {
                 return Err(InvalidSetting::new(
                     setting,
-                    format!("{own:?} is no field name"),
+                    format!("{pattern:?} is no field name"),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Whether a lower-case name is among them.
+    /// Whether a lower-case name matches any pattern.
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|own| match own.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix.as_bytes()),
-            None => name == own.as_bytes(),
-        })
+        self.0
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix.as_bytes()),
+                None => name == pattern.as_bytes(),
+            })
     }
 }

@@ -1,42 +1,45 @@
-//! One look at a header section, for all the rules that ask what is in it.
+//! Which fields a header section has, found in one pass for all rules.
 
 use http::HeaderMap;
 
 use crate::names::{FieldGroup, has_underscore};
 
-/// Which of the fields that this crate has rules about a header section has.
+/// The fields of a header section that this crate has rules about.
 ///
-/// A proxy asks a message for thirty names, and nearly all of them are not there. To look each up
-/// costs a hash and a probe; to look once at each field that *is* there costs a fraction of it.
-/// Functions that end in `_with` take the inventory of the section they are given; those without
-/// make one for themselves. What is not in it is not looked for, so that an inventory must be of
-/// this very section, and made after the last field was added by somebody else. Fields that were
-/// removed since do no harm.
+/// A proxy looks for thirty names in a message, and nearly all of them are absent. Each lookup costs a
+/// hash and a probe; one pass over the fields that are present costs a fraction of that. Functions
+/// that end in `_with` take the presence of their section; the others compute it.
+///
+/// Hidden from the documentation, as are the `_with` functions: a rule skips a field that is not in
+/// the presence, so a stale one silently switches rules off. It must be of the same section, made
+/// after other code added its last field. Fields removed since do no harm. The facade and the
+/// forwarder, which scan each section once, keep to that.
 ///
 /// ```
 /// use http::HeaderMap;
-/// use mesh_ingress_headers::{Inventory, hop_by_hop};
+/// use mesh_ingress_headers::{HeaderPresence, hop_by_hop};
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert("connection", "keep-alive".parse()?);
-/// let mut fields = Inventory::of(&headers);
-/// hop_by_hop::strip_with(&mut headers, &mut fields);
+/// let mut presence = HeaderPresence::of(&headers);
+/// hop_by_hop::strip_with(&mut headers, &mut presence);
 /// assert!(headers.is_empty());
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Inventory {
+#[doc(hidden)]
+pub struct HeaderPresence {
     seen: u64,
-    octets: usize,
+    bytes: usize,
 }
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fields(u64);
+pub(crate) struct FieldSet(u64);
 
 macro_rules! fields {
     ($($field:ident = $bit:literal;)*) => {
-        impl Fields {
+        impl FieldSet {
             $(pub(crate) const $field: Self = Self(1 << $bit);)*
         }
     };
@@ -67,16 +70,16 @@ fields! {
     X_FORWARDED_SERVER = 21;
     X_REAL_IP = 22;
     UNDERSCORE = 23;
-    // Any of a FieldGroup.
+    // A field of any FieldGroup.
     GROUPED = 24;
     MESH = 25;
-    // More than one line of Host.
+    // More than one Host line.
     HOST_REPEATED = 26;
-    // Fields of responses that may say the name of a host.
+    // Response fields that may name a host.
     NAMES = 27;
 }
 
-impl Fields {
+impl FieldSet {
     /// In the order of [`HOP_BY_HOP`](crate::names::HOP_BY_HOP).
     pub(crate) const HOP_BY_HOP: Self = Self((1 << 10) - 1);
 
@@ -138,58 +141,58 @@ impl Fields {
     }
 }
 
-impl Inventory {
-    /// Looks at all fields.
+impl HeaderPresence {
+    /// Scans all fields.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = 0;
-        let mut octets = 0_usize;
+        let mut bytes = 0_usize;
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
-            octets = octets.saturating_add(name.len() + value.len() + 4);
-            let field = Fields::of(name).0;
-            if seen & field & Fields::HOST.0 != 0 {
-                seen |= Fields::HOST_REPEATED.0;
+            bytes = bytes.saturating_add(name.len() + value.len() + 4);
+            let field = FieldSet::of(name).0;
+            if seen & field & FieldSet::HOST.0 != 0 {
+                seen |= FieldSet::HOST_REPEATED.0;
             }
             seen |= field;
         }
-        Self { seen, octets }
+        Self { seen, bytes }
     }
 
-    /// How long it is: as RFC 9113 §6.5.2 counts, names and values and some for each line, here
-    /// the four octets of colon, space, CR and LF.
+    /// The size of the section in HTTP/1: names, values, and four bytes for colon, space, CR and LF of
+    /// each line. (RFC 9113 §6.5.2 counts the same with 32 bytes a line.)
     #[must_use]
-    pub fn octets(&self) -> usize {
-        self.octets
+    pub fn section_bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Whether there is a field of responses that may say the name of a host: `Location`,
-    /// `Content-Location`, `Set-Cookie`, `Link`, `Refresh` or `Access-Control-Allow-Origin`. Where
-    /// a vhost was said, that name is put right in them.
+    /// Whether there is a response field that may name a host: `Location`, `Content-Location`,
+    /// `Set-Cookie`, `Link`, `Refresh` or `Access-Control-Allow-Origin`. After a Host rewrite the
+    /// public name is restored in them.
     #[must_use]
     pub fn may_name_hosts(&self) -> bool {
-        self.has(Fields::NAMES)
+        self.has(FieldSet::NAMES)
     }
 
-    /// Whether there is more than one line of `Host`.
+    /// Whether there is more than one `Host` line.
     #[must_use]
     pub fn repeats_host(&self) -> bool {
-        self.has(Fields::HOST_REPEATED)
+        self.has(FieldSet::HOST_REPEATED)
     }
 
-    /// Whether any of these was there.
-    pub(crate) fn has(&self, fields: Fields) -> bool {
+    /// Whether any of these fields was present.
+    pub(crate) fn has(&self, fields: FieldSet) -> bool {
         self.seen & fields.0 != 0
     }
 
-    /// These have been removed.
-    pub(crate) fn forget(&mut self, fields: Fields) {
+    /// Forgets fields that have been removed.
+    pub(crate) fn forget(&mut self, fields: FieldSet) {
         self.seen &= !fields.0;
     }
 
-    /// Whether the hop-by-hop field with this number was there.
+    /// Whether the hop-by-hop field with this number was present.
     pub(crate) fn has_hop_by_hop(&self, number: u32) -> bool {
-        self.seen & Fields::HOP_BY_HOP.0 & 1_u64.unbounded_shl(number) != 0
+        self.seen & FieldSet::HOP_BY_HOP.0 & 1_u64.unbounded_shl(number) != 0
     }
 }
 
@@ -199,69 +202,72 @@ mod tests {
     use crate::names::HOP_BY_HOP;
     use http::{HeaderName, HeaderValue};
 
-    fn inventory(names: &[&str]) -> Inventory {
+    fn presence(names: &[&str]) -> HeaderPresence {
         let mut headers = HeaderMap::new();
         for name in names {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_static("v"));
         }
-        Inventory::of(&headers)
+        HeaderPresence::of(&headers)
     }
 
     #[test]
     fn hop_by_hop_fields_are_numbered_as_they_are_listed() {
         for (number, name) in (0..).zip(HOP_BY_HOP) {
-            let fields = inventory(&["accept", name.as_str()]);
-            assert!(fields.has(Fields::HOP_BY_HOP), "{name}");
+            let presence = presence(&["accept", name.as_str()]);
+            assert!(presence.has(FieldSet::HOP_BY_HOP), "{name}");
             for other in 0..10 {
-                assert_eq!(fields.has_hop_by_hop(other), other == number, "{name}");
+                assert_eq!(presence.has_hop_by_hop(other), other == number, "{name}");
             }
         }
-        assert!(!inventory(&["accept", "trailer"]).has(Fields::HOP_BY_HOP));
+        assert!(!presence(&["accept", "trailer"]).has(FieldSet::HOP_BY_HOP));
     }
 
     #[test]
-    fn what_is_there_is_found() {
+    fn present_fields_are_found() {
         for (name, field) in [
-            ("host", Fields::HOST),
-            ("via", Fields::VIA),
-            ("server", Fields::SERVER),
-            ("alt-svc", Fields::ALT_SVC),
-            ("content-length", Fields::CONTENT_LENGTH),
-            ("x-request-id", Fields::X_REQUEST_ID),
-            ("forwarded", Fields::FORWARDED),
-            ("x-forwarded-for", Fields::X_FORWARDED_FOR),
-            ("x-forwarded-host", Fields::X_FORWARDED_HOST),
-            ("x-forwarded-port", Fields::X_FORWARDED_PORT),
-            ("x-forwarded-proto", Fields::X_FORWARDED_PROTO),
-            ("x-forwarded-server", Fields::X_FORWARDED_SERVER),
-            ("x-real-ip", Fields::X_REAL_IP),
-            ("location", Fields::NAMES),
-            ("content-location", Fields::NAMES),
-            ("set-cookie", Fields::NAMES),
-            ("link", Fields::NAMES),
-            ("refresh", Fields::NAMES),
-            ("access-control-allow-origin", Fields::NAMES),
-            ("a_b", Fields::UNDERSCORE),
-            ("x-envoy_b", Fields::UNDERSCORE),
-            ("x-envoy-a", Fields::MESH),
-            ("l5d-a", Fields::MESH),
-            ("x-forwarded-prefix", Fields::GROUPED),
-            ("x-envoy-a", Fields::GROUPED),
-            ("proxy", Fields::GROUPED),
+            ("host", FieldSet::HOST),
+            ("via", FieldSet::VIA),
+            ("server", FieldSet::SERVER),
+            ("alt-svc", FieldSet::ALT_SVC),
+            ("content-length", FieldSet::CONTENT_LENGTH),
+            ("x-request-id", FieldSet::X_REQUEST_ID),
+            ("forwarded", FieldSet::FORWARDED),
+            ("x-forwarded-for", FieldSet::X_FORWARDED_FOR),
+            ("x-forwarded-host", FieldSet::X_FORWARDED_HOST),
+            ("x-forwarded-port", FieldSet::X_FORWARDED_PORT),
+            ("x-forwarded-proto", FieldSet::X_FORWARDED_PROTO),
+            ("x-forwarded-server", FieldSet::X_FORWARDED_SERVER),
+            ("x-real-ip", FieldSet::X_REAL_IP),
+            ("location", FieldSet::NAMES),
+            ("content-location", FieldSet::NAMES),
+            ("set-cookie", FieldSet::NAMES),
+            ("link", FieldSet::NAMES),
+            ("refresh", FieldSet::NAMES),
+            ("access-control-allow-origin", FieldSet::NAMES),
+            ("a_b", FieldSet::UNDERSCORE),
+            ("x-envoy_b", FieldSet::UNDERSCORE),
+            ("x-envoy-a", FieldSet::MESH),
+            ("l5d-a", FieldSet::MESH),
+            ("x-forwarded-prefix", FieldSet::GROUPED),
+            ("x-envoy-a", FieldSet::GROUPED),
+            ("proxy", FieldSet::GROUPED),
         ] {
-            assert!(inventory(&["accept", name]).has(field), "{name}");
-            let other = Fields(!field.0);
-            let more = inventory(&["accept"]).has(other);
+            assert!(presence(&["accept", name]).has(field), "{name}");
+            let other = FieldSet(!field.0);
+            let more = presence(&["accept"]).has(other);
             assert!(!more, "{name}");
         }
-        assert!(!inventory(&["host"]).has(Fields::HOST_REPEATED));
-        assert!(inventory(&["host", "accept", "host"]).has(Fields::HOST_REPEATED));
+        assert!(!presence(&["host"]).has(FieldSet::HOST_REPEATED));
+        assert!(presence(&["host", "accept", "host"]).has(FieldSet::HOST_REPEATED));
     }
 
     #[test]
-    fn all_lines_are_counted() {
-        assert_eq!(inventory(&[]).octets(), 0);
-        assert_eq!(inventory(&["ab", "cde"]).octets(), 2 + 3 + 2 * (1 + 4));
+    fn all_lines_count_towards_the_size() {
+        assert_eq!(presence(&[]).section_bytes(), 0);
+        assert_eq!(
+            presence(&["ab", "cde"]).section_bytes(),
+            2 + 3 + 2 * (1 + 4)
+        );
     }
 }

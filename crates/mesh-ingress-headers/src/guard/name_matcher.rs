@@ -1,39 +1,39 @@
-//! Telling a few words from all others while they come in pieces.
+//! Recognises a few names while they arrive in pieces.
 
-/// One of a few words, or another: what of it has come so far.
+/// The match of an arriving name against a few known ones.
 ///
-/// The words begin with different letters, so that the first octet tells most others from them.
+/// The known names begin with different letters, so that the first byte rules out most others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word<T: 'static> {
-    /// What it can still become.
+pub(super) struct NameMatcher<T: 'static> {
+    /// The name that it can still become.
     candidate: Option<&'static (T, &'static [u8])>,
     length: usize,
 }
 
-impl<T: Copy> Word<T> {
+impl<T: Copy> NameMatcher<T> {
     pub(super) const NEW: Self = Self {
         candidate: None,
         length: 0,
     };
 
-    /// More of a word whose case does not matter; `words` are in lower case.
+    /// The next piece of a name, compared without case; `names` are in lower case.
     #[inline]
-    pub(super) fn push(&mut self, piece: &[u8], words: &'static [(T, &'static [u8])]) {
+    pub(super) fn push(&mut self, piece: &[u8], names: &'static [(T, &'static [u8])]) {
         let folded = |first: u8| first | 0x20;
-        self.push_by(piece, words, folded, <[u8]>::eq_ignore_ascii_case);
+        self.push_by(piece, names, folded, <[u8]>::eq_ignore_ascii_case);
     }
 
-    /// More of a word whose case matters.
+    /// The next piece of a name, compared exactly.
     #[inline]
-    pub(super) fn push_exact(&mut self, piece: &[u8], words: &'static [(T, &'static [u8])]) {
-        self.push_by(piece, words, |first| first, <[u8]>::eq);
+    pub(super) fn push_exact(&mut self, piece: &[u8], names: &'static [(T, &'static [u8])]) {
+        self.push_by(piece, names, |first| first, <[u8]>::eq);
     }
 
     #[inline]
     fn push_by(
         &mut self,
         piece: &[u8],
-        words: &'static [(T, &'static [u8])],
+        names: &'static [(T, &'static [u8])],
         folded: impl Fn(u8) -> u8,
         same: impl Fn(&[u8], &[u8]) -> bool,
     ) {
@@ -41,11 +41,11 @@ impl<T: Copy> Word<T> {
             && let Some(&first) = piece.first()
         {
             let first = folded(first);
-            self.candidate = words.iter().find(|(_, word)| word.first() == Some(&first));
+            self.candidate = names.iter().find(|(_, name)| name.first() == Some(&first));
         }
         let length = self.length.saturating_add(piece.len());
-        if let Some((_, word)) = self.candidate {
-            let expected = word.get(self.length..length);
+        if let Some((_, name)) = self.candidate {
+            let expected = name.get(self.length..length);
             if !expected.is_some_and(|expected| same(expected, piece)) {
                 self.candidate = None;
             }
@@ -53,11 +53,11 @@ impl<T: Copy> Word<T> {
         self.length = length;
     }
 
-    /// Which word it is, now that it has ended.
+    /// The known name that it is, now that it is complete.
     #[inline]
     pub(super) fn get(&self) -> Option<T> {
-        let (which, word) = self.candidate?;
-        (word.len() == self.length).then_some(*which)
+        let (which, name) = self.candidate?;
+        (name.len() == self.length).then_some(*which)
     }
 
     #[inline]
@@ -70,19 +70,19 @@ impl<T: Copy> Word<T> {
 mod tests {
     use super::*;
 
-    static WORDS: [(u8, &[u8]); 2] = [(1, b"upgrade"), (2, b"content-length")];
+    static NAMES: [(u8, &[u8]); 2] = [(1, b"upgrade"), (2, b"content-length")];
 
     fn which(pieces: &[&str]) -> Option<u8> {
-        let mut word = Word::NEW;
-        assert!(word.is_empty());
+        let mut name = NameMatcher::NEW;
+        assert!(name.is_empty());
         for piece in pieces {
-            word.push(piece.as_bytes(), &WORDS);
+            name.push(piece.as_bytes(), &NAMES);
         }
-        word.get()
+        name.get()
     }
 
     #[test]
-    fn a_word_may_come_in_pieces_and_in_any_case() {
+    fn name_matches_in_pieces_and_in_any_case() {
         assert_eq!(which(&["Upgrade"]), Some(1));
         assert_eq!(which(&["", "c", "ONTENT", "", "-length"]), Some(2));
         for other in [
@@ -101,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn where_case_matters_it_does() {
+    fn exact_match_respects_case() {
         static METHODS: [((), &[u8]); 1] = [((), b"CONNECT")];
         for (method, expected) in [("CONNECT", Some(())), ("connect", None), ("Connect", None)] {
-            let mut word = Word::NEW;
-            word.push_exact(method.as_bytes(), &METHODS);
-            assert_eq!(word.get(), expected);
+            let mut name = NameMatcher::NEW;
+            name.push_exact(method.as_bytes(), &METHODS);
+            assert_eq!(name.get(), expected);
         }
     }
 }
