@@ -9,7 +9,7 @@ use http::{Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::Error;
-use mesh_ingress_headers::{Inventory, hop_by_hop};
+use mesh_ingress_headers::{HeaderPresence, hop_by_hop};
 
 use super::{Exchange, PendingUpgrade, Reply, ResponseBody, grpc};
 use crate::conn::{http1, http2};
@@ -30,15 +30,15 @@ impl Exchange {
             expectation.answered(response.status());
         }
         // An error closes the connection: it is in doubt where the response ends.
-        let mut fields = Inventory::of(response.headers());
+        let mut presence = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
-        rules.check_with(response.status(), version, response.headers(), &fields)?;
+        rules.check_with(response.status(), version, response.headers(), &presence)?;
         if response.status() == StatusCode::NO_CONTENT {
             // A length of zero is harmless, and still not allowed (RFC 9110 §8.6).
             response.headers_mut().remove(CONTENT_LENGTH);
         }
-        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
+        hop_by_hop::strip_with(response.headers_mut(), &mut presence);
         // Versions are hop by hop: a proxy sends its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
@@ -46,7 +46,7 @@ impl Exchange {
             let stream = http1::ResponseStream::new(connection, Arc::clone(pool));
             ResponseBody::http1(stream)
                 .with_timeouts(pool, self.timeout.deadline)
-                .with_fields(fields)
+                .with_header_presence(presence)
         });
         ResponseBody::advertise_splice(&mut response);
         Ok(response)
@@ -56,24 +56,24 @@ impl Exchange {
         &mut self,
         mut response: Response<http2::ResponseStream<Pool>>,
     ) -> Reply {
-        let mut fields = Inventory::of(response.headers());
+        let mut presence = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
-        rules.check_with(response.status(), version, response.headers(), &fields)?;
+        rules.check_with(response.status(), version, response.headers(), &presence)?;
         if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
             && let Some(pending) = self.upgrade.take()
         {
             return self.switch_http2(*pending, upgraded, response);
         }
         self.check_refusal(&response)?;
-        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
+        hop_by_hop::strip_with(response.headers_mut(), &mut presence);
         if self.flags.announce_trailers {
             grpc::announce_trailers(response.headers_mut());
         }
         Ok(response.map(|stream| {
             ResponseBody::http2(stream)
                 .with_timeouts(&self.pool, self.timeout.deadline)
-                .with_fields(fields)
+                .with_header_presence(presence)
         }))
     }
 

@@ -1,5 +1,8 @@
 //! The form of a request in each protocol. It depends on the protocol of the connection, which is known only
 //! here, and not on the route.
+//!
+//! No host is chosen here: `mesh_ingress_vhost::rewrite_host` does that. The authority only moves to where the
+//! upstream's version of HTTP has it, from the URI to `Host` or from `Host` to the URI.
 
 use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -19,7 +22,7 @@ pub(super) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     let headers = request.headers_mut();
     if let Some(authority) = uri.authority.take() {
-        set_host(headers, &authority);
+        host_from_authority(headers, &authority);
     }
     // The asterisk of `OPTIONS *` is its path.
     *request.uri_mut() = uri
@@ -81,12 +84,14 @@ pub(super) fn http2(request: &mut Request<RequestBody>, te_trailers: bool) -> Re
     Ok(())
 }
 
-fn set_host(headers: &mut HeaderMap, authority: &Authority) {
+/// Translates an absolute target: its authority becomes `Host`, even beside a `Host` that differs
+/// (RFC 9112 §3.2.2), as it becomes `:authority` in [`http2`]. A rewritten host is in both already.
+fn host_from_authority(headers: &mut HeaderMap, authority: &Authority) {
     let host = headers.get(HOST).map(HeaderValue::as_bytes);
     if host == Some(authority.as_str().as_bytes()) {
         return;
     }
-    // The target wins over `Host` (RFC 9112 §3.2.2), without user information (RFC 9110 §4.2.4).
+    // Without user information (RFC 9110 §4.2.4).
     let host = authority.as_str();
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     if let Ok(value) = HeaderValue::from_str(host) {

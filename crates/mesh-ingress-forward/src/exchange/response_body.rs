@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
-use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::HeaderPresence;
 use mesh_ingress_io::LazyTimer;
 use mesh_ingress_io::splice::{Splice, SpliceBody};
 use tokio::net::TcpStream;
@@ -34,7 +34,7 @@ pub struct ResponseBody {
     failed: Option<BoxError>,
     timeouts: Option<BodyTimeouts>,
     /// The fields that the head had when it came.
-    fields: Option<Inventory>,
+    header_presence: Option<HeaderPresence>,
     /// Counts the request as in flight.
     in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -96,7 +96,7 @@ impl ResponseBody {
             kind,
             failed: None,
             timeouts: None,
-            fields: None,
+            header_presence: None,
             in_flight: None,
         }
     }
@@ -126,12 +126,12 @@ impl ResponseBody {
     // Hidden: the facade uses it to skip lookups. It says nothing of fields that other layers add.
     #[doc(hidden)]
     #[must_use]
-    pub fn fields(&self) -> Option<&Inventory> {
-        self.fields.as_ref()
+    pub fn header_presence(&self) -> Option<&HeaderPresence> {
+        self.header_presence.as_ref()
     }
 
-    pub(super) fn with_fields(mut self, fields: Inventory) -> Self {
-        self.fields = Some(fields);
+    pub(super) fn with_header_presence(mut self, presence: HeaderPresence) -> Self {
+        self.header_presence = Some(presence);
         self
     }
 
@@ -252,7 +252,7 @@ impl HttpBody for ResponseBody {
 /// only). `SIGPIPE` must be ignored, as it is in a program whose `main` is Rust's.
 impl SpliceBody for ResponseBody {
     fn poll_splice(
-        &mut self,
+        mut self: Pin<&mut Self>,
         to: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BoxError>> {
