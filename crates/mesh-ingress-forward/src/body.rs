@@ -18,8 +18,8 @@ pub use self::request::RequestBody;
 /// What polling a body returns.
 pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-/// Removes fields that must not be in trailers, such as those of framing, routing and authentication: the
-/// message has been processed without them (RFC 9110 §6.5.1).
+/// Removes fields that must not be in trailers, such as those of framing, routing and
+/// authentication: the message has been processed without them (RFC 9110 §6.5.1).
 pub(crate) fn without_forbidden_trailers(mut polled: Polled) -> Polled {
     if let Poll::Ready(Some(Ok(frame))) = &mut polled
         && let Some(fields) = frame.trailers_mut()

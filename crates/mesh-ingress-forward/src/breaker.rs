@@ -20,8 +20,8 @@ use self::state::{PackedState, Phase};
 
 /// The circuit of one upstream.
 ///
-/// One atomic integer holds its whole state. While the circuit is closed, a request costs one load, and its success
-/// another.
+/// One atomic integer holds its whole state. While the circuit is closed, a request costs one load,
+/// and its success another.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     accrual: FailureAccrual,
@@ -29,8 +29,8 @@ pub(crate) struct Breaker {
     state: AtomicU64,
 }
 
-/// The right to send one request. [Record](Breaker::record) it with the outcome. Dropped, it is neither a success nor
-/// a failure, and a probe is left to the next request.
+/// The right to send one request. [Record](Breaker::record) it with the outcome. Dropped, it is
+/// neither a success nor a failure, and a probe is left to the next request.
 #[derive(Debug)]
 #[must_use = "a dropped probe is left to the next request"]
 pub(crate) struct Admission {

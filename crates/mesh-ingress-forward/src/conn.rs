@@ -9,7 +9,8 @@ pub(crate) mod http2;
 
 use std::time::Duration;
 
-/// A lifetime, less up to a tenth at random, so that connections opened together do not end together.
+/// A lifetime, less up to a tenth at random, so that connections opened together do not end
+/// together.
 fn jittered(lifetime: Duration) -> Duration {
     lifetime.mul_f64(1.0 - 0.1 * fastrand::f64())
 }

@@ -108,8 +108,8 @@ pub(crate) async fn within<T>(
     Err(Error::new(ErrorKind::ConnectionTimeout, error).retryable())
 }
 
-/// Connects to the first of the upstream's addresses that answers, and makes the TLS handshake if the
-/// upstream asks for TLS.
+/// Connects to the first of the upstream's addresses that answers, and makes the TLS handshake if
+/// the upstream asks for TLS.
 ///
 /// The protocol to speak on the stream is that of the upstream: HTTP/1.1, HTTP/2, or for
 /// `Protocol::Alpn` what [`Stream::negotiated`] says.

@@ -1,7 +1,7 @@
 //! One request and its response: a connection for it, timeouts, retries and the circuit breaker.
 //!
-//! [`ResponseFuture`] makes one or more attempts, each of which is an [`Exchange`] that the circuit breaker
-//! of its upstream admits and counts.
+//! [`ResponseFuture`] makes one or more attempts, each of which is an [`Exchange`] that the circuit
+//! breaker of its upstream admits and counts.
 
 mod attempt;
 mod future;
@@ -37,8 +37,8 @@ use crate::upgrade::Upgrade;
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
-/// How often a request is sent at most because its connection was closed under it. The last time it gets a
-/// new connection, which cannot have been closed for being idle.
+/// How often a request is sent at most because its connection was closed under it. The last time it
+/// gets a new connection, which cannot have been closed for being idle.
 const MAX_SENDS: u8 = 3;
 
 /// One exchange, from asking for a connection to the response's head.
@@ -96,10 +96,11 @@ struct Http2 {
 type Http2Reply = Result<Response<http2::ResponseStream<Pool>>, http2::SendError>;
 
 impl Exchange {
-    /// Takes a request, and sends it if there is a connection at once. Its hop-by-hop fields are stripped;
-    /// `options` is what they said. `deadline` is that of all attempts together.
+    /// Takes a request, and sends it if there is a connection at once. Its hop-by-hop fields are
+    /// stripped; `options` is what they said. `deadline` is that of all attempts together.
     ///
-    /// A request is large: it is passed by reference until it is kept, because each move would copy it.
+    /// A request is large: it is passed by reference until it is kept, because each move would copy
+    /// it.
     fn new(
         mut pool: Arc<Pool>,
         shared: &Arc<Shared>,
@@ -292,8 +293,8 @@ impl Exchange {
         failed: http1::SendError,
     ) -> Result<Request<RequestBody>, Error> {
         let http1::SendError { error, unsent } = failed;
-        // The upstream may have closed a reused connection just when the request was sent. A failure on a
-        // new connection has another cause.
+        // The upstream may have closed a reused connection just when the request was sent. A
+        // failure on a new connection has another cause.
         if connection.is_reused()
             && self.sends < MAX_SENDS
             && let Some(request) = unsent

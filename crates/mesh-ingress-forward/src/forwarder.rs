@@ -25,8 +25,9 @@ use crate::settings::Settings;
 
 /// Sends requests over pooled connections, each to the [`Upstream`] in its extensions.
 ///
-/// Cheap to clone; clones share the connections. A connection belongs to the runtime that opened it: share a
-/// forwarder among runtimes only if all of them live equally long. See the [crate documentation](crate).
+/// Cheap to clone; clones share the connections. A connection belongs to the runtime that opened
+/// it: share a forwarder among runtimes only if all of them live equally long. See the [crate
+/// documentation](crate).
 ///
 /// # Errors
 ///
@@ -105,8 +106,8 @@ impl Forwarder {
         self.shared.tunnels.len()
     }
 
-    /// Cuts off all upgraded connections, now and in future. A server's graceful shutdown does not wait for
-    /// them: call this at the end of its grace period.
+    /// Cuts off all upgraded connections, now and in future. A server's graceful shutdown does not
+    /// wait for them: call this at the end of its grace period.
     pub fn close_tunnels(&self) {
         self.shared.tunnels.close();
     }
@@ -169,8 +170,8 @@ impl UpstreamPool {
         &self.pool.upstream
     }
 
-    /// Sends a request whose hop-by-hop fields are [stripped](hop_by_hop::strip) already; `options` is what
-    /// they said.
+    /// Sends a request whose hop-by-hop fields are [stripped](hop_by_hop::strip) already; `options`
+    /// is what they said.
     pub fn send<B>(&self, request: Request<B>, options: &ConnectionOptions) -> ResponseFuture
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -179,10 +180,10 @@ impl UpstreamPool {
         self.send_with(None, request, None, options)
     }
 
-    /// The same as [`send`](Self::send), with more fields. The request must not have any of them itself: that
-    /// is not checked. HTTP/1.1 copies their bytes, without a header map.
-    // Hidden: the facade calls it with fields that it has removed from the request. Elsewhere, a field that is
-    // in both would be sent twice.
+    /// The same as [`send`](Self::send), with more fields. The request must not have any of them
+    /// itself: that is not checked. HTTP/1.1 copies their bytes, without a header map.
+    // Hidden: the facade calls it with fields that it has removed from the request. Elsewhere, a
+    // field that is in both would be sent twice.
     #[doc(hidden)]
     pub fn send_prepared<B>(
         &self,
@@ -224,8 +225,8 @@ impl UpstreamPool {
         ResponseFuture::send(pool, shared, request, extra_headers, options, permit)
     }
 
-    /// Opens connections until `count` are ready, so that the first requests do not wait for a handshake. A
-    /// connection of HTTP/2 counts as one.
+    /// Opens connections until `count` are ready, so that the first requests do not wait for a
+    /// handshake. A connection of HTTP/2 counts as one.
     ///
     /// # Errors
     ///
@@ -235,8 +236,8 @@ impl UpstreamPool {
         self.pool.warm_up(count).await
     }
 
-    /// Closes idle connections now, and each other connection after its exchange, because the upstream has
-    /// moved. Later requests open new connections.
+    /// Closes idle connections now, and each other connection after its exchange, because the
+    /// upstream has moved. Later requests open new connections.
     pub fn drain(&self) {
         for pool in self.pools() {
             pool.drain();

@@ -2,16 +2,17 @@
 //!
 //! # Why another client
 //!
-//! General HTTP clients take the address to dial from the request's URI, keep one HTTP/2 connection per host,
-//! and keep a connection for as long as it works. A mesh-aware gateway needs the opposite of each. It dials
-//! the ClusterIP from DNS ([`Upstream`]) while `Host` / `:authority` name the Service; it opens more HTTP/2
-//! connections when the streams of one are used up; and it retires connections after a while, because
-//! kube-proxy balances *per connection*, so that a pool without a maximum age pins one pod.
+//! General HTTP clients take the address to dial from the request's URI, keep one HTTP/2 connection
+//! per host, and keep a connection for as long as it works. A mesh-aware gateway needs the opposite
+//! of each. It dials the ClusterIP from DNS ([`Upstream`]) while `Host` / `:authority` name the
+//! Service; it opens more HTTP/2 connections when the streams of one are used up; and it retires
+//! connections after a while, because kube-proxy balances *per connection*, so that a pool without
+//! a maximum age pins one pod.
 //!
 //! # How
 //!
-//! [`Forwarder`] is a [`tower_service::Service`]. It connects to the [`Upstream`] in the request's extensions,
-//! which `ServiceUpstreamLayer` (or you) put there:
+//! [`Forwarder`] is a [`tower_service::Service`]. It connects to the [`Upstream`] in the request's
+//! extensions, which `ServiceUpstreamLayer` (or you) put there:
 //!
 //! ```no_run
 //! use http::Request;
@@ -30,16 +31,16 @@
 //!
 //! # Guarantees
 //!
-//! * HTTP/1.1 is written and read by the task of the request itself, not by a task of the connection: a
-//!   request costs no cross-task wake-up. A connection goes back to the pool when request *and* response are
-//!   complete and well-formed; any doubt closes it.
-//! * Bodies and trailers stream with back-pressure both ways. A server that owns its socket can have large
-//!   bodies spliced by the kernel, without a copy:
+//! * HTTP/1.1 is written and read by the task of the request itself, not by a task of the
+//!   connection: a request costs no cross-task wake-up. A connection goes back to the pool when
+//!   request *and* response are complete and well-formed; any doubt closes it.
+//! * Bodies and trailers stream with back-pressure both ways. A server that owns its socket can
+//!   have large bodies spliced by the kernel, without a copy:
 //!   [`SpliceBody`](mesh_ingress_io::splice::SpliceBody).
-//! * Hop-by-hop fields are not forwarded (RFC 9110 §7.6.1), and a connection is upgraded only after a
-//!   validated `101`.
-//! * A request is sent again only if no upstream can have acted on it, or if it is safe (RFC 9110 §9.2.1), has
-//!   no body, and nothing was received on a reused connection.
+//! * Hop-by-hop fields are not forwarded (RFC 9110 §7.6.1), and a connection is upgraded only after
+//!   a validated `101`.
+//! * A request is sent again only if no upstream can have acted on it, or if it is safe (RFC 9110
+//!   §9.2.1), has no body, and nothing was received on a reused connection.
 //! * A dropped response future or body closes or resets the exchange with the upstream at once.
 //!
 //! # WebSockets and other upgrades
@@ -57,20 +58,23 @@
 //! | extended `CONNECT` for another protocol | | answers 501 |
 //! | plain `CONNECT` | | answers 405 |
 //!
-//! * A request that HTTP/2 cannot express, or that the upstream does not offer on HTTP/2, goes over HTTP/1.1 to
-//!   the same address. So it fails with 502 if the upstream speaks only HTTP/2 without extended `CONNECT`.
-//! * A refusal is an ordinary response, and its connection is reused. A `101` without a request for it, to
-//!   another protocol, or without the right `Sec-WebSocket-Accept` is a 502, and its connection is closed.
+//! * A request that HTTP/2 cannot express, or that the upstream does not offer on HTTP/2, goes over
+//!   HTTP/1.1 to the same address. So it fails with 502 if the upstream speaks only HTTP/2 without
+//!   extended `CONNECT`.
+//! * A refusal is an ordinary response, and its connection is reused. A `101` without a request for
+//!   it, to another protocol, or without the right `Sec-WebSocket-Accept` is a 502, and its
+//!   connection is closed.
 //! * A tunnel forwards the end of one side and stays open for the other, for as long as
 //!   [`tunnel_half_closed_timeout`](ForwarderBuilder::tunnel_half_closed_timeout) allows.
 //! * A tunnel that does not end on both sides (a reset, no traffic for
 //!   [`tunnel_idle_timeout`](ForwarderBuilder::tunnel_idle_timeout), or
-//!   [`close_tunnels`](Forwarder::close_tunnels)) resets the upstream's connection and drops the client's. An
-//!   [`OnUpgrade`](mesh_ingress_io::upgrade::OnUpgrade) connection is reset by that, too; others if the
-//!   server's transport resets on drop. hyper ends an HTTP/2 stream before it resets it, and reads a client's
-//!   `RST_STREAM` with `CANCEL` as an end; the tunnel finds out within a second.
-//! * Tunnels count as [connections](Forwarder::connections), not as requests in flight. A server's graceful
-//!   shutdown does not wait for them: wait for [`Forwarder::tunnels_closed`].
+//!   [`close_tunnels`](Forwarder::close_tunnels)) resets the upstream's connection and drops the
+//!   client's. An [`OnUpgrade`](mesh_ingress_io::upgrade::OnUpgrade) connection is reset by that,
+//!   too; others if the server's transport resets on drop. hyper ends an HTTP/2 stream before it
+//!   resets it, and reads a client's `RST_STREAM` with `CANCEL` as an end; the tunnel finds out
+//!   within a second.
+//! * Tunnels count as [connections](Forwarder::connections), not as requests in flight. A server's
+//!   graceful shutdown does not wait for them: wait for [`Forwarder::tunnels_closed`].
 //!
 //! # Modules
 //!

@@ -56,8 +56,8 @@ pub(crate) enum PooledConnection {
 /// The connections to one upstream. Pools share nothing, and no lock either; only a limit on all
 /// connections has a counter that they share.
 ///
-/// The fields that each request reads come first, in as few cache lines as possible: with a thousand pools,
-/// each line comes from memory.
+/// The fields that each request reads come first, in as few cache lines as possible: with a
+/// thousand pools, each line comes from memory.
 #[repr(C)]
 pub(crate) struct Pool {
     pub(crate) settings: Arc<Settings>,
@@ -111,8 +111,8 @@ impl Pool {
         pool
     }
 
-    /// Loads the cache lines that a request reads in the pool, all at once and not one after the other
-    /// between locks.
+    /// Loads the cache lines that a request reads in the pool, all at once and not one after the
+    /// other between locks.
     #[inline]
     pub(crate) fn prefetch(&self) {
         let generation = self.generation.load(Ordering::Relaxed);
@@ -127,7 +127,8 @@ impl Pool {
         self.find(http1::Connection::use_from)
     }
 
-    /// Finds an idle connection or a free stream. Calls `found` with an HTTP/1.1 connection and the time.
+    /// Finds an idle connection or a free stream. Calls `found` with an HTTP/1.1 connection and the
+    /// time.
     fn find(&self, found: impl FnOnce(&mut Http1Connection, Instant)) -> Option<PooledConnection> {
         let idle = &self.idle;
         let idle = idle.take(self.settings.reuse, |idle, now| self.is_good(idle, now));
@@ -239,7 +240,8 @@ impl Pool {
         }
     }
 
-    /// Joins the queue; `None` if there is no room for another connection and too many requests wait.
+    /// Joins the queue; `None` if there is no room for another connection and too many requests
+    /// wait.
     fn join(&self, runtime: Handle) -> Option<Waiter<PooledConnection>> {
         // Idle connections that the request did not find are being swept, and come back at once.
         let room = self.idle_len() > 0 || !self.limit.is_full() && self.total.make_room();
@@ -301,7 +303,8 @@ impl Pool {
     /// # Errors
     /// That of the first connection that fails.
     pub(crate) async fn warm_up(self: &Arc<Self>, count: usize) -> Result<(), Error> {
-        // Counted once: connections that requests take or the upstream closes meanwhile are not replaced.
+        // Counted once: connections that requests take or the upstream closes meanwhile are not
+        // replaced.
         let ready = self.idle_len() + self.http2.ready_len(Instant::now());
         for _ in 0..count.saturating_sub(ready) {
             let full = !self.is_multiplexed() && self.idle_len() >= self.settings.max_idle;

@@ -1,7 +1,7 @@
 //! Retries by a policy.
 //!
-//! The [policy](RetryPolicy) says which requests may be retried, the [budget](Budget) how many, a [`ReplayBuffer`]
-//! records the body, and [`send`] brings them together.
+//! The [policy](RetryPolicy) says which requests may be retried, the [budget](Budget) how many, a
+//! [`ReplayBuffer`] records the body, and [`send`] brings them together.
 
 mod budget;
 mod policy;
@@ -38,8 +38,8 @@ enum AttemptBody {
     Replay(ReplayBuffer<RequestBody>),
 }
 
-/// Makes attempts until an outcome is no reason to retry, or no more retries are allowed, or the deadline is too close.
-/// The outcome is that of the last attempt.
+/// Makes attempts until an outcome is no reason to retry, or no more retries are allowed, or the
+/// deadline is too close. The outcome is that of the last attempt.
 pub(crate) async fn send<F, Fut, B>(
     policy: &RetryPolicy,
     budget: &Budget,
@@ -86,7 +86,8 @@ where
     }
 }
 
-/// Waits for an attempt, as long as it may take. While the client sends its body, the clock is stopped.
+/// Waits for an attempt, as long as it may take. While the client sends its body, the clock is
+/// stopped.
 async fn within<T>(
     timeout: Option<Duration>,
     body: &AttemptBody,

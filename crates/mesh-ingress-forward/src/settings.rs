@@ -14,11 +14,12 @@ use crate::retry::RetryPolicy;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reuse {
-    /// The most recently used one: the fewest connections do the work, the others age and are closed.
+    /// The most recently used one: the fewest connections do the work, the others age and are
+    /// closed.
     #[default]
     Lifo,
-    /// The least recently used one: load spreads over all connections and the pods that they lead to,
-    /// and none is closed as long as there are requests for all.
+    /// The least recently used one: load spreads over all connections and the pods that they lead
+    /// to, and none is closed as long as there are requests for all.
     RoundRobin,
 }
 
@@ -101,8 +102,8 @@ pub(crate) struct TunnelTimeouts {
 }
 
 impl TunnelTimeouts {
-    /// The recommendation of ingress-nginx for WebSockets; its default of 60 s cuts off those that do not
-    /// ping.
+    /// The recommendation of ingress-nginx for WebSockets; its default of 60 s cuts off those that
+    /// do not ping.
     pub(crate) const IDLE: Duration = Duration::from_secs(60 * 60);
     /// Enough for an answer to the end; HAProxy's manual has 30 s for `timeout client-fin`.
     pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(60);

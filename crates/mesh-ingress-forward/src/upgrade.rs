@@ -1,8 +1,8 @@
 //! Requests to switch to another protocol, and the tunnels that they open.
 //!
-//! A client asks in the form of HTTP/1.1 (`Upgrade`, RFC 9110 §7.8) or of HTTP/2 (extended `CONNECT`,
-//! RFC 8441), and so is the upstream asked. The client gets its answer in its own form, and only after the
-//! upstream's answer was validated.
+//! A client asks in the form of HTTP/1.1 (`Upgrade`, RFC 9110 §7.8) or of HTTP/2 (extended
+//! `CONNECT`, RFC 8441), and so is the upstream asked. The client gets its answer in its own form,
+//! and only after the upstream's answer was validated.
 
 mod client;
 #[cfg(test)]
@@ -24,10 +24,12 @@ pub(crate) use self::tunnel::Tunnels;
 use self::websocket::Key;
 use crate::error::ForwardError;
 
-/// Whether a request is an extended `CONNECT`, which names the protocol of the tunnel (RFC 8441 §4).
+/// Whether a request is an extended `CONNECT`, which names the protocol of the tunnel (RFC 8441
+/// §4).
 ///
-/// Only those for WebSocket are forwarded. They mean the same as the `GET` of HTTP/1.1: route and check them
-/// as one. No answer but the forwarder's may be a success: the client would take it for an open tunnel.
+/// Only those for WebSocket are forwarded. They mean the same as the `GET` of HTTP/1.1: route and
+/// check them as one. No answer but the forwarder's may be a success: the client would take it for
+/// an open tunnel.
 #[must_use]
 pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
     request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_some()
@@ -89,11 +91,12 @@ impl UpgradeError {
 }
 
 impl Upgrade {
-    /// The switch that a request asks for, if it is to be forwarded. `options` are the stripped hop-by-hop
-    /// options.
+    /// The switch that a request asks for, if it is to be forwarded. `options` are the stripped
+    /// hop-by-hop options.
     ///
     /// * `h2c` is not forwarded: it concerns one hop and was removed from HTTP (RFC 9113 §3.1).
-    /// * An `Upgrade` is ignored if the server cannot switch, which is always allowed (RFC 9110 §7.8).
+    /// * An `Upgrade` is ignored if the server cannot switch, which is always allowed (RFC 9110
+    ///   §7.8).
     ///
     /// # Errors
     /// For a `CONNECT` that cannot be forwarded: 405, or 501 for protocols other than WebSocket.
@@ -144,8 +147,8 @@ impl Upgrade {
         }
     }
 
-    /// Gives the request the form of HTTP/1.1, as the last step before it is sent. It may have had the form of
-    /// HTTP/2 before, if it was sent and not processed.
+    /// Gives the request the form of HTTP/1.1, as the last step before it is sent. It may have had
+    /// the form of HTTP/2 before, if it was sent and not processed.
     pub(crate) fn ask_http1<B>(&self, request: &mut Request<B>) {
         match &self.form {
             Form::Upgrade {
@@ -163,8 +166,8 @@ impl Upgrade {
         }
     }
 
-    /// Gives the request the form of HTTP/2, if [it has one](Self::has_http2_form). The upstream must have
-    /// offered extended `CONNECT`.
+    /// Gives the request the form of HTTP/2, if [it has one](Self::has_http2_form). The upstream
+    /// must have offered extended `CONNECT`.
     pub(crate) fn ask_http2<B>(&self, request: &mut Request<B>) {
         websocket::to_extended_connect(request);
     }
@@ -230,8 +233,8 @@ impl Upgrade {
     /// Checks an answer that refuses the switch. `version` is the upstream's.
     ///
     /// # Errors
-    /// If it is a success, and one of the sides speaks HTTP/2: there, a success to an extended `CONNECT` means an
-    /// open tunnel (RFC 9110 §9.3.6).
+    /// If it is a success, and one of the sides speaks HTTP/2: there, a success to an extended
+    /// `CONNECT` means an open tunnel (RFC 9110 §9.3.6).
     pub(crate) fn check_refusal(
         &self,
         addr: SocketAddr,

@@ -1,8 +1,10 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1): the upstream is asked before the client sends its body.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): the upstream is asked before the client sends its
+//! body.
 //!
-//! hyper's server sends `100 Continue` to the client when the request's body is first polled. So it is
-//! enough not to poll the body before the upstream has sent its `100`: the client holds its body back for
-//! as long as the upstream wishes, and does not send it at all if the upstream answers with a final status.
+//! hyper's server sends `100 Continue` to the client when the request's body is first polled. So it
+//! is enough not to poll the body before the upstream has sent its `100`: the client holds its body
+//! back for as long as the upstream wishes, and does not send it at all if the upstream answers
+//! with a final status.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,8 +43,8 @@ struct Shared {
 }
 
 impl Expectation {
-    /// The upstream has sent a final status. A redirect or an error instead of the `100` says that it does
-    /// not want the body (RFC 9110 §10.1.1), however long its own body takes.
+    /// The upstream has sent a final status. A redirect or an error instead of the `100` says that
+    /// it does not want the body (RFC 9110 §10.1.1), however long its own body takes.
     pub(crate) fn answered(&self, status: StatusCode) {
         if status >= StatusCode::MULTIPLE_CHOICES {
             self.0.refused.store(true, Ordering::Release);

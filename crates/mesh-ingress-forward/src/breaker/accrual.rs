@@ -11,22 +11,23 @@ use crate::retry::ServerErrors;
 ///
 /// # Why
 ///
-/// A request to a Service that is down costs its client the whole connect or response timeout, and the gateway the
-/// memory of a waiting request. After enough failures in a row the circuit opens for a while: requests fail at
-/// once, with `destination_unavailable`. Then one request at a time is sent as a probe. If it succeeds, the circuit
-/// closes; if it fails, the penalty doubles.
+/// A request to a Service that is down costs its client the whole connect or response timeout, and
+/// the gateway the memory of a waiting request. After enough failures in a row the circuit opens
+/// for a while: requests fail at once, with `destination_unavailable`. Then one request at a time
+/// is sent as a probe. If it succeeds, the circuit closes; if it fails, the penalty doubles.
 ///
 /// # Behind a ClusterIP
 ///
-/// An upstream is a whole Service here, not one pod. A pod that dies resets all its connections at the same moment:
-/// failures in a row, while the other pods are healthy. Therefore the failures must also be
-/// [sustained](FailureAccrualBuilder::sustained) for a while without a single success. Ejecting single pods is left
-/// to the mesh or a waypoint.
+/// An upstream is a whole Service here, not one pod. A pod that dies resets all its connections at
+/// the same moment: failures in a row, while the other pods are healthy. Therefore the failures
+/// must also be [sustained](FailureAccrualBuilder::sustained) for a while without a single success.
+/// Ejecting single pods is left to the mesh or a waypoint.
 ///
 /// # Failures and successes
 ///
-/// * Failures: the connection could not be opened, ended before the response, or the response did not begin in time;
-///   and responses with one of the [`statuses`](FailureAccrualBuilder::statuses).
+/// * Failures: the connection could not be opened, ended before the response, or the response did
+///   not begin in time; and responses with one of the
+///   [`statuses`](FailureAccrualBuilder::statuses).
 /// * Successes: every other response.
 /// * Neither: errors that the client or the gateway's own limits caused, and cancelled requests.
 ///
@@ -114,29 +115,31 @@ impl Default for FailureAccrualBuilder {
 }
 
 impl FailureAccrualBuilder {
-    /// The number of failures in a row that opens the circuit: 1 to 1000. Default: 7, as in Linkerd.
+    /// The number of failures in a row that opens the circuit: 1 to 1000. Default: 7, as in
+    /// Linkerd.
     pub fn consecutive_failures(mut self, failures: u16) -> Self {
         self.accrual.consecutive_failures = failures;
         self
     }
 
-    /// The least time since the first of these failures: 0 to 1 h. Default: 1 s. With zero the number alone decides.
+    /// The least time since the first of these failures: 0 to 1 h. Default: 1 s. With zero the
+    /// number alone decides.
     pub fn sustained(mut self, sustained: Duration) -> Self {
         self.accrual.sustained = sustained;
         self
     }
 
-    /// For how long the circuit is open the first time, and at most: the time doubles with each failed probe. Default:
-    /// 1 s and 60 s. Up to a half is added at random, so that gateways do not probe in step. At least 1 ms, at most
-    /// 1 h.
+    /// For how long the circuit is open the first time, and at most: the time doubles with each
+    /// failed probe. Default: 1 s and 60 s. Up to a half is added at random, so that gateways do
+    /// not probe in step. At least 1 ms, at most 1 h.
     pub fn penalty(mut self, min: Duration, max: Duration) -> Self {
         self.accrual.min_penalty = min;
         self.accrual.max_penalty = max;
         self
     }
 
-    /// The statuses that are failures: 5xx only. Default: 502, 503 and 504, with which a gateway says that it did not
-    /// reach the application. With none, every response is a success.
+    /// The statuses that are failures: 5xx only. Default: 502, 503 and 504, with which a gateway
+    /// says that it did not reach the application. With none, every response is a success.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.statuses = ServerErrors::of("statuses", statuses);
         self

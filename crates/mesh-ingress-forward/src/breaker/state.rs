@@ -5,8 +5,8 @@
 /// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedState {
-    /// Counts changes of the phase, so that a request knows whether its phase goes on. Wraps; a request does not
-    /// last for 4096 changes.
+    /// Counts changes of the phase, so that a request knows whether its phase goes on. Wraps; a
+    /// request does not last for 4096 changes.
     pub(super) generation: u16,
     /// How often the circuit has opened since it was closed.
     pub(super) trips: u8,
@@ -93,8 +93,8 @@ impl From<u64> for PackedState {
     }
 }
 
-/// The milliseconds since `then`, which was stored modulo 2³². Exact up to 49 days; older failures are taken for more
-/// recent ones.
+/// The milliseconds since `then`, which was stored modulo 2³². Exact up to 49 days; older failures
+/// are taken for more recent ones.
 pub(super) fn since(now: u64, then: u64) -> u32 {
     (now as u32).wrapping_sub(then as u32)
 }

@@ -1,14 +1,14 @@
 //! One HTTP/1.1 connection to an upstream, driven by the task that uses it.
 //!
 //! The connection has no task of its own, and no channel to one: the task of the request writes the
-//! request and reads the response's head, and the task that reads the response's body drives the rest.
-//! So a request costs no wake-up across tasks, and a slow client leaves its bytes in the upstream's
-//! socket. Nothing drives an idle connection; its socket is checked when it is about to be reused, and
-//! now and then by the maintenance task.
+//! request and reads the response's head, and the task that reads the response's body drives the
+//! rest. So a request costs no wake-up across tasks, and a slow client leaves its bytes in the
+//! upstream's socket. Nothing drives an idle connection; its socket is checked when it is about to
+//! be reused, and now and then by the maintenance task.
 //!
-//! hyper's client does the same work behind a handle and a future of its own. This one takes half of
-//! the instructions, keeps the request whole until the response begins, so that it can be sent once
-//! more, and parses the response strictly.
+//! hyper's client does the same work behind a handle and a future of its own. This one takes half
+//! of the instructions, keeps the request whole until the response begins, so that it can be sent
+//! once more, and parses the response strictly.
 
 mod error;
 mod request;
@@ -53,11 +53,12 @@ pub(crate) struct SendError {
 /// A connection, idle or in use. It holds `G` while it is open.
 ///
 /// Among a thousand connections, each has been evicted from the processor's caches when it is used
-/// again, and every cache line it touches is a wait for memory. So it is small, and the fields that are
-/// read first are next to each other.
+/// again, and every cache line it touches is a wait for memory. So it is small, and the fields that
+/// are read first are next to each other.
 #[repr(C)]
 pub(crate) struct Connection<G> {
-    /// When it became idle; or, in use, when it was taken for its request, just before that was sent.
+    /// When it became idle; or, in use, when it was taken for its request, just before that was
+    /// sent.
     since: Instant,
     /// The generation of its pool when it was opened.
     generation: u64,
@@ -87,8 +88,8 @@ pub(crate) struct Connection<G> {
 }
 
 impl<G> Connection<G> {
-    /// A connection on a new stream: HTTP/1.1 has no handshake. `generation` and `shard` are for its
-    /// pool; `guard` is dropped when the connection is closed.
+    /// A connection on a new stream: HTTP/1.1 has no handshake. `generation` and `shard` are for
+    /// its pool; `guard` is dropped when the connection is closed.
     pub(crate) fn new(
         settings: &Settings,
         stream: Stream,
@@ -143,7 +144,8 @@ impl<G> Connection<G> {
         };
         let again = match error {
             ExchangeError::Unsent => self.writer.is_whole(),
-            // A new connection cannot have been closed for being idle: its failure has another cause.
+            // A new connection cannot have been closed for being idle: its failure has another
+            // cause.
             _ => error.is_disconnect() && self.reused && !self.received && self.is_repeatable(),
         };
         let unsent = if again { self.request.take() } else { None };
@@ -302,7 +304,8 @@ impl<G> Connection<G> {
         }
     }
 
-    /// The socket that the rest of the response's body can be spliced from, and its remaining length.
+    /// The socket that the rest of the response's body can be spliced from, and its remaining
+    /// length.
     #[cfg(target_os = "linux")]
     pub(crate) fn spliceable(&mut self) -> Option<(&TcpStream, &mut u64)> {
         let ready = self.read_buf.bytes().is_empty() && self.writer.is_done();
@@ -329,8 +332,8 @@ impl<G> Connection<G> {
         self.body = Decoder::Complete;
     }
 
-    /// The response is complete: writes as much of the request as the stream takes without waiting, and
-    /// ends the exchange.
+    /// The response is complete: writes as much of the request as the stream takes without waiting,
+    /// and ends the exchange.
     fn finish(&mut self) {
         if !self.writer.is_done() {
             // A few frames at most. If that is not all, the connection is not reused.

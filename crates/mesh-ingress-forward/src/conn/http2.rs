@@ -1,7 +1,7 @@
 //! One HTTP/2 connection to an upstream, and the exchanges on its streams.
 //!
-//! hyper's client speaks the protocol. Many tasks use the streams of a connection, so that a task of its
-//! own, the [`Driver`], reads and writes for all of them.
+//! hyper's client speaks the protocol. Many tasks use the streams of a connection, so that a task
+//! of its own, the [`Driver`], reads and writes for all of them.
 
 mod error;
 mod notify;
@@ -38,8 +38,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// The most streams used of one connection, whatever the peer allows. All streams of a connection share a
-/// socket and a lock, so that beyond this another connection serves better.
+/// The most streams used of one connection, whatever the peer allows. All streams of a connection
+/// share a socket and a lock, so that beyond this another connection serves better.
 pub(crate) const MAX_STREAMS: usize = 100;
 
 /// The pool that a connection notifies of its streams.
@@ -83,8 +83,8 @@ pub(crate) struct Connection<O> {
 }
 
 impl<O: StreamObserver> Connection<O> {
-    /// Speaks HTTP/2 on a new stream. The connection works only while its driver [runs](Driver::run).
-    /// `guard` is dropped when the stream is closed.
+    /// Speaks HTTP/2 on a new stream. The connection works only while its driver
+    /// [runs](Driver::run). `guard` is dropped when the stream is closed.
     ///
     /// # Errors
     /// If the peer does not begin with SETTINGS, or closes the stream.
@@ -114,8 +114,8 @@ impl<O: StreamObserver> Connection<O> {
             .handshake(NotifyOnWrite::new(stream, Arc::clone(&written), guard))
             .await
             .map_err(|error| failed(error.into()))?;
-        // A server sends SETTINGS first (RFC 9113 §3.4). A peer that sends anything else, or nothing,
-        // does not speak HTTP/2, and no request has been lost to it.
+        // A server sends SETTINGS first (RFC 9113 §3.4). A peer that sends anything else, or
+        // nothing, does not speak HTTP/2, and no request has been lost to it.
         poll_fn(|cx| {
             // Registered first: SETTINGS that come during the check wake the task again.
             written.register(cx.waker());
@@ -164,8 +164,8 @@ impl<O: StreamObserver> Connection<O> {
         }
     }
 
-    /// Another stream, if the peer allows one. The caller holds the lock of all connections, so that two
-    /// cannot take the last stream.
+    /// Another stream, if the peer allows one. The caller holds the lock of all connections, so
+    /// that two cannot take the last stream.
     pub(crate) fn stream(&mut self, now: Instant) -> Option<Stream<O>> {
         if self.is_retired(now) || self.state.is_full() {
             return None;
@@ -231,7 +231,8 @@ impl<O: StreamObserver, G: Send + Unpin + 'static> Driver<O, G> {
             addr,
         } = self;
         let driven = poll_fn(|cx| {
-            // When all streams are in use, each write is a reason to check whether the peer allows more.
+            // When all streams are in use, each write is a reason to check whether the peer allows
+            // more.
             if state.is_full() {
                 written.register(cx.waker());
             }

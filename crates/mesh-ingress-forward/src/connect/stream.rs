@@ -43,8 +43,8 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has been received, not even the end of the stream. A received byte is lost: no
-    /// request is under way that it could answer.
+    /// Whether nothing has been received, not even the end of the stream. A received byte is lost:
+    /// no request is under way that it could answer.
     pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             // The runtime makes the system call only if the socket was reported as readable.
@@ -67,8 +67,8 @@ impl Stream {
         }
     }
 
-    /// Writes a buffer without asking the runtime first and without using cooperative budget. Not for a
-    /// task that writes in a loop without ever waiting.
+    /// Writes a buffer without asking the runtime first and without using cooperative budget. Not
+    /// for a task that writes in a loop without ever waiting.
     pub(crate) fn poll_write_last(
         &mut self,
         buf: &mut WriteBuf,
@@ -81,8 +81,8 @@ impl Stream {
         }
     }
 
-    /// Makes a drop reset the connection, without `close_notify`: the peer must not take a tunnel that
-    /// was cut off for one that ended. Unsent bytes are lost.
+    /// Makes a drop reset the connection, without `close_notify`: the peer must not take a tunnel
+    /// that was cut off for one that ended. Unsent bytes are lost.
     pub(crate) fn reset_on_drop(&mut self) {
         // Fails only for a connection that has ended already.
         let _ = match self {

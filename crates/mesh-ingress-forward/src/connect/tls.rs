@@ -1,7 +1,8 @@
 //! TLS to upstreams.
 //!
-//! An [`Upstream`](mesh_ingress_core::Upstream) that asks for [`Tls`](mesh_ingress_core::Tls) gets it, or
-//! its requests fail: they are never sent in cleartext, whatever features this crate is built with.
+//! An [`Upstream`](mesh_ingress_core::Upstream) that asks for [`Tls`](mesh_ingress_core::Tls) gets
+//! it, or its requests fail: they are never sent in cleartext, whatever features this crate is
+//! built with.
 
 #[cfg(feature = "tls")]
 mod builder;

@@ -41,8 +41,8 @@ impl ResponseFuture {
         }
     }
 
-    /// Sends a request, and retries it if the settings allow. `in_flight` is held until the response is
-    /// complete.
+    /// Sends a request, and retries it if the settings allow. `in_flight` is held until the
+    /// response is complete.
     pub(crate) fn send(
         pool: &Arc<Pool>,
         shared: &Arc<Shared>,

@@ -18,16 +18,16 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Announces the trailers of a gRPC response to an HTTP/1.1 client that accepts trailers: HTTP/2 does not
-/// announce them, and hyper's HTTP/1.1 server sends only announced ones.
+/// Announces the trailers of a gRPC response to an HTTP/1.1 client that accepts trailers: HTTP/2
+/// does not announce them, and hyper's HTTP/1.1 server sends only announced ones.
 pub(super) fn announce_trailers(headers: &mut HeaderMap) {
     if is_grpc(headers) && !headers.contains_key(TRAILER) {
         headers.insert(TRAILER, GRPC_TRAILERS);
     }
 }
 
-/// How long a request may take in all: `limit`, or the client's `grpc-timeout` if that is shorter. The field
-/// is forwarded to the upstream, which has a timeout of its own.
+/// How long a request may take in all: `limit`, or the client's `grpc-timeout` if that is shorter.
+/// The field is forwarded to the upstream, which has a timeout of its own.
 pub(super) fn timeout<B>(
     request: &Request<B>,
     options: &ConnectionOptions,

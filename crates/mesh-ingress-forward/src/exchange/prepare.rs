@@ -1,8 +1,9 @@
-//! The form of a request in each protocol. It depends on the protocol of the connection, which is known only
-//! here, and not on the route.
+//! The form of a request in each protocol. It depends on the protocol of the connection, which is
+//! known only here, and not on the route.
 //!
-//! No host is chosen here: `mesh_ingress_vhost::rewrite_host` does that. The authority only moves to where the
-//! upstream's version of HTTP has it, from the URI to `Host` or from `Host` to the URI.
+//! No host is chosen here: `mesh_ingress_vhost::rewrite_host` does that. The authority only moves
+//! to where the upstream's version of HTTP has it, from the URI to `Host` or from `Host` to the
+//! URI.
 
 use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -59,8 +60,8 @@ pub(super) fn has_authority<B>(request: &Request<B>) -> bool {
             .is_some_and(|host| Authority::try_from(host.as_bytes()).is_ok())
 }
 
-/// Gives a request the form of HTTP/2: `:authority` comes from the URI, and `Host` is removed, because h2
-/// sends both and servers refuse two that differ (RFC 9113 §8.3.1).
+/// Gives a request the form of HTTP/2: `:authority` comes from the URI, and `Host` is removed,
+/// because h2 sends both and servers refuse two that differ (RFC 9113 §8.3.1).
 pub(super) fn http2(request: &mut Request<RequestBody>, te_trailers: bool) -> Result<(), Error> {
     *request.version_mut() = Version::HTTP_2;
     let mut uri = std::mem::take(request.uri_mut()).into_parts();

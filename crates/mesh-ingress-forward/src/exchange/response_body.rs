@@ -25,9 +25,9 @@ use crate::pool::Pool;
 
 /// The body of an upstream's response.
 ///
-/// It holds the connection it arrives on. Read to its end, it gives the connection back to the pool. Dropped
-/// before, it closes the connection (HTTP/1) or resets the stream (HTTP/2), so that the upstream stops
-/// working on the response.
+/// It holds the connection it arrives on. Read to its end, it gives the connection back to the
+/// pool. Dropped before, it closes the connection (HTTP/1) or resets the stream (HTTP/2), so that
+/// the upstream stops working on the response.
 pub struct ResponseBody {
     kind: ResponseKind,
     /// An error that the next poll returns.
@@ -121,8 +121,8 @@ impl ResponseBody {
         self
     }
 
-    /// The fields of the response's head when it came from the upstream; `None` for a response of the gateway.
-    /// Since then the forwarder has removed fields, and added none but `Trailer`.
+    /// The fields of the response's head when it came from the upstream; `None` for a response of
+    /// the gateway. Since then the forwarder has removed fields, and added none but `Trailer`.
     // Hidden: the facade uses it to skip lookups. It says nothing of fields that other layers add.
     #[doc(hidden)]
     #[must_use]
@@ -215,8 +215,9 @@ impl HttpBody for ResponseBody {
         };
         match polled {
             Poll::Ready(Some(Err(error))) => {
-                // A server discards bytes that it has not flushed when the body fails. If it learns of the
-                // error one poll later, it has flushed them, and the client sees where the body broke off.
+                // A server discards bytes that it has not flushed when the body fails. If it learns
+                // of the error one poll later, it has flushed them, and the client sees where the
+                // body broke off.
                 self.failed = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -248,8 +249,8 @@ impl HttpBody for ResponseBody {
     }
 }
 
-/// A body is spliced if it has a known length, comes over TCP without TLS, and has at least 32 KiB left (Linux
-/// only). `SIGPIPE` must be ignored, as it is in a program whose `main` is Rust's.
+/// A body is spliced if it has a known length, comes over TCP without TLS, and has at least 32 KiB
+/// left (Linux only). `SIGPIPE` must be ignored, as it is in a program whose `main` is Rust's.
 impl SpliceBody for ResponseBody {
     fn poll_splice(
         mut self: Pin<&mut Self>,

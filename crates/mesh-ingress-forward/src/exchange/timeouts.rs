@@ -31,8 +31,8 @@ impl Deadline {
     }
 }
 
-/// The timeouts until the head of a response: of the request's body while it is sent, then of the response,
-/// and the deadline of the request.
+/// The timeouts until the head of a response: of the request's body while it is sent, then of the
+/// response, and the deadline of the request.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseTimeout {
     pub(super) deadline: Option<Deadline>,
@@ -67,7 +67,8 @@ impl ResponseTimeout {
     ) -> Poll<Error> {
         loop {
             let due = self.due(pool, sent_at).map(|due| due.at);
-            // On HTTP/2 the body is sent by another task, and its end starts the timeout of the head.
+            // On HTTP/2 the body is sent by another task, and its end starts the timeout of the
+            // head.
             let head = pool.settings.response_header_timeout;
             let head = head.filter(|_| self.is_sending());
             let head = head.map(|head| Instant::now() + head);
@@ -94,7 +95,8 @@ impl ResponseTimeout {
         let settings = &pool.settings;
         let head = settings.response_header_timeout;
         let body = settings.request_body_timeout;
-        // The timeout of the head starts with the end of the request; until then that of the body runs.
+        // The timeout of the head starts with the end of the request; until then that of the body
+        // runs.
         let (since, timeout, kind): (_, _, fn(Duration) -> Timeout) =
             match self.progress.as_deref().map(Progress::last) {
                 None => (sent_at, head, Timeout::Head),

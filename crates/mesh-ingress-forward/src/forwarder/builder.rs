@@ -37,8 +37,8 @@ impl ForwarderBuilder {
         self
     }
 
-    /// For how long a refused connection is tried again, with pauses of 20 ms to 200 ms, within the connect
-    /// timeout. Default: `None`, a refusal is final.
+    /// For how long a refused connection is tried again, with pauses of 20 ms to 200 ms, within the
+    /// connect timeout. Default: `None`, a refusal is final.
     ///
     /// Behind a sidecar a refusal means that the sidecar is starting: for a Service without pods it
     /// accepts the connection and answers. Nothing has been sent, so that any request may wait.
@@ -62,8 +62,8 @@ impl ForwarderBuilder {
         self
     }
 
-    /// How long a request may take in all, from the call to the end of the response's body. Default:
-    /// `None`, because downloads and event streams have no natural limit. Beyond it:
+    /// How long a request may take in all, from the call to the end of the response's body.
+    /// Default: `None`, because downloads and event streams have no natural limit. Beyond it:
     /// `http_response_timeout`, or a truncated response if that has begun.
     ///
     /// A gRPC client's `grpc-timeout` applies, too, if it is shorter.
@@ -90,12 +90,13 @@ impl ForwarderBuilder {
         self
     }
 
-    /// How long an upgraded connection, such as a WebSocket, may be without traffic in both directions
-    /// before it is closed on both sides. Default: 1 h, which ingress-nginx's manual recommends as
-    /// `proxy-read-timeout` for WebSockets: its default of 60 s, and Envoy's of 5 min, cut off those that
-    /// do not ping. It may take an eighth longer.
+    /// How long an upgraded connection, such as a WebSocket, may be without traffic in both
+    /// directions before it is closed on both sides. Default: 1 h, which ingress-nginx's manual
+    /// recommends as `proxy-read-timeout` for WebSockets: its default of 60 s, and Envoy's of 5
+    /// min, cut off those that do not ping. It may take an eighth longer.
     ///
-    /// With `None`, tunnels of clients that vanished without a FIN or RST stay until the kernel gives up.
+    /// With `None`, tunnels of clients that vanished without a FIN or RST stay until the kernel
+    /// gives up.
     pub fn tunnel_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.tunnels.idle = non_zero(timeout);
         self
@@ -121,15 +122,15 @@ impl ForwarderBuilder {
         self
     }
 
-    /// How many connections may be open to all upstreams of the forwarder together. Default: `None`, no
-    /// limit. An idle connection to one upstream is closed for a request to another.
+    /// How many connections may be open to all upstreams of the forwarder together. Default:
+    /// `None`, no limit. An idle connection to one upstream is closed for a request to another.
     pub fn max_connections_total(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.settings.max_connections_total = connections.into().filter(|&max| max > 0);
         self
     }
 
-    /// How many requests may wait for a connection to one upstream while a limit keeps it from being
-    /// opened. Default: 1024, Envoy's `max_pending_requests`. Beyond it:
+    /// How many requests may wait for a connection to one upstream while a limit keeps it from
+    /// being opened. Default: 1024, Envoy's `max_pending_requests`. Beyond it:
     /// `connection_limit_reached` (503).
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.settings.max_waiting = requests;
@@ -143,25 +144,27 @@ impl ForwarderBuilder {
         self
     }
 
-    /// How many requests may be in flight until the end of their responses' bodies, without upgraded
-    /// connections. Default: `None`, no limit. At the limit the service's `poll_ready` is pending; a
-    /// request without `poll_ready`, and each through an [`UpstreamPool`](crate::UpstreamPool), fails with
-    /// `connection_limit_reached` (503), so that a gateway sheds load.
+    /// How many requests may be in flight until the end of their responses' bodies, without
+    /// upgraded connections. Default: `None`, no limit. At the limit the service's `poll_ready` is
+    /// pending; a request without `poll_ready`, and each through an
+    /// [`UpstreamPool`](crate::UpstreamPool), fails with `connection_limit_reached` (503), so that
+    /// a gateway sheds load.
     pub fn max_in_flight(mut self, requests: impl Into<Option<usize>>) -> Self {
         self.settings.max_in_flight = requests.into().filter(|&max| max > 0);
         self
     }
 
-    /// Retries failed requests by a policy. Default: `None`, because behind a sidecar the mesh does that
-    /// already: see [`RetryPolicy`]. A request that no upstream has seen is sent again without a policy.
+    /// Retries failed requests by a policy. Default: `None`, because behind a sidecar the mesh does
+    /// that already: see [`RetryPolicy`]. A request that no upstream has seen is sent again without
+    /// a policy.
     pub fn retry(mut self, policy: impl Into<Option<RetryPolicy>>) -> Self {
         self.settings.retry = policy.into();
         self
     }
 
     /// Breaks the circuit to an upstream after failures in a row: requests then fail at once, with
-    /// `destination_unavailable` (503). Default: `None`, because a ClusterIP stands for many pods, and the
-    /// mesh ejects the one that fails: see [`FailureAccrual`].
+    /// `destination_unavailable` (503). Default: `None`, because a ClusterIP stands for many pods,
+    /// and the mesh ejects the one that fails: see [`FailureAccrual`].
     pub fn failure_accrual(mut self, accrual: impl Into<Option<FailureAccrual>>) -> Self {
         self.settings.failure_accrual = accrual.into();
         self
@@ -173,17 +176,18 @@ impl ForwarderBuilder {
         self
     }
 
-    /// The age after which a connection is not used for another request, less up to a tenth at random.
-    /// Default: 60 s.
+    /// The age after which a connection is not used for another request, less up to a tenth at
+    /// random. Default: 60 s.
     ///
-    /// kube-proxy chooses a pod per *connection*: if connections never end, a new pod gets no requests.
+    /// kube-proxy chooses a pod per *connection*: if connections never end, a new pod gets no
+    /// requests.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.settings.max_lifetime = non_zero(lifetime);
         self
     }
 
-    /// The number of requests after which a connection is not used for another, less up to a tenth at random.
-    /// Default: `None`, no limit.
+    /// The number of requests after which a connection is not used for another, less up to a tenth
+    /// at random. Default: `None`, no limit.
     pub fn max_requests(mut self, requests: impl Into<Option<u64>>) -> Self {
         self.settings.max_requests = requests.into().filter(|&requests| requests > 0);
         self
@@ -203,18 +207,19 @@ impl ForwarderBuilder {
         self
     }
 
-    /// Into how many lists the idle connections of an upstream are divided, so that threads do not contend
-    /// for one lock: as many as there are threads that send requests. Default: the number of cores. A
-    /// thread prefers connections that it opened, and takes those of other threads before it opens a new
-    /// one. With one list, for a single thread, it is stored inline in the pool.
+    /// Into how many lists the idle connections of an upstream are divided, so that threads do not
+    /// contend for one lock: as many as there are threads that send requests. Default: the number
+    /// of cores. A thread prefers connections that it opened, and takes those of other threads
+    /// before it opens a new one. With one list, for a single thread, it is stored inline in the
+    /// pool.
     pub fn shards(mut self, shards: NonZeroUsize) -> Self {
         self.settings.shards = shards;
         self
     }
 
-    /// How TLS is spoken to upstreams whose [`Tls`](mesh_ingress_core::Tls) names this profile; those that
-    /// name none use `default`. Default: no profile, and requests to an upstream that asks for TLS fail
-    /// with `proxy_configuration_error`.
+    /// How TLS is spoken to upstreams whose [`Tls`](mesh_ingress_core::Tls) names this profile;
+    /// those that name none use `default`. Default: no profile, and requests to an upstream that
+    /// asks for TLS fail with `proxy_configuration_error`.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls_profile(mut self, name: impl Into<String>, client: TlsClient) -> Self {

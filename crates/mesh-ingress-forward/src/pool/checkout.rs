@@ -14,8 +14,8 @@ use super::queue::Waiter;
 use super::{Pool, PooledConnection, dial};
 use crate::error::ForwardError;
 
-/// How long a dial may take before another begins beside it. Only if one connection serves many requests
-/// (HTTP/2): kube-proxy may choose a better pod for the second.
+/// How long a dial may take before another begins beside it. Only if one connection serves many
+/// requests (HTTP/2): kube-proxy may choose a better pod for the second.
 const HEDGE_DELAY: Duration = Duration::from_millis(500);
 
 /// Resolves to a connection of a pool. Dropped, it leaves the queue.
@@ -49,8 +49,8 @@ impl Checkout {
         Self { pool, state }
     }
 
-    /// For a request whose connections were closed under it too often: opens a connection that was never
-    /// used, unless all that are allowed are in use.
+    /// For a request whose connections were closed under it too often: opens a connection that was
+    /// never used, unless all that are allowed are in use.
     pub(crate) fn fresh(pool: Arc<Pool>) -> Self {
         let state = match pool.permit_for_fresh() {
             Some(permit) => {
@@ -106,8 +106,8 @@ impl Checkout {
         pool.dial_for_waiting();
         let since = Instant::now();
         let settings = &pool.settings;
-        // The connect timeout applies to a request with a dial of its own. A request that shares a dial, or
-        // may lose its dial to another, may take as long as both timeouts.
+        // The connect timeout applies to a request with a dial of its own. A request that shares a
+        // dial, or may lose its dial to another, may take as long as both timeouts.
         let timeout = if pool.is_starved() {
             settings.queue_timeout
         } else if pool.is_multiplexed() || pool.is_limited() {

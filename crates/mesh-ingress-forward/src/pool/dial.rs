@@ -1,8 +1,8 @@
 //! Opening connections, in tasks of their own.
 //!
-//! A request causes a dial but does not own it: the first connection that is ready, a new one or one that
-//! another request gives back, serves the request that waits longest. So a dial is not part of a request's
-//! future, which may end before it.
+//! A request causes a dial but does not own it: the first connection that is ready, a new one or
+//! one that another request gives back, serves the request that waits longest. So a dial is not
+//! part of a request's future, which may end before it.
 
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ impl Dial {
 
 impl Drop for Dial {
     fn drop(&mut self) {
-        // Neither done nor aborted: its runtime is shutting down. Another dial would end there in the same
-        // way, so that the requests on that runtime wait for nothing.
+        // Neither done nor aborted: its runtime is shutting down. Another dial would end there in
+        // the same way, so that the requests on that runtime wait for nothing.
         if self.pool.queue.end_dial(self.id) {
             let error = || ForwardError::NoRuntime.into_error();
             self.pool.queue.fail_runtime(self.runtime, error);
@@ -114,8 +114,8 @@ async fn open_http2(
         http2::Connection::handshake(&pool.settings, pool.addr, stream, permit, observer).await?;
     pool.http2.expect_streams(connection.max_streams());
     let first = connection.first_stream();
-    // Added before the driver runs: a connection that ends at once must be there to be removed. After a
-    // drain during the handshake, it serves only its first stream.
+    // Added before the driver runs: a connection that ends at once must be there to be removed.
+    // After a drain during the handshake, it serves only its first stream.
     if generation == pool.generation() {
         pool.http2.add(connection);
     }

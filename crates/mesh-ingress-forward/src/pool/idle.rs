@@ -16,12 +16,12 @@ use crate::settings::Reuse;
 /// Connections are boxed: they are large, and change owners often.
 type List = IdleList<Box<Http1Connection>>;
 
-/// Idle connections in one list, or in several lists, the shards, so that threads do not contend for one
-/// lock. A connection goes back to the shard of the thread that opened it: where each thread has a
-/// runtime of its own, only that runtime is woken by it.
+/// Idle connections in one list, or in several lists, the shards, so that threads do not contend
+/// for one lock. A connection goes back to the shard of the thread that opened it: where each
+/// thread has a runtime of its own, only that runtime is woken by it.
 ///
-/// No lock is held while a connection is checked or closed: that reads from its socket, and releases a
-/// permit that others wait for.
+/// No lock is held while a connection is checked or closed: that reads from its socket, and
+/// releases a permit that others wait for.
 #[derive(Debug)]
 pub(super) struct Idle {
     /// The only list, if there is one: inline, next to the other fields that a request reads.
@@ -37,9 +37,9 @@ struct Shards {
     len: CachePadded<AtomicUsize>,
 }
 
-/// A value that shares no cache line with another: each thread writes to its own shard for every request,
-/// and would slow down cores that only read its neighbours. Two lines, because processors fetch them in
-/// pairs.
+/// A value that shares no cache line with another: each thread writes to its own shard for every
+/// request, and would slow down cores that only read its neighbours. Two lines, because processors
+/// fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct CachePadded<T>(T);
@@ -79,9 +79,9 @@ impl Idle {
         }
     }
 
-    /// Takes a connection that `is_good`, of this thread's shard or else of another, so that few requests
-    /// need few connections whichever threads serve them; also returns the time of the check. Those that
-    /// are not good are closed.
+    /// Takes a connection that `is_good`, of this thread's shard or else of another, so that few
+    /// requests need few connections whichever threads serve them; also returns the time of the
+    /// check. Those that are not good are closed.
     pub(super) fn take(
         &self,
         reuse: Reuse,
@@ -119,8 +119,8 @@ impl Idle {
         }
     }
 
-    /// Keeps a connection, unless there are `max` already or it is not of the current `generation`. Returns
-    /// whether it was kept.
+    /// Keeps a connection, unless there are `max` already or it is not of the current `generation`.
+    /// Returns whether it was kept.
     pub(super) fn keep(
         &self,
         connection: Box<Http1Connection>,
@@ -133,8 +133,8 @@ impl Idle {
             return false;
         }
         let mut shard = self.shard(connection.shard());
-        // A drain increments the generation before it takes the lock: checked under the lock, no connection
-        // of an older generation gets in behind it.
+        // A drain increments the generation before it takes the lock: checked under the lock, no
+        // connection of an older generation gets in behind it.
         if connection.generation() == generation() {
             shard.push(connection);
             return true;

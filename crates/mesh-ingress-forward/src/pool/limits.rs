@@ -13,8 +13,8 @@ pub(crate) trait LimitedPool {
     /// Closes one idle HTTP/1.1 connection. Returns whether there was one; there is room at once.
     fn evict_http1(&self) -> bool;
 
-    /// Closes one idle HTTP/2 connection. Returns whether there was one; there is room when its driver has
-    /// ended.
+    /// Closes one idle HTTP/2 connection. Returns whether there was one; there is room when its
+    /// driver has ended.
     fn evict_http2(&self) -> bool;
 
     /// Opens connections for waiting requests: there may be room.
@@ -40,8 +40,9 @@ impl Counter {
     /// Counts one more, if the limit allows.
     fn acquire(&self) -> bool {
         let max = self.max.unwrap_or(usize::MAX);
-        // Sequentially consistent, here and in `release`: a pool that fails to acquire registers as starved
-        // and then tries again; a connection that closes releases first and then checks for starved pools.
+        // Sequentially consistent, here and in `release`: a pool that fails to acquire registers as
+        // starved and then tries again; a connection that closes releases first and then checks for
+        // starved pools.
         self.open
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
                 (open < max).then_some(open + 1)
@@ -116,7 +117,8 @@ impl<P: LimitedPool> TotalLimit<P> {
         self.pools().any(|pool| pool.evict_http1())
     }
 
-    /// All pools. The list is not locked while a connection is closed, because that looks for starved pools.
+    /// All pools. The list is not locked while a connection is closed, because that looks for
+    /// starved pools.
     fn pools(&self) -> impl Iterator<Item = Arc<P>> + use<P> {
         let pools = lock(&self.pools).clone();
         pools.into_iter().filter_map(|pool| pool.upgrade())
@@ -134,7 +136,8 @@ impl<P: LimitedPool> TotalLimit<P> {
         }
     }
 
-    /// Registers `pool` as starved: it is called when there is room. Returns whether there is already.
+    /// Registers `pool` as starved: it is called when there is room. Returns whether there is
+    /// already.
     pub(super) fn wait(&self, pool: &Weak<P>) -> bool {
         {
             let mut starved = lock(&self.starved);

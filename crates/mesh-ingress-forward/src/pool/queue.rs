@@ -3,16 +3,16 @@
 //! Every hand-over happens under one lock, through a oneshot channel of tokio, whose own races are
 //! model-checked there. Two pairs of steps remain to get right:
 //!
-//! * A request joins the queue *before* it looks for an idle connection; a connection is parked *before*
-//!   the queue is checked.
-//! * A request that finds no room registers as waiting *before* it checks the room again; a connection
-//!   that closes makes room *before* it checks for waiting requests.
+//! * A request joins the queue *before* it looks for an idle connection; a connection is parked
+//!   *before* the queue is checked.
+//! * A request that finds no room registers as waiting *before* it checks the room again; a
+//!   connection that closes makes room *before* it checks for waiting requests.
 //!
-//! Both use sequentially consistent counters, so that one of the two sees the other in whatever order
-//! their steps happen. There is no loom model: it would be a copy of four lines without the runtime, the
-//! sockets and the channel, and would prove the copy. Instead `tests/churn.rs` runs the whole pool on
-//! several threads without timeouts, so that a lost wake-up is a request that never ends, and
-//! `tests/races.rs` cancels at every step.
+//! Both use sequentially consistent counters, so that one of the two sees the other in whatever
+//! order their steps happen. There is no loom model: it would be a copy of four lines without the
+//! runtime, the sockets and the channel, and would prove the copy. Instead `tests/churn.rs` runs
+//! the whole pool on several threads without timeouts, so that a lost wake-up is a request that
+//! never ends, and `tests/races.rs` cancels at every step.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,9 +141,9 @@ impl<T> Queue<T> {
     }
 
     /// Fails the request that waits longest with the error of a dial. If one connection serves many
-    /// requests, fails all that came before `since`, unless another dial is under way for them and this
-    /// one did not time out: after a timeout, they have waited as long as they may. A dial that was
-    /// aborted fails no request.
+    /// requests, fails all that came before `since`, unless another dial is under way for them and
+    /// this one did not time out: after a timeout, they have waited as long as they may. A dial
+    /// that was aborted fails no request.
     pub(super) fn fail(
         &self,
         dial: u64,
@@ -183,8 +183,8 @@ impl<T> Queue<T> {
         self.store_len(&state);
     }
 
-    /// Reserves a dial if fewer are under way than `wanted` says for the number of waiting requests. The
-    /// runtime is that of the first request without a dial.
+    /// Reserves a dial if fewer are under way than `wanted` says for the number of waiting
+    /// requests. The runtime is that of the first request without a dial.
     pub(super) fn reserve_dial(&self, wanted: impl FnOnce(usize) -> usize) -> Option<Handle> {
         let mut state = self.state();
         state.remove_cancelled();
@@ -194,8 +194,8 @@ impl<T> Queue<T> {
         Some(runtime)
     }
 
-    /// Since when a request waits without a dial under way for it, if fewer are than `wanted` says for the
-    /// number of waiting requests.
+    /// Since when a request waits without a dial under way for it, if fewer are than `wanted` says
+    /// for the number of waiting requests.
     pub(super) fn starved_since(&self, wanted: impl FnOnce(usize) -> usize) -> Option<Instant> {
         let mut state = self.state();
         state.remove_cancelled();
@@ -224,8 +224,8 @@ impl<T> Queue<T> {
         id
     }
 
-    /// Sets the task of a dial. The lock is not held while it is spawned: on a runtime that shuts down, a
-    /// task ends in `spawn`.
+    /// Sets the task of a dial. The lock is not held while it is spawned: on a runtime that shuts
+    /// down, a task ends in `spawn`.
     pub(super) fn set_task(&self, id: u64, task: AbortHandle) {
         let mut state = self.state();
         if let Some(dial) = state.dials.iter_mut().find(|dial| dial.id == id) {
@@ -246,8 +246,8 @@ impl<T> Queue<T> {
             self.store_len(&state);
             let wanted = wanted(state.waiting.len());
             let surplus = state.dialing().saturating_sub(wanted);
-            // Not counted from now on: the next request needs a dial of its own. The oldest go first; they
-            // may never connect.
+            // Not counted from now on: the next request needs a dial of its own. The oldest go
+            // first; they may never connect.
             state
                 .dials
                 .extract_if(.., |dial| dial.task.is_some())

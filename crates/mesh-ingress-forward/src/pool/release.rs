@@ -20,8 +20,8 @@ impl ConnectionPool for Pool {
     /// Keeps the connection, or closes it if there is any doubt about its state.
     fn release(&self, mut connection: Box<Http1Connection>) {
         let now = Instant::now();
-        // A waiting request gets a connection that was checked. An idle one is checked when it is taken, and
-        // once is enough.
+        // A waiting request gets a connection that was checked. An idle one is checked when it is
+        // taken, and once is enough.
         let good = if self.queue.is_empty() {
             connection.is_worth_keeping(now)
         } else {

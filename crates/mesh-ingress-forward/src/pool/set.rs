@@ -11,8 +11,8 @@ use super::Pool;
 use super::limits::TotalLimit;
 use crate::settings::Settings;
 
-/// All pools of a forwarder. A pool is created with the first request to its upstream, and removed when
-/// it has no connections and is not in use.
+/// All pools of a forwarder. A pool is created with the first request to its upstream, and removed
+/// when it has no connections and is not in use.
 #[derive(Debug)]
 pub(crate) struct PoolSet {
     pub(crate) settings: Arc<Settings>,

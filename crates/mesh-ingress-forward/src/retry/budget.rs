@@ -11,8 +11,8 @@ const SECONDS: usize = 10;
 
 /// Allows retries as a share of the requests of the last ten seconds.
 ///
-/// Each upstream has its own: otherwise a failing upstream uses up the budget of a healthy one. It has no lock: a
-/// request costs one addition.
+/// Each upstream has its own: otherwise a failing upstream uses up the budget of a healthy one. It
+/// has no lock: a request costs one addition.
 #[derive(Debug)]
 pub(crate) struct Budget {
     started: Instant,
@@ -24,8 +24,8 @@ pub(crate) struct Budget {
 
 /// Counts events of the last seconds.
 ///
-/// A bucket has the number of its second in the upper half and a count in the lower. The sum of the current buckets
-/// is exact unless a thread sleeps for ten seconds in the middle of an addition.
+/// A bucket has the number of its second in the upper half and a count in the lower. The sum of the
+/// current buckets is exact unless a thread sleeps for ten seconds in the middle of an addition.
 #[derive(Debug, Default)]
 struct Window([AtomicU64; SECONDS]);
 

@@ -16,23 +16,26 @@ const MAX_BUFFER: usize = 64 * 1024;
 ///
 /// # Why this is opt-in
 ///
-/// **The mesh retries, too, and attempts multiply.** Istio's sidecars send a failed request up to two more times by
-/// default; with two attempts here, one request of a client may reach the application six times. Envoy counts its
-/// attempts in `x-envoy-attempt-count`, but starts from one with each request of the gateway. Overloaded upstreams
-/// fail, and retries add to their load. Without a policy the forwarder sends a request again only if it is certain
-/// that no upstream has acted on it, which is right in any mesh. Add a policy if nothing behind the gateway retries
-/// (no mesh, ambient without a waypoint, a mesh with retries off), and keep it small.
+/// **The mesh retries, too, and attempts multiply.** Istio's sidecars send a failed request up to
+/// two more times by default; with two attempts here, one request of a client may reach the
+/// application six times. Envoy counts its attempts in `x-envoy-attempt-count`, but starts from one
+/// with each request of the gateway. Overloaded upstreams fail, and retries add to their load.
+/// Without a policy the forwarder sends a request again only if it is certain that no upstream has
+/// acted on it, which is right in any mesh. Add a policy if nothing behind the gateway retries (no
+/// mesh, ambient without a waypoint, a mesh with retries off), and keep it small.
 ///
 /// # Retried requests
 ///
-/// * Requests whose method is idempotent (RFC 9110 §9.2.2): `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`
-///   and `DELETE`, or only the first four with [`safe_only`](RetryPolicyBuilder::safe_only). `POST` and `PATCH` only
-///   if it is certain that no upstream has seen the request ([`Error::may_retry`]).
-/// * After a response with one of the [`statuses`](RetryPolicyBuilder::statuses), unless its `Retry-After` asks to
-///   wait for longer than the [longest pause](RetryPolicyBuilder::backoff); after a connection that was refused,
-///   could not be opened in time, or ended before the response; and after a response that took too long.
-/// * Not by `grpc-status`: gRPC is `POST`, and its status does not say that the call had no effect. A gRPC client
-///   knows which of its calls are idempotent, and retries them itself.
+/// * Requests whose method is idempotent (RFC 9110 §9.2.2): `GET`, `HEAD`, `OPTIONS`, `TRACE`,
+///   `PUT` and `DELETE`, or only the first four with [`safe_only`](RetryPolicyBuilder::safe_only).
+///   `POST` and `PATCH` only if it is certain that no upstream has seen the request
+///   ([`Error::may_retry`]).
+/// * After a response with one of the [`statuses`](RetryPolicyBuilder::statuses), unless its
+///   `Retry-After` asks to wait for longer than the [longest pause](RetryPolicyBuilder::backoff);
+///   after a connection that was refused, could not be opened in time, or ended before the
+///   response; and after a response that took too long.
+/// * Not by `grpc-status`: gRPC is `POST`, and its status does not say that the call had no effect.
+///   A gRPC client knows which of its calls are idempotent, and retries them itself.
 /// * As long as the request's body is recorded. It is recorded while it streams through, up to
 ///   [`buffer`](RetryPolicyBuilder::buffer) bytes. A larger body is sent once.
 /// * As long as the [`budget`](RetryPolicyBuilder::budget) lasts.
@@ -84,7 +87,8 @@ impl RetryPolicy {
         self.attempts
     }
 
-    /// Whether requests of this method may be sent again although an upstream may have acted on them.
+    /// Whether requests of this method may be sent again although an upstream may have acted on
+    /// them.
     pub(super) fn allows_method(&self, method: &Method) -> bool {
         if self.safe_only {
             method.is_safe()
@@ -93,7 +97,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether an outcome calls for a retry, if the [method is allowed](Self::allows_method) or not.
+    /// Whether an outcome calls for a retry, if the [method is allowed](Self::allows_method) or
+    /// not.
     pub(super) fn calls_for_retry<B>(
         &self,
         method_allowed: bool,
@@ -109,8 +114,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether `Retry-After` asks for a longer pause than the policy allows (RFC 9110 §10.2.3). A date counts as
-    /// longer, too: it has no finer resolution than a second.
+    /// Whether `Retry-After` asks for a longer pause than the policy allows (RFC 9110 §10.2.3). A
+    /// date counts as longer, too: it has no finer resolution than a second.
     fn must_wait(&self, headers: &HeaderMap) -> bool {
         headers.get(RETRY_AFTER).is_some_and(|after| {
             let seconds = after.to_str().ok().and_then(|text| text.parse().ok());
@@ -118,8 +123,8 @@ impl RetryPolicy {
         })
     }
 
-    /// The pause before the `retry`th retry, counted from 1: a random time up to the [ceiling](Self::ceiling), so that
-    /// requests that failed together are not retried together.
+    /// The pause before the `retry`th retry, counted from 1: a random time up to the
+    /// [ceiling](Self::ceiling), so that requests that failed together are not retried together.
     pub(super) fn pause(&self, retry: u32) -> Duration {
         self.ceiling(retry).mul_f64(fastrand::f64())
     }
@@ -134,8 +139,8 @@ impl RetryPolicy {
     }
 }
 
-/// Whether an error may be gone in a moment. The client's errors are not, nor limits of the gateway, which retries
-/// would only strain.
+/// Whether an error may be gone in a moment. The client's errors are not, nor limits of the
+/// gateway, which retries would only strain.
 fn is_transient(error: &Error) -> bool {
     use ErrorKind as Kind;
     let transient = match error.kind() {
@@ -147,7 +152,8 @@ fn is_transient(error: &Error) -> bool {
         | Kind::DestinationIpUnroutable
         | Kind::HttpResponseIncomplete
         | Kind::HttpResponseTimeout => true,
-        // Retryable if the peer ended the handshake. After a request was sent, the peer does not speak HTTP.
+        // Retryable if the peer ended the handshake. After a request was sent, the peer does not
+        // speak HTTP.
         Kind::HttpProtocolError => error.may_retry(),
         _ => false,
     };
@@ -174,8 +180,8 @@ impl Default for RetryPolicyBuilder {
 }
 
 impl RetryPolicyBuilder {
-    /// The most attempts of a request, with the first: 1 to 10. Default: 2, since a failed retry "SHOULD NOT" be
-    /// retried (RFC 9110 §9.2.2).
+    /// The most attempts of a request, with the first: 1 to 10. Default: 2, since a failed retry
+    /// "SHOULD NOT" be retried (RFC 9110 §9.2.2).
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy.attempts = attempts;
         self
@@ -189,8 +195,9 @@ impl RetryPolicyBuilder {
         self
     }
 
-    /// The statuses after which a request is retried: 5xx only. Default: 502, 503 and 504, which mean that the request
-    /// did not reach the application. With none, only errors without a response are retried.
+    /// The statuses after which a request is retried: 5xx only. Default: 502, 503 and 504, which
+    /// mean that the request did not reach the application. With none, only errors without a
+    /// response are retried.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.statuses = ServerErrors::of("statuses", statuses);
         self
@@ -198,39 +205,41 @@ impl RetryPolicyBuilder {
 
     /// The most retries per 100 requests to an upstream, over the last 10 s: 0 to 100. Default: 20.
     ///
-    /// A limit on attempts alone does not protect an upstream: when everything fails, everything is sent twice. See
-    /// [`min_retries`](Self::min_retries) for upstreams with little traffic.
+    /// A limit on attempts alone does not protect an upstream: when everything fails, everything is
+    /// sent twice. See [`min_retries`](Self::min_retries) for upstreams with little traffic.
     pub fn budget(mut self, percent: u32) -> Self {
         self.policy.budget_percent = percent;
         self
     }
 
-    /// The retries to an upstream that are allowed in any 10 s however few requests there are. Default: 10, because a
-    /// fifth of three requests would be none.
+    /// The retries to an upstream that are allowed in any 10 s however few requests there are.
+    /// Default: 10, because a fifth of three requests would be none.
     pub fn min_retries(mut self, retries: u32) -> Self {
         self.policy.min_retries = retries;
         self
     }
 
-    /// How long one attempt may take until its response begins. Default: `None`: only the forwarder's own timeouts
-    /// apply. Beyond it: `http_response_timeout`, and the next attempt.
+    /// How long one attempt may take until its response begins. Default: `None`: only the
+    /// forwarder's own timeouts apply. Beyond it: `http_response_timeout`, and the next attempt.
     ///
-    /// The clock is stopped while the client sends its body, because a slow client is no failure of the upstream. Zero
-    /// is off, too.
+    /// The clock is stopped while the client sends its body, because a slow client is no failure of
+    /// the upstream. Zero is off, too.
     pub fn per_try_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.policy.per_try_timeout = timeout.into().filter(|timeout| !timeout.is_zero());
         self
     }
 
-    /// How much of a request's body is recorded, in bytes: up to 64 KiB, the default. A request of which more was sent
-    /// is not retried. With 0, only requests without a body are, and those whose body was not begun.
+    /// How much of a request's body is recorded, in bytes: up to 64 KiB, the default. A request of
+    /// which more was sent is not retried. With 0, only requests without a body are, and those
+    /// whose body was not begun.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.policy.buffer = bytes;
         self
     }
 
-    /// The pause before a retry: a random time of up to `base` before the first, up to 3, 7, 15 … times `base` before
-    /// the next, and never more than `max`. Default: 25 ms and 250 ms, as in Envoy. `base` must not exceed `max`.
+    /// The pause before a retry: a random time of up to `base` before the first, up to 3, 7, 15 …
+    /// times `base` before the next, and never more than `max`. Default: 25 ms and 250 ms, as in
+    /// Envoy. `base` must not exceed `max`.
     pub fn backoff(mut self, base: Duration, max: Duration) -> Self {
         self.policy.backoff_base = base;
         self.policy.backoff_max = max;
@@ -241,7 +250,8 @@ impl RetryPolicyBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] if a setting is outside of its documented range, or if the budget allows no retry at all.
+    /// [`InvalidSetting`] if a setting is outside of its documented range, or if the budget allows
+    /// no retry at all.
     pub fn build(self) -> Result<RetryPolicy, InvalidSetting> {
         let mut policy = self.policy;
         policy.statuses = self.statuses?;

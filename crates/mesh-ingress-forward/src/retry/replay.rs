@@ -15,13 +15,14 @@ use http_body::{Body, Frame, SizeHint};
 use mesh_ingress_core::BoxError;
 use tokio::time::Instant;
 
-/// The most frames recorded: the frames of a client that sends single bytes take a thousand times their size.
+/// The most frames recorded: the frames of a client that sends single bytes take a thousand times
+/// their size.
 const MAX_FRAMES: usize = 1024;
 
 /// Records a body while it streams through, for the next attempt.
 ///
-/// One attempt reads at a time. The connection of a cancelled attempt may still hold its body, in another task: that
-/// is woken, gets an error, and has no effect any more.
+/// One attempt reads at a time. The connection of a cancelled attempt may still hold its body, in
+/// another task: that is woken, gets an error, and has no effect any more.
 pub(super) struct ReplayBuffer<B> {
     state: Arc<Mutex<State<B>>>,
 }
@@ -146,7 +147,8 @@ where
         lock(&self.state).recording.stop();
     }
 
-    /// When an attempt times out. The clock is stopped while it waits for the client, and starts anew with each frame.
+    /// When an attempt times out. The clock is stopped while it waits for the client, and starts
+    /// anew with each frame.
     pub(super) fn timeout_at(&self, now: Instant, timeout: Duration) -> Instant {
         let state = lock(&self.state);
         let since = if state.waiting { now } else { state.last_frame };

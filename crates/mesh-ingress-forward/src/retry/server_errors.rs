@@ -14,8 +14,8 @@ const FIRST: u16 = 500;
 pub(crate) struct ServerErrors(u128);
 
 impl ServerErrors {
-    /// The statuses of a gateway that could not reach an upstream: 502, 503 and 504. An application that failed sends
-    /// 500, and would do so again.
+    /// The statuses of a gateway that could not reach an upstream: 502, 503 and 504. An application
+    /// that failed sends 500, and would do so again.
     pub(crate) const GATEWAY: Self = Self(1 << 2 | 1 << 3 | 1 << 4);
 
     /// A set of these statuses; fails for any but a 5xx.

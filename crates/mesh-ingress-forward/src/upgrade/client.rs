@@ -47,7 +47,8 @@ impl Client {
 
 /// A client that has been switched.
 pub(super) enum ClientEnd {
-    /// A connection of hyper's server, or a stream of its HTTP/2, which hyper ends before it resets it.
+    /// A connection of hyper's server, or a stream of its HTTP/2, which hyper ends before it resets
+    /// it.
     Hyper(TokioIo<Upgraded>),
     /// A connection of another server, and a guard that is dropped with it.
     Conn(Conn, #[allow(dead_code)] Option<Box<dyn Any + Send>>),

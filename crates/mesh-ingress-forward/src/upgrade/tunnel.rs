@@ -66,7 +66,8 @@ impl TunnelEnd for Conn {
 /// An HTTP/2 stream of an upstream. hyper ends it before it resets it.
 impl TunnelEnd for TokioIo<Upgraded> {}
 
-/// Counts the tunnels of a forwarder and closes them: a server's graceful shutdown does not wait for them.
+/// Counts the tunnels of a forwarder and closes them: a server's graceful shutdown does not wait
+/// for them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tunnels {
     timeouts: TunnelTimeouts,
@@ -101,8 +102,8 @@ impl Tunnels {
         self.tracker.wait().await;
     }
 
-    /// Opens a tunnel between `client`, once it has switched, and the connection of an upstream, of which `early`
-    /// was read already. `guard` is dropped when both are closed.
+    /// Opens a tunnel between `client`, once it has switched, and the connection of an upstream, of
+    /// which `early` was read already. `guard` is dropped when both are closed.
     pub(crate) fn open<U>(
         &self,
         client: Client,

@@ -1,8 +1,9 @@
 //! The WebSocket handshake, translated between HTTP versions.
 //!
-//! HTTP/1.1 has `GET` with `Upgrade: websocket`, a key, and `101` with a hash of that key (RFC 6455 §4).
-//! HTTP/2 has extended `CONNECT` with `:protocol`, no key, and `200` (RFC 8441 §5). All other fields, with
-//! `Sec-WebSocket-Protocol` and `-Extensions`, are the same in both and are end to end.
+//! HTTP/1.1 has `GET` with `Upgrade: websocket`, a key, and `101` with a hash of that key (RFC 6455
+//! §4). HTTP/2 has extended `CONNECT` with `:protocol`, no key, and `200` (RFC 8441 §5). All other
+//! fields, with `Sec-WebSocket-Protocol` and `-Extensions`, are the same in both and are end to
+//! end.
 
 use data_encoding::BASE64;
 use http::header::{
@@ -25,8 +26,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(super) struct Key(HeaderValue);
 
 impl Key {
-    /// A random key. It is no secret: it only prevents that a cache, or a server without WebSocket, seems to
-    /// agree (RFC 6455 §10.3 asks for strong randomness only in masking keys).
+    /// A random key. It is no secret: it only prevents that a cache, or a server without WebSocket,
+    /// seems to agree (RFC 6455 §10.3 asks for strong randomness only in masking keys).
     pub(super) fn random() -> Self {
         let nonce: [u8; 16] = fastrand::u128(..).to_ne_bytes();
         let mut text = [0; 24];
@@ -75,8 +76,8 @@ pub(super) fn is_token(protocol: &[u8]) -> bool {
     protocol.trim_ascii().eq_ignore_ascii_case(TOKEN.as_bytes())
 }
 
-/// Turns an extended `CONNECT` into an HTTP/1.1 handshake with `key`. Call it last: `Connection` must not
-/// change afterwards.
+/// Turns an extended `CONNECT` into an HTTP/1.1 handshake with `key`. Call it last: `Connection`
+/// must not change afterwards.
 pub(super) fn to_http1<B>(request: &mut Request<B>, key: &Key) {
     *request.method_mut() = Method::GET;
     request.extensions_mut().remove::<Protocol>();

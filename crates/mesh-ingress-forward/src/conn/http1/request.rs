@@ -17,8 +17,8 @@ use crate::connect::Stream;
 /// Body frames that are written before the connection reads again: the response may have begun.
 const MAX_FRAMES: usize = 16;
 
-/// Writes one request. It polls the body for the next frame only when the last one is written, so that a
-/// client cannot send faster than its upstream reads.
+/// Writes one request. It polls the body for the next frame only when the last one is written, so
+/// that a client cannot send faster than its upstream reads.
 #[derive(Debug, Default)]
 pub(crate) struct RequestWriter {
     state: State,
@@ -97,8 +97,9 @@ impl RequestWriter {
 
     /// Writes as much as the stream takes.
     ///
-    /// Fails if the body of the request fails, and if not a byte of the request was sent. A later failed
-    /// write is reported by [`take_error`](Self::take_error), once there is no response to read either.
+    /// Fails if the body of the request fails, and if not a byte of the request was sent. A later
+    /// failed write is reported by [`take_error`](Self::take_error), once there is no response to
+    /// read either.
     pub(crate) fn poll(
         &mut self,
         stream: &mut Stream,

@@ -97,7 +97,8 @@ impl<P: ConnectionPool> ResponseStream<P> {
         false
     }
 
-    /// Splices as many bytes of the body to a socket as have come; none if the body cannot be spliced.
+    /// Splices as many bytes of the body to a socket as have come; none if the body cannot be
+    /// spliced.
     ///
     /// # Errors
     /// Those of either socket.

@@ -10,8 +10,8 @@ impl<G> Connection<G> {
     /// Whether it could carry another request now. Reads from the socket to find out whether the
     /// upstream has closed it, or has sent bytes that belong to no response.
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
-        // The exchange to come polls the timer soon. With a thousand connections in use both the timer
-        // and the fields below come from memory: fetched together, they cost one wait.
+        // The exchange to come polls the timer soon. With a thousand connections in use both the
+        // timer and the fields below come from memory: fetched together, they cost one wait.
         self.timer.prefetch();
         self.is_worth_keeping(now) && self.stream.is_quiet()
     }

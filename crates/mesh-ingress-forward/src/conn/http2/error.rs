@@ -38,8 +38,8 @@ pub(super) fn is_disconnect(error: &hyper::Error) -> bool {
     error.is_closed() || cause::<io::Error>(error).is_some()
 }
 
-/// Whether the peer says that it has not acted on the stream: it refused it (RFC 9113 §8.7), or sent a
-/// GOAWAY with a lower last stream (§6.8).
+/// Whether the peer says that it has not acted on the stream: it refused it (RFC 9113 §8.7), or
+/// sent a GOAWAY with a lower last stream (§6.8).
 pub(super) fn is_refused(error: &hyper::Error) -> bool {
     cause(error).is_some_and(|error: &h2::Error| {
         // h2 gives the error of a GOAWAY from the peer only to streams above its last one.

@@ -1,8 +1,8 @@
 //! A stream that notifies of its writes.
 //!
-//! hyper drives an HTTP/2 connection in a task of its own and does not tell when the peer's SETTINGS
-//! have come. But it acknowledges them (RFC 9113 §6.5.3) *after* it has applied them: a task that waits
-//! for SETTINGS checks again after each write.
+//! hyper drives an HTTP/2 connection in a task of its own and does not tell when the peer's
+//! SETTINGS have come. But it acknowledges them (RFC 9113 §6.5.3) *after* it has applied them: a
+//! task that waits for SETTINGS checks again after each write.
 
 use std::io;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use hyper_util::rt::TokioIo;
 
 use crate::connect::Stream;
 
-/// Wakes a waker after each write, and holds `G` until hyper closes the stream: hyper keeps that for
-/// longer than the connection handle, as long as HTTP/2 streams go on.
+/// Wakes a waker after each write, and holds `G` until hyper closes the stream: hyper keeps that
+/// for longer than the connection handle, as long as HTTP/2 streams go on.
 pub(super) struct NotifyOnWrite<G> {
     io: TokioIo<Stream>,
     written: Arc<AtomicWaker>,

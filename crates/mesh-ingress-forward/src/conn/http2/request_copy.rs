@@ -5,8 +5,8 @@ use http_body::Body as _;
 
 use crate::body::RequestBody;
 
-/// A copy of a request without a body. It clones names and values, which costs reference counts, and
-/// allocates one list.
+/// A copy of a request without a body. It clones names and values, which costs reference counts,
+/// and allocates one list.
 #[derive(Debug)]
 pub(super) struct RequestCopy {
     method: Method,

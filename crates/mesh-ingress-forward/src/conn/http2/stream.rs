@@ -63,8 +63,8 @@ impl<O: StreamObserver> Stream<O> {
         addr: SocketAddr,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseStream<O>>, SendError> {
-        // A request without a body can be sent again, whatever its method, if the peer says that it has
-        // not acted on it.
+        // A request without a body can be sent again, whatever its method, if the peer says that it
+        // has not acted on it.
         let copy = RequestCopy::of(&request);
         let is_safe = request.method().is_safe();
         let Self {
@@ -73,8 +73,8 @@ impl<O: StreamObserver> Stream<O> {
             reused,
         } = self;
         let sent = sender.try_send_request(request);
-        // hyper gives a request that it queued just before the driver ended back when the last sender is
-        // dropped: a task that waits for its request must not hold one.
+        // hyper gives a request that it queued just before the driver ended back when the last
+        // sender is dropped: a task that waits for its request must not hold one.
         drop(sender);
         let mut failed = match sent.await {
             Ok(response) => {

@@ -34,8 +34,8 @@ impl TlsVersion {
     }
 }
 
-/// Builds a [`TlsClient`], or the settings that one is [reloaded](TlsClient::reload) with. `build` checks
-/// everything.
+/// Builds a [`TlsClient`], or the settings that one is [reloaded](TlsClient::reload) with. `build`
+/// checks everything.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct TlsClientBuilder {
@@ -67,11 +67,11 @@ impl TlsClientBuilder {
         }
     }
 
-    /// Trusts all certificates in a PEM text: the CA of the Service, or of the cluster. At least one root
-    /// is needed. There is no default, and the system's roots are not used.
+    /// Trusts all certificates in a PEM text: the CA of the Service, or of the cluster. At least
+    /// one root is needed. There is no default, and the system's roots are not used.
     ///
-    /// To trust the system's roots, pass their file: `/etc/ssl/certs/ca-certificates.crt` on Debian,
-    /// `/etc/pki/tls/certs/ca-bundle.crt` on Fedora.
+    /// To trust the system's roots, pass their file: `/etc/ssl/certs/ca-certificates.crt` on
+    /// Debian, `/etc/pki/tls/certs/ca-bundle.crt` on Fedora.
     pub fn roots_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots.push(Root::Pem(pem.into()));
         self
@@ -99,8 +99,8 @@ impl TlsClientBuilder {
         self
     }
 
-    /// Sets the oldest TLS version to speak. Default: TLS 1.2 (RFC 9325 §3.1.1 deprecates older ones,
-    /// which rustls does not have).
+    /// Sets the oldest TLS version to speak. Default: TLS 1.2 (RFC 9325 §3.1.1 deprecates older
+    /// ones, which rustls does not have).
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.min_version = version;
         self

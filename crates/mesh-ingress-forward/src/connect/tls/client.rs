@@ -11,11 +11,11 @@ use rustls::crypto::CryptoProvider;
 
 use super::{TlsClientBuilder, TlsConfigError};
 
-/// How TLS is spoken to upstreams: the trusted roots, and the client certificate. It is a "profile" once
-/// it has a name in [`ForwarderBuilder::tls_profile`](crate::ForwarderBuilder::tls_profile).
+/// How TLS is spoken to upstreams: the trusted roots, and the client certificate. It is a "profile"
+/// once it has a name in [`ForwarderBuilder::tls_profile`](crate::ForwarderBuilder::tls_profile).
 ///
-/// Cheap to clone. Clones share the settings: keep one to [reload](Self::reload) them for the forwarder
-/// that has the other.
+/// Cheap to clone. Clones share the settings: keep one to [reload](Self::reload) them for the
+/// forwarder that has the other.
 ///
 /// ```no_run
 /// use mesh_ingress_core::{Tls, Upstream};
@@ -39,18 +39,18 @@ use super::{TlsClientBuilder, TlsConfigError};
 ///
 /// # Verification
 ///
-/// The upstream's certificate is always verified: it must chain to one of the roots, be valid now, and be
-/// valid for the server name of the [`Tls`](mesh_ingress_core::Tls) (RFC 9110 §4.3.4, RFC 9525). There
-/// is no way to turn that off. Revocation is not checked: the certificates of a cluster live for hours or
-/// days.
+/// The upstream's certificate is always verified: it must chain to one of the roots, be valid now,
+/// and be valid for the server name of the [`Tls`](mesh_ingress_core::Tls) (RFC 9110 §4.3.4, RFC
+/// 9525). There is no way to turn that off. Revocation is not checked: the certificates of a
+/// cluster live for hours or days.
 ///
 /// Sessions are resumed (RFC 8446 §2.2) by connections with the same settings; nothing is sent
 /// as early data.
 ///
 /// # Cryptography
 ///
-/// rustls leaves it to a provider, which is always passed explicitly. The process-wide default of rustls
-/// is neither read nor set, so that a program may use another one elsewhere.
+/// rustls leaves it to a provider, which is always passed explicitly. The process-wide default of
+/// rustls is neither read nor set, so that a program may use another one elsewhere.
 #[derive(Clone)]
 pub struct TlsClient {
     current: Arc<ArcSwap<Generation>>,
@@ -87,11 +87,11 @@ impl TlsClient {
         }
     }
 
-    /// Replaces the settings, in all clones: call it when a certificate or a CA has been renewed. Returns
-    /// the number of the new [generation](Self::generation).
+    /// Replaces the settings, in all clones: call it when a certificate or a CA has been renewed.
+    /// Returns the number of the new [generation](Self::generation).
     ///
-    /// New connections use the new settings, and no request begins on a connection with the old ones;
-    /// exchanges under way complete on theirs. Old sessions are not resumed.
+    /// New connections use the new settings, and no request begins on a connection with the old
+    /// ones; exchanges under way complete on theirs. Old sessions are not resumed.
     ///
     /// # Errors
     ///

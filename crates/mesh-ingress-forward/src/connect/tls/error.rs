@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_core::{Error, ErrorKind};
 
-/// Why a [`TlsClient`](crate::TlsClient) cannot be built or reloaded. One that cannot be reloaded goes on
-/// with its old settings.
+/// Why a [`TlsClient`](crate::TlsClient) cannot be built or reloaded. One that cannot be reloaded
+/// goes on with its old settings.
 #[cfg(feature = "tls")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -85,8 +85,8 @@ pub(crate) enum TlsError {
 }
 
 impl TlsError {
-    /// As an error of the right kind. All of these happen before a request was sent, so that it may be
-    /// sent again.
+    /// As an error of the right kind. All of these happen before a request was sent, so that it may
+    /// be sent again.
     pub(crate) fn into_error(self) -> Error {
         let kind = match &self {
             #[cfg(not(feature = "tls"))]

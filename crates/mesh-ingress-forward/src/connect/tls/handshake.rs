@@ -76,8 +76,8 @@ impl Handshake {
             .map_err(|error| self.peer.error(error).retryable())?;
         let state = TlsState::new(self.peer.clone(), generation.retired());
         let stream = TlsStream::new(stream, state);
-        // A server without ALPN completes the handshake, and would parse the HTTP/2 preface as HTTP/1.1
-        // (RFC 9113 §3.2).
+        // A server without ALPN completes the handshake, and would parse the HTTP/2 preface as
+        // HTTP/1.1 (RFC 9113 §3.2).
         if self.peer.protocol == Protocol::Http2 && stream.negotiated() != Protocol::Http2 {
             let Peer { addr, name, .. } = self.peer;
             return Err(TlsError::NotHttp2 { addr, name }.into_error());

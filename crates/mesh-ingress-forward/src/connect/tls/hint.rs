@@ -93,8 +93,8 @@ impl Peer {
             AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
                 self.about_client_certificate()
             }
-            // Servers send these to a client without a certificate in TLS 1.2, and in both versions to
-            // one whose certificate they reject.
+            // Servers send these to a client without a certificate in TLS 1.2, and in both versions
+            // to one whose certificate they reject.
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked

@@ -63,8 +63,8 @@ impl TlsState {
     /// Replaces an error that TLS caused with that of TLS; returns any other unchanged.
     ///
     /// In TLS 1.3 the handshake is complete for the client before the server has verified its
-    /// certificate (RFC 8446 §2): a rejection comes while the client waits for a response, and h2 keeps
-    /// only its text.
+    /// certificate (RFC 8446 §2): a rejection comes while the client waits for a response, and h2
+    /// keeps only its text.
     pub(crate) fn explain(&self, error: Error) -> Error {
         #[cfg(feature = "tls")]
         if let Some(inner) = &self.inner

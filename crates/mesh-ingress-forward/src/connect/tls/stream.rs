@@ -13,8 +13,8 @@ use super::TlsState;
 
 /// A TLS connection that distinguishes its end from being cut off, both ways.
 ///
-/// * Read: only a `close_notify` is an end. Without one rustls reports `UnexpectedEof`, and a body that
-///   ends with the connection is an error, as RFC 9112 §9.8 requires.
+/// * Read: only a `close_notify` is an end. Without one rustls reports `UnexpectedEof`, and a body
+///   that ends with the connection is an error, as RFC 9112 §9.8 requires.
 /// * Write: a `close_notify` is sent even when the connection is just dropped, as a client must
 ///   (RFC 9112 §9.8). Requests have a length, so that none looks complete by it. A tunnel does: see
 ///   [`reset_on_drop`](Self::reset_on_drop).

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 /// Items from the least recently to the most recently used.
 ///
-/// The most recently used item is stored inline: mostly it is the next to be used, and with a thousand
-/// upstreams of one connection each, that saves one cache line.
+/// The most recently used item is stored inline: mostly it is the next to be used, and with a
+/// thousand upstreams of one connection each, that saves one cache line.
 #[derive(Debug)]
 pub(super) struct IdleList<T> {
     /// Used after all of `older`, if there is one.

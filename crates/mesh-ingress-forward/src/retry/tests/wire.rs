@@ -9,7 +9,8 @@ use super::*;
 /// How a request's body ended, as the upstream saw it.
 type Ended = Result<Bytes, String>;
 
-/// Answers 503 to the first request after one frame of its body, and 200 to others after the whole body.
+/// Answers 503 to the first request after one frame of its body, and 200 to others after the whole
+/// body.
 async fn answer_early(
     mut request: Request<Incoming>,
     ended: mpsc::UnboundedSender<Ended>,

@@ -1,7 +1,7 @@
 //! Copying between two ends, in both directions.
 //!
-//! tokio's `copy_bidirectional` holds 16 KiB for an idle tunnel, has no timeouts, and does not find out that an end
-//! is gone as long as the other sends nothing to it.
+//! tokio's `copy_bidirectional` holds 16 KiB for an idle tunnel, has no timeouts, and does not find
+//! out that an end is gone as long as the other sends nothing to it.
 
 use std::io;
 use std::pin::Pin;
@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use super::direction::{CopyDirection, State};
 use crate::settings::TunnelTimeouts;
 
-/// How often an end is checked that is not read from, because it has ended or the other end does not read: a reset
-/// is to be noticed within a second all the same.
+/// How often an end is checked that is not read from, because it has ended or the other end does
+/// not read: a reset is to be noticed within a second all the same.
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
-/// Activity is recorded without reading the clock, which is read this often within a timeout. So a timeout may
-/// take one part longer.
+/// Activity is recorded without reading the clock, which is read this often within a timeout. So a
+/// timeout may take one part longer.
 const TIMEOUT_PARTS: u32 = 8;
 
 /// How a tunnel ended.
@@ -34,25 +34,26 @@ pub(super) enum Ended {
 
 /// An end of a tunnel.
 pub(crate) trait TunnelEnd: AsyncRead + AsyncWrite + Unpin {
-    /// Makes a drop reset the connection, if it does not by itself: the peer must not take a tunnel that was cut
-    /// off for one that ended.
+    /// Makes a drop reset the connection, if it does not by itself: the peer must not take a tunnel
+    /// that was cut off for one that ended.
     fn reset_on_drop(&mut self) {}
 
-    /// Writes bytes that were read from the other end. That read has used cooperative budget already.
+    /// Writes bytes that were read from the other end. That read has used cooperative budget
+    /// already.
     fn poll_forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Pending if a read would be pending now, and wakes the task when it would not. Called after a read that did
-    /// not fill its buffer. Ready if that is not known without a read.
+    /// Pending if a read would be pending now, and wakes the task when it would not. Called after a
+    /// read that did not fill its buffer. Ready if that is not known without a read.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())
     }
 }
 
-/// Copies in both directions until both ends have ended, one has failed, or a timeout has passed. Dropped before
-/// both have ended, it resets both. One task must poll it to its end.
+/// Copies in both directions until both ends have ended, one has failed, or a timeout has passed.
+/// Dropped before both have ended, it resets both. One task must poll it to its end.
 pub(super) struct Copy<C: TunnelEnd, U: TunnelEnd> {
     client: C,
     upstream: U,
@@ -203,8 +204,8 @@ impl<C: TunnelEnd, U: TunnelEnd> Drop for Copy<C, U> {
     }
 }
 
-/// Fails if `end` is gone; `state` is that of the direction towards it. An empty write fails on a socket that was
-/// reset, a flush on an HTTP/2 stream that was.
+/// Fails if `end` is gone; `state` is that of the direction towards it. An empty write fails on a
+/// socket that was reset, a flush on an HTTP/2 stream that was.
 fn check(cx: &mut Context<'_>, end: &mut impl TunnelEnd, state: State) -> io::Result<()> {
     if let Poll::Ready(Err(error)) = Pin::new(&mut *end).poll_flush(cx) {
         return Err(error);

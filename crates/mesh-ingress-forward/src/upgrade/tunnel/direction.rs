@@ -10,8 +10,8 @@ use tokio::io::ReadBuf;
 use super::copy::TunnelEnd;
 use super::wake_flag::WakeFlag;
 
-/// The size of one read. The buffer is on the stack: a tunnel allocates only if one end sends faster than the
-/// other reads.
+/// The size of one read. The buffer is on the stack: a tunnel allocates only if one end sends
+/// faster than the other reads.
 const CHUNK: usize = 16 * 1024;
 /// How many steps a tunnel that is always ready takes before it yields to other tasks.
 const MAX_STEPS: usize = 16;
@@ -229,7 +229,8 @@ impl CopyDirection {
         Ok(written)
     }
 
-    /// The other direction has failed: forwards the bytes that have come already, such as the sender's reason.
+    /// The other direction has failed: forwards the bytes that have come already, such as the
+    /// sender's reason.
     pub(super) fn drain(
         &mut self,
         cx: &mut Context<'_>,

@@ -335,7 +335,8 @@ async fn idle_timeout_of_a_busy_tunnel_is_at_most_an_eighth_late() {
     }
 }
 
-/// A pending end is not polled before it wakes the task. Bytes that come on both ends at once must not be missed.
+/// A pending end is not polled before it wakes the task. Bytes that come on both ends at once must
+/// not be missed.
 #[tokio::test]
 async fn simultaneous_bytes_of_both_ends_go_through() {
     let (mut client, near_client) = socket().await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-/// Wakes the task of a tunnel, and records that it did. An end that was pending and has not woken the task is
-/// still pending: that is the contract of `poll`, so that it need not be polled again.
+/// Wakes the task of a tunnel, and records that it did. An end that was pending and has not woken
+/// the task is still pending: that is the contract of `poll`, so that it need not be polled again.
 #[derive(Debug)]
 pub(super) struct WakeFlag {
     inner: Arc<Inner>,

@@ -1,4 +1,4 @@
-//! Built without TLS: what asks for it is refused, not sent in cleartext.
+//! Without the feature `tls`, a request that asks for TLS is refused and not sent in cleartext.
 #![cfg(not(feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! What takes too long ends, each in its own way; and what is off never does.
+//! Timeouts: each of them, and none where they are off.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/pod.rs"]
@@ -28,8 +28,8 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Nothing takes too long.
-fn patient() -> ForwarderBuilder {
+/// Without any timeout.
+fn without_timeouts() -> ForwarderBuilder {
     Forwarder::builder()
         .queue_timeout(None)
         .connect_timeout(None)
@@ -41,7 +41,7 @@ fn patient() -> ForwarderBuilder {
         .max_lifetime(None)
 }
 
-/// Fails after so many seconds.
+/// Checks that it fails after `seconds`.
 async fn fails_after(seconds: f64, what: impl Future<Output = Error>) -> Error {
     let begun = Instant::now();
     let error = what.await;
@@ -63,7 +63,7 @@ async fn broken(forwarder: &Forwarder, request: Request<Body>) -> Error {
     *error.downcast::<Error>().unwrap()
 }
 
-/// Data that comes in so many pieces, one each `pause`.
+/// A body of `pieces` frames, with a `pause` before each.
 fn trickle(pieces: usize, pause: Duration) -> Body {
     let frames = stream::iter(0..pieces).then(move |_| async move {
         tokio::time::sleep(pause).await;
@@ -72,7 +72,7 @@ fn trickle(pieces: usize, pause: Duration) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// A body of which only the beginning comes.
+/// A body that stalls after its first frame.
 fn begun() -> Body {
     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
     Body::new(StreamBody::new(first.chain(stream::pending())))
@@ -96,17 +96,17 @@ async fn origin(behaviour: Behaviour) -> Origin {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_head_of_a_response_has_its_time_from_the_end_of_the_request_on() {
+async fn response_header_timeout_starts_at_the_end_of_the_request() {
     support::fine_clock();
     for protocol in BOTH {
         let origin = origin(Behaviour::Gated(Gate::new())).await;
-        let forwarder = patient().response_header_timeout(secs(7)).build();
+        let forwarder = without_timeouts().response_header_timeout(secs(7)).build();
         let request = to(origin.addr(), protocol, get(origin.addr()));
         let error = fails_after(7.0, refusal(&forwarder, request)).await;
         assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{protocol:?}");
         assert!(!error.may_retry());
 
-        // An upload that takes twenty seconds is none of the origin's time.
+        // The twenty seconds of the upload do not count for the origin.
         let slow = upload(origin.addr(), protocol, trickle(4, secs(5)));
         let error = fails_after(27.0, refusal(&forwarder, slow)).await;
         assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{protocol:?}");
@@ -114,17 +114,17 @@ async fn the_head_of_a_response_has_its_time_from_the_end_of_the_request_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_sending_is_told_so() {
+async fn stalled_client_times_out_with_408() {
     support::fine_clock();
     for protocol in BOTH {
         let origin = origin(Behaviour::Drain).await;
-        let forwarder = patient().request_body_timeout(secs(7)).build();
+        let forwarder = without_timeouts().request_body_timeout(secs(7)).build();
         let request = upload(origin.addr(), protocol, begun());
         let error = fails_after(7.0, refusal(&forwarder, request)).await;
         assert_eq!(error.kind(), ErrorKind::HttpRequestError, "{protocol:?}");
         assert_eq!(error.status(), Some(StatusCode::REQUEST_TIMEOUT));
 
-        // Slowly is not too slowly.
+        // A slow client does not time out.
         let request = upload(origin.addr(), protocol, trickle(5, secs(6)));
         let (body, _) = read(send(&forwarder, request).await).await;
         assert_eq!(body, "20");
@@ -132,7 +132,7 @@ async fn a_client_that_stops_sending_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_takes_nothing_of_a_body_is_to_blame() {
+async fn origin_that_does_not_read_a_body_times_out() {
     support::fine_clock();
     for protocol in BOTH {
         let origin = origin(Behaviour::handler(|request: Request<Body>| async move {
@@ -140,7 +140,7 @@ async fn an_origin_that_takes_nothing_of_a_body_is_to_blame() {
             std::future::pending::<Response<Body>>().await
         }))
         .await;
-        let forwarder = patient().request_body_timeout(secs(7)).build();
+        let forwarder = without_timeouts().request_body_timeout(secs(7)).build();
         let begun = Instant::now();
         let request = upload(origin.addr(), protocol, endless());
         let error = send(&forwarder, request).await.unwrap_err();
@@ -149,17 +149,17 @@ async fn an_origin_that_takes_nothing_of_a_body_is_to_blame() {
             ErrorKind::ConnectionWriteTimeout,
             "{protocol:?}"
         );
-        // The clock runs from when the buffers of the kernel are full.
+        // The clock starts when the buffers of the kernel are full.
         assert!(begun.elapsed() >= secs(7));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_of_a_response_may_not_stop_but_may_be_slow() {
+async fn body_idle_timeout_allows_slow_bodies() {
     support::fine_clock();
     for protocol in BOTH {
         let never = origin(Behaviour::GatedBody(Gate::new())).await;
-        let forwarder = patient().body_idle_timeout(secs(7)).build();
+        let forwarder = without_timeouts().body_idle_timeout(secs(7)).build();
         let request = to(never.addr(), protocol, get(never.addr()));
         let error = fails_after(7.0, broken(&forwarder, request)).await;
         assert_eq!(
@@ -177,11 +177,11 @@ async fn the_body_of_a_response_may_not_stop_but_may_be_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_is_not_the_origins_fault() {
+async fn body_idle_timeout_stops_while_the_client_does_not_read() {
     support::fine_clock();
     for protocol in BOTH {
         let origin = origin(Behaviour::StreamBytes(10_000_000)).await;
-        let forwarder = patient().body_idle_timeout(secs(7)).build();
+        let forwarder = without_timeouts().body_idle_timeout(secs(7)).build();
         let request = to(origin.addr(), protocol, get(origin.addr()));
         let mut body = send(&forwarder, request).await.unwrap().into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -191,9 +191,9 @@ async fn a_client_that_does_not_read_is_not_the_origins_fault() {
     }
 }
 
-/// In the queue, before the head, while uploading and in the body: the whole has an end.
+/// The request timeout applies in the queue, before the head, during the upload and in the body.
 #[tokio::test(start_paused = true)]
-async fn a_request_has_its_time_in_every_phase() {
+async fn request_timeout_applies_in_every_phase() {
     support::fine_clock();
     for protocol in BOTH {
         let never = Gate::new();
@@ -205,7 +205,7 @@ async fn a_request_has_its_time_in_every_phase() {
             .start()
             .await
             .unwrap();
-        let forwarder = patient()
+        let forwarder = without_timeouts()
             .max_connections(1)
             .request_timeout(secs(9))
             .build();
@@ -223,7 +223,7 @@ async fn a_request_has_its_time_in_every_phase() {
         let error = fails_after(9.0, refusal(&forwarder, slow)).await;
         assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{protocol:?}");
 
-        // While one holds the only connection another waits for it.
+        // One request holds the only connection, and another waits for it.
         let busy = send(&forwarder, request("/body")).await.unwrap();
         let error = fails_after(9.0, refusal(&forwarder, request("/head"))).await;
         assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{protocol:?}");
@@ -232,7 +232,7 @@ async fn a_request_has_its_time_in_every_phase() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grpc_timeout_shortens_the_time_of_a_request_and_never_lengthens_it() {
+async fn grpc_timeout_only_shortens_the_request_timeout() {
     support::fine_clock();
     let origin = origin(Behaviour::Gated(Gate::new())).await;
     for (limit, said, seconds) in [
@@ -240,7 +240,7 @@ async fn grpc_timeout_shortens_the_time_of_a_request_and_never_lengthens_it() {
         (Some(secs(9)), "3S", 3.0),
         (Some(secs(9)), "1H", 9.0),
     ] {
-        let forwarder = patient().request_timeout(limit).build();
+        let forwarder = without_timeouts().request_timeout(limit).build();
         let mut request = upload(origin.addr(), Protocol::Http2, Body::from("message"));
         let headers = request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
@@ -249,16 +249,16 @@ async fn grpc_timeout_shortens_the_time_of_a_request_and_never_lengthens_it() {
         let error = fails_after(seconds, refusal(&forwarder, request)).await;
         assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{said}");
     }
-    // The upstream is told, too.
+    // The upstream gets the timeout, too.
     assert_eq!(origin.requests()[1].header("grpc-timeout"), Some("3S"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn connecting_has_its_time_up_to_the_first_settings() {
+async fn connect_timeout_includes_the_http2_settings() {
     support::fine_clock();
-    // Takes the connection, reads the preface and says nothing.
+    // Accepts the connection, reads the preface and does not answer.
     let silent = RawOrigin::start([vec![Step::ReadToEnd]]).await.unwrap();
-    let forwarder = patient().connect_timeout(secs(3)).build();
+    let forwarder = without_timeouts().connect_timeout(secs(3)).build();
     let request = to(silent.addr(), Protocol::Http2, get(silent.addr()));
     let error = fails_after(3.0, refusal(&forwarder, request)).await;
     assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
@@ -269,11 +269,11 @@ async fn connecting_has_its_time_up_to_the_first_settings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connecting_has_its_time_however_many_wait_and_try_beside_it() {
+async fn connect_timeout_applies_to_hedged_connects() {
     support::fine_clock();
     for queue in [None, Some(secs(60))] {
         let silent = RawOrigin::start([vec![Step::ReadToEnd]]).await.unwrap();
-        let forwarder = patient()
+        let forwarder = without_timeouts()
             .connect_timeout(secs(3))
             .queue_timeout(queue)
             .build();
@@ -286,14 +286,14 @@ async fn connecting_has_its_time_however_many_wait_and_try_beside_it() {
         while let Some(error) = waiting.join_next().await {
             assert_eq!(error.unwrap().kind(), ErrorKind::ConnectionTimeout);
         }
-        // More than one was tried.
+        // More than one connection was tried.
         assert!(silent.connections() > 1);
     }
 }
 
-/// None and zero are both off: an hour makes no difference to anybody.
+/// `None` and zero are both off: nothing happens within an hour.
 #[tokio::test(start_paused = true)]
-async fn what_is_off_never_comes() {
+async fn disabled_timeouts_never_fire() {
     let zero = Duration::ZERO;
     let zeros = Forwarder::builder()
         .queue_timeout(zero)
@@ -304,7 +304,7 @@ async fn what_is_off_never_comes() {
         .request_timeout(zero)
         .idle_timeout(zero)
         .max_lifetime(zero);
-    for builder in [patient(), zeros] {
+    for builder in [without_timeouts(), zeros] {
         let gate = Gate::new();
         let origin = Origin::builder()
             .at("/head", Behaviour::Gated(gate.clone()))
@@ -327,7 +327,7 @@ async fn what_is_off_never_comes() {
         });
         read(reply).await;
 
-        // Neither is a connection too old, nor unused for too long.
+        // No connection is retired by age or idle time either.
         let before = origin.connections();
         tokio::time::advance(HOUR).await;
         let slow = upload(origin.addr(), Protocol::Http1, trickle(2, HOUR));
@@ -336,10 +336,10 @@ async fn what_is_off_never_comes() {
     }
 }
 
-/// A pause between two requests of one client must not count against the second: the timer of a
-/// connection outlives its exchanges.
+/// A pause between two requests of one client must not count for the second, although the timer of
+/// a connection outlives its exchanges.
 #[tokio::test(start_paused = true)]
-async fn the_time_of_one_request_is_not_that_of_the_next() {
+async fn timeout_starts_anew_for_each_request() {
     support::fine_clock();
     let pod = Pod::start(|mut connection| async move {
         while let Some(head) = connection.head().await {
@@ -354,7 +354,7 @@ async fn the_time_of_one_request_is_not_that_of_the_next() {
         }
     })
     .await;
-    let forwarder = patient()
+    let forwarder = without_timeouts()
         .response_header_timeout(secs(7))
         .request_timeout(secs(8))
         .idle_timeout(None)

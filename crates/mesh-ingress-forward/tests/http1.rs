@@ -1,5 +1,4 @@
-//! What is peculiar to HTTP/1.1 as it is spoken here: who reads and writes when, and what becomes of
-//! octets that are no response.
+//! The HTTP/1.1 client: the order of its reads and writes, and bytes that belong to no response.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -26,7 +25,7 @@ use support::{get, post, read, send};
 const NOTHING: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const REFUSAL: &str = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
 
-/// An origin that is not disturbed by what the runtime does.
+/// An origin on a thread of its own, independent of the runtime.
 fn thread_origin(serve: impl FnOnce(&TcpListener) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -36,15 +35,15 @@ fn thread_origin(serve: impl FnOnce(&TcpListener) + Send + 'static) -> SocketAdd
 
 fn read_head(stream: &mut TcpStream) -> Vec<u8> {
     let mut head = Vec::new();
-    let mut octet = [0];
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        assert_eq!(stream.read(&mut octet).unwrap(), 1);
-        head.push(octet[0]);
+        assert_eq!(stream.read(&mut byte).unwrap(), 1);
+        head.push(byte[0]);
     }
     head
 }
 
-/// A body that always has another small piece, and what was taken of it.
+/// A body that always has another small frame, and a count of the bytes taken.
 fn endless(size: usize, most: u64) -> (Body, Arc<AtomicU64>) {
     let taken = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&taken);
@@ -58,13 +57,13 @@ fn endless(size: usize, most: u64) -> (Body, Arc<AtomicU64>) {
 }
 
 #[tokio::test]
-async fn an_early_answer_is_heard_however_fast_the_body_goes_out() {
+async fn early_response_is_read_during_a_fast_upload() {
     for size in [64, 1024] {
         let addr = thread_origin(|listener| {
             let (mut stream, _) = listener.accept().unwrap();
             read_head(&mut stream);
             stream.write_all(REFUSAL.as_bytes()).unwrap();
-            // Takes all that comes, so that writing never has to wait.
+            // Reads everything, so that writes are never pending.
             let mut drained = vec![0; 1 << 20];
             while stream.read(&mut drained).is_ok_and(|read| read > 0) {}
         });
@@ -73,12 +72,12 @@ async fn an_early_answer_is_heard_however_fast_the_body_goes_out() {
         let response = send(&Forwarder::default(), post(addr, body)).await.unwrap();
         assert_eq!(response.status(), 413);
         let taken = taken.load(Ordering::Relaxed);
-        assert!(taken < most / 2, "{taken} octets in pieces of {size}");
+        assert!(taken < most / 2, "{taken} bytes in pieces of {size}");
     }
 }
 
 #[tokio::test]
-async fn a_truncated_body_does_not_look_complete_for_a_moment() {
+async fn truncated_body_never_looks_complete() {
     let half = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
     let script = vec![Step::ReadHead, Step::send(half), Step::Close];
     let origin = RawOrigin::start([script]).await.unwrap();
@@ -94,10 +93,10 @@ async fn a_truncated_body_does_not_look_complete_for_a_moment() {
     assert!(!body.is_end_stream());
 }
 
-/// Whoever fails to send the rest of the request takes the error that tells of the reset; what is
-/// read then looks like an orderly end.
+/// A failed write of the rest of the request takes the socket's error, and the next read then looks
+/// like an orderly end.
 #[tokio::test]
-async fn rfc9112_8_a_reset_is_no_end_whoever_hears_of_it_first() {
+async fn rfc9112_8_reset_is_an_error_for_reads_and_writes() {
     let (go, wait) = mpsc::channel::<()>();
     let addr = thread_origin(move |listener| {
         let (mut stream, _) = listener.accept().unwrap();
@@ -105,7 +104,7 @@ async fn rfc9112_8_a_reset_is_no_end_whoever_hears_of_it_first() {
         let half = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello";
         stream.write_all(half.as_bytes()).unwrap();
         let _ = wait.recv();
-        // With all that has not been read: the kernel resets it.
+        // With unread bytes: the kernel resets the connection.
     });
     let (body, _) = endless(64 * 1024, u64::MAX);
     let response = send(&Forwarder::default(), post(addr, body)).await.unwrap();
@@ -118,7 +117,7 @@ async fn rfc9112_8_a_reset_is_no_end_whoever_hears_of_it_first() {
 }
 
 #[tokio::test]
-async fn who_does_not_speak_http_is_known_by_the_first_octets() {
+async fn response_without_http_is_detected_by_its_first_bytes() {
     for greeting in [
         "\u{15}\u{3}\u{1}",
         "+OK ",
@@ -134,9 +133,9 @@ async fn who_does_not_speak_http_is_known_by_the_first_octets() {
     }
 }
 
-/// The kernel knows that the connection has been reset, and the runtime has had no time to find out.
+/// The kernel knows that the connection was reset, and the runtime does not know it yet.
 #[tokio::test]
-async fn a_post_of_which_not_an_octet_went_out_is_sent_on_another_connection() {
+async fn post_without_a_byte_sent_is_sent_on_another_connection() {
     let (go, wait) = mpsc::channel::<()>();
     let (done, reset) = mpsc::channel::<()>();
     let addr = thread_origin(move |listener| {
@@ -156,14 +155,14 @@ async fn a_post_of_which_not_an_octet_went_out_is_sent_on_another_connection() {
     let forwarder = Forwarder::default();
     read(send(&forwarder, get(addr)).await).await;
     go.send(()).unwrap();
-    // Without a word to the runtime.
+    // Without the runtime noticing.
     reset.recv().unwrap();
     let response = send(&forwarder, post(addr, Body::empty())).await.unwrap();
     assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
-async fn what_may_come_is_what_was_set() {
+async fn header_limits_are_those_of_the_settings() {
     let fields = |count: usize| {
         let fields = "a: b\r\n".repeat(count);
         format!("HTTP/1.1 200 OK\r\n{fields}content-length: 0\r\n\r\n")
@@ -190,7 +189,7 @@ async fn what_may_come_is_what_was_set() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_body_has_a_name() {
+async fn malformed_bodies_have_their_error_types() {
     let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(70_000));
     for (rest, kind) in [
         ("5\r\nhel", ErrorKind::ConnectionTerminated),
