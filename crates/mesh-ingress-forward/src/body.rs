@@ -15,7 +15,7 @@ pub(crate) use self::expect::{Expectation, expects_continue, hold_for_continue};
 pub(crate) use self::progress::{BodyStep, Progress};
 pub use self::request::RequestBody;
 
-/// What polling a body returns.
+/// The result of polling a body.
 pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
 /// Removes fields that must not be in trailers, such as those of framing, routing and

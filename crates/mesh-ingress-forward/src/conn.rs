@@ -1,8 +1,7 @@
 //! One connection to an upstream, and the exchanges on it.
 //!
-//! A connection knows its stream and its settings, not the pool it belongs to. The pool is told of
-//! what it must know through a trait of each protocol: [`http1::ConnectionPool`] and
-//! [`http2::StreamObserver`].
+//! A connection knows its stream and its settings, not the pool it belongs to. It notifies the pool
+//! through a trait of each protocol: [`http1::ConnectionPool`] and [`http2::StreamObserver`].
 
 pub(crate) mod http1;
 pub(crate) mod http2;

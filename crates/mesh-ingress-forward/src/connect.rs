@@ -75,11 +75,11 @@ fn enter(step: Step) {
 #[derive(Debug, thiserror::Error)]
 enum HandshakeTimeout {
     #[error(
-        "{addr} took the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
+        "{addr} accepted the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
     )]
     Tls { addr: SocketAddr, timeout: Duration },
     #[error(
-        "{addr} took the connection and did not begin to speak HTTP/2 within {timeout:?}: does this port speak it?"
+        "{addr} accepted the connection and did not begin to speak HTTP/2 within {timeout:?}: does this port speak it?"
     )]
     Http { addr: SocketAddr, timeout: Duration },
 }

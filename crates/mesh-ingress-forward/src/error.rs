@@ -38,7 +38,7 @@ pub(crate) enum ForwardError {
         got: String,
     },
     #[error(
-        "{addr} answered 101 and closed the connection, or did so before it had the whole request"
+        "{addr} closed the connection after its 101, or sent that before it had the whole request"
     )]
     UpgradeLost { addr: SocketAddr },
     #[error(
@@ -65,11 +65,11 @@ pub(crate) enum ForwardError {
     },
     #[error("the request is not complete within {timeout:?}")]
     RequestTimeout { timeout: Duration },
-    #[error("{addr} took nothing of the request body for {timeout:?}")]
+    #[error("{addr} read nothing of the request body for {timeout:?}")]
     RequestBodyWrite { addr: SocketAddr, timeout: Duration },
-    #[error("{max} requests are in flight, as many as are allowed")]
+    #[error("{max} requests are in flight, which is the limit")]
     InFlight { max: usize },
-    #[error("the request says neither Host nor an authority, HTTP/2 needs one")]
+    #[error("the request has neither Host nor an authority, and HTTP/2 needs one")]
     NoAuthority,
 }
 

@@ -97,7 +97,7 @@ type Http2Reply = Result<Response<http2::ResponseStream<Pool>>, http2::SendError
 
 impl Exchange {
     /// Takes a request, and sends it if there is a connection at once. Its hop-by-hop fields are
-    /// stripped; `options` is what they said. `deadline` is that of all attempts together.
+    /// stripped; `options` is the content of these. `deadline` is that of all attempts together.
     ///
     /// A request is large: it is passed by reference until it is kept, because each move would copy
     /// it.
@@ -299,7 +299,7 @@ impl Exchange {
             && self.sends < MAX_SENDS
             && let Some(request) = unsent
         {
-            tracing::debug!(upstream = %self.pool.addr, "kept connection was closed, asking again");
+            tracing::debug!(upstream = %self.pool.addr, "kept connection was closed, sending the request again");
             return Ok(request);
         }
         let error = error.into_error(self.pool.addr);

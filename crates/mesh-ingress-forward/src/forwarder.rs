@@ -171,7 +171,7 @@ impl UpstreamPool {
     }
 
     /// Sends a request whose hop-by-hop fields are [stripped](hop_by_hop::strip) already; `options`
-    /// is what they said.
+    /// is the content of these fields.
     pub fn send<B>(&self, request: Request<B>, options: &ConnectionOptions) -> ResponseFuture
     where
         B: HttpBody<Data = Bytes> + Send + 'static,

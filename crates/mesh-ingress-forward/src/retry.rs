@@ -74,8 +74,8 @@ where
             return outcome;
         }
         match &outcome {
-            Ok(response) => tracing::debug!(attempts, status = %response.status(), "trying again"),
-            Err(error) => tracing::debug!(attempts, error = %error.report(), "trying again"),
+            Ok(response) => tracing::debug!(attempts, status = %response.status(), "retrying"),
+            Err(error) => tracing::debug!(attempts, error = %error.report(), "retrying"),
         }
         // Its connection is given back or closed before the next attempt asks for one.
         drop(outcome);

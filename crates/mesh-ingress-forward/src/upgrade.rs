@@ -60,9 +60,9 @@ enum Form {
 /// Why a request to switch is not forwarded, or its answer is not accepted.
 #[derive(Debug, thiserror::Error)]
 enum UpgradeError {
-    #[error("CONNECT is for proxies that clients choose, this is none")]
+    #[error("CONNECT is for forward proxies, and this is a reverse proxy")]
     PlainConnect,
-    #[error("extended CONNECT to {protocol:?}: only \"websocket\" is known here")]
+    #[error("extended CONNECT to {protocol:?}: only \"websocket\" is supported")]
     Protocol { protocol: String },
     #[error("{addr} switched to WebSocket with the wrong Sec-WebSocket-Accept")]
     WrongAccept { addr: SocketAddr },

@@ -111,14 +111,14 @@ async fn profiles_do_not_share_connections() {
     let me = ca.issue("gateway");
     let forwarder = Forwarder::builder()
         .tls_profile("gateway", client_with_certificate(&ca, &me))
-        .tls_profile("nobody", trusting(&ca))
+        .tls_profile("without-certificate", trusting(&ca))
         .build();
     let request = |profile: &str| {
         let tls = Tls::default().with_profile(profile).with_server_name(NAME);
         get(Upstream::new(origin.addr()).tls(tls))
     };
     read(send(&forwarder, request("gateway")).await).await;
-    send(&forwarder, request("nobody")).await.unwrap_err();
+    send(&forwarder, request("without-certificate")).await.unwrap_err();
     assert!(origin.handshake().await.unwrap().client.is_some());
     origin.handshake().await.unwrap_err();
 }

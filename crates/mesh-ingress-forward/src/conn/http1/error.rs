@@ -13,7 +13,7 @@ use crate::error::ForwardError;
 pub(crate) enum ExchangeError {
     /// Not a byte of the request was sent.
     #[error(
-        "the connection had ended, or carried what belongs to nothing, before the request was sent"
+        "the connection was closed, or carried unexpected bytes, before the request was sent"
     )]
     Unsent,
     #[error("the connection was closed before the response was complete")]

@@ -19,7 +19,7 @@ use super::error::ExchangeError;
 
 /// The pool that a connection goes back to after a complete exchange.
 pub(crate) trait ConnectionPool {
-    /// What each connection holds while it is open.
+    /// The guard that each connection holds while it is open.
     type Guard;
 
     /// The upstream's address, for errors.

@@ -174,7 +174,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigErr
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| failed(error.into()))?;
     if certificates.is_empty() {
-        return Err(failed("there is none in it".into()));
+        return Err(failed("it contains none".into()));
     }
     Ok(certificates)
 }

@@ -52,7 +52,7 @@ pub enum TlsConfigError {
 pub(crate) enum TlsError {
     #[cfg(not(feature = "tls"))]
     #[error(
-        "TLS is asked for to {addr}, but mesh-ingress-forward is built without its feature \"tls\""
+        "TLS to {addr} is required, but mesh-ingress-forward is built without its feature \"tls\""
     )]
     NotBuilt { addr: SocketAddr },
     #[cfg(feature = "tls")]
@@ -62,7 +62,7 @@ pub(crate) enum TlsError {
     NoProfile { addr: SocketAddr, profile: String },
     #[cfg(feature = "tls")]
     #[error(
-        "TLS to {addr} has no server name: whose certificate is to be expected is said with Tls::for_vhost or Tls::with_server_name"
+        "TLS to {addr} has no server name: set it with Tls::for_vhost or Tls::with_server_name"
     )]
     NoServerName { addr: SocketAddr },
     #[cfg(feature = "tls")]
