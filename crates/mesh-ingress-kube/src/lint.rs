@@ -95,6 +95,6 @@ fn port(service: &ServiceRef, protocol: Protocol, about: &mut About<'_>) {
             field,
             format!("port 443 of {service} is spoken to in cleartext"),
         ),
-        ServicePort::Number(_) => {}
+        _ => {}
     }
 }
