@@ -1,4 +1,4 @@
-//! The tables of the ingress-controller-conformance suite, asked of the route table.
+//! The cases of the ingress-controller-conformance suite, looked up in the route table.
 #![allow(clippy::unwrap_used)]
 
 use http::{HeaderMap, Method};
