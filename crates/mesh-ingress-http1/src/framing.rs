@@ -43,13 +43,23 @@ impl Framing {
     where
         O: AsMut<Vec<u8>> + Extend<Bytes>,
     {
-        let data = match frame.into_data() {
-            Ok(data) => data,
+        match frame.into_data() {
+            Ok(data) => self.encode_data(data, out),
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                return self.finish(&trailers, out).map(|()| true);
+                self.finish(&trailers, out).map(|()| true)
             }
-        };
+        }
+    }
+
+    /// Encodes a piece of the body and returns whether it was the last.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_data<O>(&mut self, data: Bytes, out: &mut O) -> Result<bool, Malformed>
+    where
+        O: AsMut<Vec<u8>> + Extend<Bytes>,
+    {
         match self {
             Self::Length(left) => {
                 let more = left.checked_sub(data.len() as u64);

@@ -59,7 +59,7 @@ impl Conn {
     /// # Errors
     /// Those of the runtime.
     #[inline]
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Other(_) => Poll::Ready(Ok(())),

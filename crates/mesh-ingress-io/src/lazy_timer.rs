@@ -49,12 +49,20 @@ impl LazyTimer {
         self.sleep.as_ref().is_some_and(|sleep| !sleep.is_elapsed())
     }
 
+    /// Whether it is armed and fires no later than the deadline.
+    #[inline]
+    #[must_use]
+    pub fn is_armed_before(&self, deadline: Instant) -> bool {
+        let sleep = self.sleep.as_ref();
+        sleep.is_some_and(|sleep| sleep.deadline() <= deadline && !sleep.is_elapsed())
+    }
+
     /// The same as [`poll`](Self::poll) for a timer that is only ever polled by one task: as long as
     /// it has not fired, its waker need not be registered again.
     pub fn poll_in_task(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        match &self.sleep {
-            Some(sleep) if sleep.deadline() <= deadline && !sleep.is_elapsed() => Poll::Pending,
-            _ => self.poll(cx, deadline),
+        match self.is_armed_before(deadline) {
+            true => Poll::Pending,
+            false => self.poll(cx, deadline),
         }
     }
 

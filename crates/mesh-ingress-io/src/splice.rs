@@ -4,6 +4,7 @@
 mod pipe;
 
 use std::fmt;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http_body::Body;
@@ -25,7 +26,7 @@ pub trait SpliceBody: Body {
     /// # Errors
     /// Those of either side. The body is over then.
     fn poll_splice(
-        &mut self,
+        self: Pin<&mut Self>,
         to: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BoxError>> {
@@ -54,13 +55,13 @@ impl SpliceBody for core::Body {}
 /// }
 /// # let _ = answer::<mesh_ingress_core::Body>;
 /// ```
-pub struct Splice<B>(fn(&mut B) -> &mut dyn Splicing);
+pub struct Splice<B>(fn(Pin<&mut B>) -> Pin<&mut dyn Splicing>);
 
 /// [`SpliceBody`] without the type of the body.
 pub trait Splicing {
     /// See [`SpliceBody::poll_splice`].
     fn poll_splice(
-        &mut self,
+        self: Pin<&mut Self>,
         to: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BoxError>>;
@@ -71,7 +72,7 @@ pub trait Splicing {
 
 impl<B: SpliceBody> Splicing for B {
     fn poll_splice(
-        &mut self,
+        self: Pin<&mut Self>,
         to: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BoxError>> {
@@ -99,7 +100,7 @@ impl<B: SpliceBody + 'static> Default for Splice<B> {
 
 impl<B> Splice<B> {
     /// The body, to splice from.
-    pub fn of<'b>(&self, body: &'b mut B) -> &'b mut dyn Splicing {
+    pub fn of<'b>(&self, body: Pin<&'b mut B>) -> Pin<&'b mut dyn Splicing> {
         (self.0)(body)
     }
 }

@@ -2,29 +2,38 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::BoxError;
+use mesh_ingress_core::{BoxError, Downstream};
 use mesh_ingress_forward::ResponseBody;
 use mesh_ingress_headers::{
     Client, HeaderPresence, InvalidRequest, PreparedClient, PreparedFields, RequestHost,
 };
 use tower_service::Service;
 
+use crate::mesh::Inner;
 use crate::{MeshIngress, ResponseFuture, request};
 
-/// A [`MeshIngress`] that knows its client. Made by [`MeshIngress::for_connection`].
+/// A [`MeshIngress`] that knows its client, for servers that do not insert a [`Downstream`] into each
+/// request. Made by [`MeshIngress::for_connection`].
 #[derive(Clone, Debug)]
 pub struct MeshConnection {
     mesh: MeshIngress,
-    client: Client,
-    /// The host of the last request, which as a rule is that of the next one.
-    host: Arc<LastHost>,
+    memory: Arc<ConnectionMemory>,
+}
+
+/// What a gateway remembers of a client's connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionMemory {
+    /// The gateway that remembers: another one has other policies.
+    mesh: Weak<Inner>,
+    pub(crate) client: Client,
+    pub(crate) host: LastHost,
 }
 
 /// What a connection remembers for its next request: parsed hosts, and the prepared fields that tell
@@ -152,13 +161,27 @@ fn should_check_last(misses: u32) -> bool {
     misses > 1 && should_remember(misses - 1)
 }
 
-impl MeshConnection {
-    pub(crate) fn new(mesh: MeshIngress, client: Client) -> Self {
+impl ConnectionMemory {
+    pub(crate) fn new(mesh: &Arc<Inner>, downstream: &Downstream) -> Self {
         Self {
-            mesh,
-            client,
-            host: Arc::default(),
+            mesh: Arc::downgrade(mesh),
+            client: Client::new(downstream),
+            host: LastHost::default(),
         }
+    }
+
+    /// What this gateway remembers of the connection; `None` if another one was first.
+    #[inline]
+    pub(crate) fn of<'d>(mesh: &Arc<Inner>, downstream: &'d Downstream) -> Option<&'d Self> {
+        let memory = downstream.memo(|| Self::new(mesh, downstream));
+        memory.filter(|memory| memory.mesh.as_ptr() == Arc::as_ptr(mesh))
+    }
+}
+
+impl MeshConnection {
+    pub(crate) fn new(mesh: MeshIngress, downstream: &Downstream) -> Self {
+        let memory = Arc::new(ConnectionMemory::new(mesh.inner(), downstream));
+        Self { mesh, memory }
     }
 
     /// Serves one request of this connection.
@@ -167,7 +190,13 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        request::dispatch(self.mesh.inner(), &self.client, Some(&self.host), request)
+        let memory = &self.memory;
+        request::dispatch(
+            self.mesh.inner(),
+            &memory.client,
+            Some(&memory.host),
+            request,
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
@@ -25,6 +25,8 @@ pin_project! {
     pub struct ResponseFuture<B> {
         #[pin]
         state: State<B>,
+        // Those of the request, for the response.
+        extensions: Extensions,
     }
 }
 
@@ -63,7 +65,14 @@ impl<B> ResponseFuture<B> {
             state: State::Answered {
                 response: Some(Box::new(response)),
             },
+            extensions: Extensions::new(),
         }
+    }
+
+    /// The extensions of the request become some of the response.
+    pub(crate) fn with_extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
     }
 
     pub(crate) fn resolving(
@@ -79,6 +88,7 @@ impl<B> ResponseFuture<B> {
                 inner: Arc::clone(inner),
                 format,
             },
+            extensions: Extensions::new(),
         }
     }
 
@@ -92,6 +102,7 @@ impl<B> ResponseFuture<B> {
                 context,
                 format,
             },
+            extensions: Extensions::new(),
         }
     }
 }
@@ -104,9 +115,32 @@ where
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
+        let mut polled = this.state.poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && !this.extensions.is_empty()
+        {
+            let of_response =
+                std::mem::replace(response.extensions_mut(), std::mem::take(this.extensions));
+            if !of_response.is_empty() {
+                response.extensions_mut().extend(of_response);
+            }
+        }
+        polled
+    }
+}
+
+impl<B> State<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Infallible>> {
         loop {
-            let next = match this.state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProj::Answered { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(*response)),
                     None => return Poll::Pending,
@@ -122,9 +156,9 @@ where
                         let forwarder = &inner.settings.forwarder;
                         let pool = routed.target.resolve_pool(forwarder, None, upstream);
                         let forwarding = routed.forward(request, pool);
-                        Self::forwarding(*format, forwarding).state
+                        ResponseFuture::forwarding(*format, forwarding).state
                     }
-                    (Err(error), _) => Self::failed(inner, *format, &error).state,
+                    (Err(error), _) => ResponseFuture::failed(inner, *format, &error).state,
                     (Ok(_), None) => return Poll::Pending,
                 },
                 StateProj::Forwarding {
@@ -146,7 +180,7 @@ where
                             Some(settings.responder.respond(*format, error))
                         }
                     };
-                    this.state.set(State::Done);
+                    self.set(State::Done);
                     if let Some(response) = replacement {
                         return Poll::Ready(Ok(response));
                     }
@@ -157,7 +191,7 @@ where
                 }
                 StateProj::Done => return Poll::Pending,
             };
-            this.state.set(next);
+            self.set(next);
         }
     }
 }

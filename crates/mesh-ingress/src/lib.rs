@@ -38,6 +38,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory's DNS client. Without it, pass a [`Resolve`] of your own |
+//! | `server` | no | [`server`]: `Server::bind(addr)?.serve(mesh).await`, the server that the gateway `mesh-ingress` uses |
 //! | `tls` | no | `TlsClient`: TLS and mutual TLS towards backends outside the mesh ([`Backend::tls`]), with rustls and a cryptography provider of your choice |
 //! | `tls-ring` | no | `tls`, with ring as the default provider |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -83,6 +84,9 @@ pub use mesh_ingress_resolve::ClusterDns;
 pub use mesh_ingress_resolve::{AddressPolicy, Resolve, ServiceUpstreamLayer, Watch};
 pub use mesh_ingress_route as route;
 pub use mesh_ingress_route::{Backend, Route};
+#[cfg(feature = "server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+pub use mesh_ingress_server as server;
 pub use mesh_ingress_vhost::UpstreamVhostLayer;
 
 #[cfg(doctest)]

@@ -18,6 +18,7 @@ use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 use tower_service::Service;
 
+use crate::connection::ConnectionMemory;
 use crate::respond::Responder;
 use crate::table::{self, Table};
 use crate::{
@@ -32,9 +33,10 @@ use crate::{
 /// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
 /// any type. See the [crate documentation](crate) for what a request goes through.
 ///
-/// The client's address comes from a [`Downstream`] request extension or, formatted once per
-/// connection, from [`for_connection`](Self::for_connection). Without either, upstreams get no
-/// fields about the client, and those the client sent itself are removed.
+/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server` inserts.
+/// What upstreams are told about the client is formatted once a connection, and the response carries the
+/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
+/// either, upstreams get no fields about the client, and those the client sent itself are removed.
 #[derive(Clone)]
 pub struct MeshIngress {
     inner: Arc<Inner>,
@@ -93,18 +95,41 @@ impl MeshIngress {
     /// formatted once, not once per request.
     #[must_use]
     pub fn for_connection(&self, downstream: &Downstream) -> MeshConnection {
-        MeshConnection::new(self.clone(), Client::new(downstream))
+        MeshConnection::new(self.clone(), downstream)
     }
 
     /// Serves one request. The same as calling the service, without `&mut` and without a clone.
-    pub fn handle<B>(&self, request: Request<B>) -> ResponseFuture<B>
+    pub fn handle<B>(&self, mut request: Request<B>) -> ResponseFuture<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let client = request.extensions().get::<Downstream>();
-        let client = client.map_or_else(Client::unknown, Client::new);
-        request::dispatch(&self.inner, &client, None, request)
+        let extensions = request.extensions_mut();
+        if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
+            // Nobody on the way needs them. They go back with the response.
+            let extensions = std::mem::take(extensions);
+            let response = self.handle_from(extensions.get(), request);
+            return response.with_extensions(extensions);
+        }
+        let downstream = extensions.get::<Downstream>().cloned();
+        self.handle_from(downstream.as_ref(), request)
+    }
+
+    fn handle_from<B>(&self, client: Option<&Downstream>, request: Request<B>) -> ResponseFuture<B>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let memory = client.and_then(|client| ConnectionMemory::of(&self.inner, client));
+        match (memory, client) {
+            (Some(memory), _) => {
+                request::dispatch(&self.inner, &memory.client, Some(&memory.host), request)
+            }
+            (None, Some(client)) => {
+                request::dispatch(&self.inner, &Client::new(client), None, request)
+            }
+            (None, None) => request::dispatch(&self.inner, &Client::unknown(), None, request),
+        }
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether

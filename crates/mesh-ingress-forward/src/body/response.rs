@@ -252,7 +252,7 @@ impl HttpBody for ResponseBody {
 /// is spliced (Linux only). `SIGPIPE` must be ignored, as it is in a program whose `main` is Rust's.
 impl SpliceBody for ResponseBody {
     fn poll_splice(
-        &mut self,
+        mut self: Pin<&mut Self>,
         to: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<Result<usize, BoxError>> {
