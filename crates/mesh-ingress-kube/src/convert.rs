@@ -257,7 +257,7 @@ fn join_canary(
             report.info(
                 &field("upstream-vhost"),
                 format!(
-                    "the canary is told its own name, not the one set for {}: told that one, a \
+                    "the canary gets its own name, not the one set for {}: with that one, a \
                      sidecar would send it back there, as it does with ingress-nginx",
                     entry.owner
                 ),
@@ -303,7 +303,7 @@ fn backend(
         Some(Err(reason)) => {
             findings.for_object(&ingress.object).error(
                 &field("upstream-vhost"),
-                format!("{reason}; {service} is told its own name instead"),
+                format!("{reason}; {service} gets its own name instead"),
             );
             backend
         }

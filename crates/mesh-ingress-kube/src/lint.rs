@@ -42,7 +42,7 @@ fn vhost(service: &ServiceRef, policy: &VhostPolicy, report: &mut ObjectFindings
                 _ => report.warning(
                     &field,
                     format!(
-                        "{host:?} does not name the backend {service}: unless the mesh has been told of \
+                        "{host:?} does not name the backend {service}: unless the mesh knows \
                          that host, a sidecar lets the traffic leave the mesh"
                     ),
                 ),
@@ -51,8 +51,8 @@ fn vhost(service: &ServiceRef, policy: &VhostPolicy, report: &mut ObjectFindings
         VhostPolicy::Preserve => report.warning(
             &field,
             format!(
-                "{service} is told the client's Host: where its port is named http* or grpc*, a sidecar \
-                 that has not been told of that host lets the traffic leave the mesh"
+                "{service} gets the client's Host: where its port is named http* or grpc*, a sidecar \
+                 that does not know that host lets the traffic leave the mesh"
             ),
         ),
         _ => {}

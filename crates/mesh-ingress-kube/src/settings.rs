@@ -101,7 +101,7 @@ impl Settings {
         {
             report.info(
                 &field("upstream-vhost"),
-                "it is not set: ingress-nginx keeps the client's Host; here each backend is told its own \
+                "it is not set: ingress-nginx keeps the client's Host; here each backend gets its own \
                  name, as a mesh expects (set it to $host to keep the client's)",
             );
         }
@@ -315,7 +315,7 @@ fn upstream_vhost(
         Err(reason) => {
             report.error(
                 field,
-                format!("{reason}; each backend is told its own name instead"),
+                format!("{reason}; each backend gets its own name instead"),
             );
             None
         }

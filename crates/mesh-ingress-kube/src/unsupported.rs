@@ -179,8 +179,8 @@ mod tests {
                 .skip(i + 1)
                 .any(|other| other.name == one.name);
             assert!(!twice, "{} stands twice", one.name);
-            let told = readme.contains(&format!("`{}`", one.name));
-            assert!(told, "{} is not in README.md", one.name);
+            let is_listed = readme.contains(&format!("`{}`", one.name));
+            assert!(is_listed, "{} is not in README.md", one.name);
         }
     }
 }

@@ -100,7 +100,7 @@ fn backend_protocol_in_any_case() {
 #[test]
 fn upstream_vhost_and_its_lint_findings() {
     let name = "upstream-vhost";
-    for (value, vhost, said) in [
+    for (value, vhost, expected) in [
         (
             "web.default.svc.cluster.local",
             Some("web.default.svc.cluster.local"),
@@ -139,7 +139,7 @@ fn upstream_vhost_and_its_lint_findings() {
         (
             "$host",
             None,
-            Some((Severity::Warning, "is told the client's Host")),
+            Some((Severity::Warning, "gets the client's Host")),
         ),
     ] {
         let imported = with(name, value);
@@ -149,7 +149,7 @@ fn upstream_vhost_and_its_lint_findings() {
             None => VhostPolicy::Preserve,
         };
         assert_eq!(backend.get_vhost(), &wanted, "{value}");
-        match (finding(&imported, name), said) {
+        match (finding(&imported, name), expected) {
             (None, None) => {}
             (Some((severity, message)), Some((wanted, text))) => {
                 assert_eq!(severity, wanted, "{value}: {message}");
@@ -167,7 +167,7 @@ fn upstream_vhost_and_its_lint_findings() {
         );
         let (severity, message) = finding(&imported, name).unwrap();
         assert_eq!(severity, Severity::Error, "{value}");
-        assert!(message.contains("told its own name instead"), "{message}");
+        assert!(message.contains("gets its own name instead"), "{message}");
     }
 }
 
@@ -344,9 +344,9 @@ fn canary_settings() {
         ("canary-weight", "5"),
         ("upstream-vhost", "$service_name.$namespace.svc.x"),
     ]);
-    let told = two.routes[0].backends()[1].get_vhost();
+    let vhost = two.routes[0].backends()[1].get_vhost();
     assert_eq!(
-        *told,
+        *vhost,
         VhostPolicy::Override("canary.default.svc.x".parse().unwrap())
     );
 }

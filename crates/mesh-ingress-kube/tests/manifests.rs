@@ -8,7 +8,7 @@ use mesh_ingress_route::{Action, Route, RouteTable};
 
 /// The finding for every Ingress without `upstream-vhost`.
 const NO_VHOST: &str = "nginx.ingress.kubernetes.io/upstream-vhost: it is not set: ingress-nginx \
-    keeps the client's Host; here each backend is told its own name, as a mesh expects (set it to \
+    keeps the client's Host; here each backend gets its own name, as a mesh expects (set it to \
     $host to keep the client's)";
 
 fn read(text: &str) -> Imported {
@@ -56,9 +56,9 @@ fn shop_behind_a_sidecar() {
             "grpc.example.com/shop.v1.Cart=cart.prod:grpc",
         ],
     );
-    let told: Vec<_> = imported.routes.iter().flat_map(vhosts).collect();
+    let vhosts_found: Vec<_> = imported.routes.iter().flat_map(vhosts).collect();
     assert_lines(
-        &told,
+        &vhosts_found,
         &[
             "web.prod.svc.cluster.local",
             "api.prod.svc.cluster.local",
@@ -113,8 +113,8 @@ fn canary_joins_its_main_ingress_with_a_vhost_of_its_own() {
         &[
             "info: default/web-canary: nginx.ingress.kubernetes.io/auth-url: a canary has those of its \
              main Ingress; it has no effect",
-            "info: default/web-canary: nginx.ingress.kubernetes.io/upstream-vhost: the canary is told its \
-             own name, not the one set for default/web: told that one, a sidecar would send it back \
+            "info: default/web-canary: nginx.ingress.kubernetes.io/upstream-vhost: the canary gets its \
+             own name, not the one set for default/web: with that one, a sidecar would send it back \
              there, as it does with ingress-nginx",
             "error: default/lonely-canary: spec.rules[0].http.paths[0]: no other Ingress has \
              nobody.example.com/: a canary alone is left out",

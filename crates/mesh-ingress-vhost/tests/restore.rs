@@ -1,4 +1,4 @@
-//! What is put back on responses, form by form.
+//! The restored fields, form by form.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use http::header::{
 use mesh_ingress_core::{Scheme, Vhost};
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
-const SAID: &str = "web.default.svc.cluster.local";
+const VHOST: &str = "web.default.svc.cluster.local";
 
 fn public(url: &'static str) -> PublicIdentity {
     let (scheme, host) = url.split_once("://").unwrap();
@@ -23,12 +23,12 @@ fn public(url: &'static str) -> PublicIdentity {
 }
 
 fn restored_for(
-    said: &str,
+    vhost: &str,
     public: &PublicIdentity,
     name: &HeaderName,
     values: &[&str],
 ) -> Vec<String> {
-    let said: Vhost = said.parse().unwrap();
+    let vhost: Vhost = vhost.parse().unwrap();
     let addresses: [SocketAddr; 2] = [
         "10.96.0.7:80".parse().unwrap(),
         "[fd00:10:96::7]:80".parse().unwrap(),
@@ -37,9 +37,9 @@ fn restored_for(
     for value in values {
         headers.append(name, value.parse().unwrap());
     }
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     let once = headers.clone();
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     assert_eq!(headers, once, "twice is once");
     let lines = headers.get_all(name).iter();
     lines
@@ -52,7 +52,7 @@ fn expect(public: &PublicIdentity, name: &HeaderName, cases: &[(&str, &str)]) {
     for (value, expected) in cases {
         let expected = if *expected == "=" { value } else { expected };
         assert_eq!(
-            restored_for(SAID, public, name, &[value]),
+            restored_for(VHOST, public, name, &[value]),
             [*expected],
             "{name}: {value}"
         );
@@ -351,12 +351,12 @@ fn repeated_fields_keep_their_order() {
         "a=3; Domain=10.96.0.7; Secure",
     ];
     assert_eq!(
-        restored_for(SAID, &shop, &SET_COOKIE, &cookies),
+        restored_for(VHOST, &shop, &SET_COOKIE, &cookies),
         ["a=1", "b=2", "a=3; Secure"]
     );
     let links = ["<http://10.96.0.7/1>", "</2>", "<http://10.96.0.7/3>"];
     assert_eq!(
-        restored_for(SAID, &shop, &LINK, &links),
+        restored_for(VHOST, &shop, &LINK, &links),
         [
             "<https://shop.example.com/1>",
             "</2>",
@@ -424,7 +424,7 @@ fn port_of_the_vhost_is_ignored() {
 #[test]
 fn values_need_not_be_utf8_and_stay_sensitive() {
     let shop = public("https://shop.example.com");
-    let said: Vhost = SAID.parse().unwrap();
+    let vhost: Vhost = VHOST.parse().unwrap();
     let mut headers = HeaderMap::new();
     let binary = HeaderValue::from_bytes(b"http://\xff/").unwrap();
     headers.insert(LOCATION, binary.clone());
@@ -433,7 +433,7 @@ fn values_need_not_be_utf8_and_stay_sensitive() {
     let mut cookie = HeaderValue::from_static("id=s3cret; Domain=cluster.local");
     cookie.set_sensitive(true);
     headers.insert(SET_COOKIE, cookie);
-    restore(&mut headers, &said, &[], &shop);
+    restore(&mut headers, &vhost, &[], &shop);
     assert_eq!(headers[LOCATION], binary);
     assert_eq!(
         headers[CONTENT_LOCATION].as_bytes(),
