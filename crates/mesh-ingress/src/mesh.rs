@@ -33,8 +33,8 @@ use crate::{
 /// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
 /// any type. See the [crate documentation](crate) for what a request goes through.
 ///
-/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server` inserts.
-/// What upstreams are told about the client is formatted once a connection, and the response carries the
+/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server`
+/// inserts. The fields about the client are formatted once per connection, and the response carries the
 /// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
 /// either, upstreams get no fields about the client, and those the client sent itself are removed.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl MeshIngress {
     {
         let extensions = request.extensions_mut();
         if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
-            // Nobody on the way needs them. They go back with the response.
+            // No later stage needs them. They go back with the response.
             let extensions = std::mem::take(extensions);
             let mut response = self.handle_from(extensions.get(), request);
             response.set_extensions(extensions);
