@@ -15,6 +15,7 @@ use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::{HeaderPresence, PreparedFields};
 use mesh_ingress_io::LazyTimer;
+use mesh_ingress_io::splice::Splice;
 use tokio::time::Instant;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -318,14 +319,17 @@ impl Exchange {
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
-        let mut response = response.map(|()| {
-            let stream = h1::ResponseStream::new(connection, Arc::clone(pool));
+        let stream = h1::ResponseStream::new(connection, Arc::clone(pool));
+        if stream.is_spliceable() {
+            response
+                .extensions_mut()
+                .insert(Splice::<ResponseBody>::new());
+        }
+        Ok(response.map(|()| {
             ResponseBody::http1(stream)
                 .watched(pool, self.clock.deadline)
                 .with_fields(fields)
-        });
-        ResponseBody::advertise_splice(&mut response);
-        Ok(response)
+        }))
     }
 
     fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
