@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mesh_ingress_headers::verdict::VerdictRules;
 
-/// The data plane this gateway runs in. It sets defaults only: requests go to the ClusterIP with the
-/// service's own name in `Host` whatever is chosen, because both do no harm in any mesh.
+/// The data plane this gateway runs in. It sets defaults only: with each of them requests go to the
+/// ClusterIP with the service's own name in `Host`, because both do no harm in any mesh.
 ///
 /// ```
 /// use mesh_ingress::{Mesh, MeshIngress};
