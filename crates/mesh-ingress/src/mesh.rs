@@ -108,8 +108,9 @@ impl MeshIngress {
         if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
             // No later stage needs them. They go back with the response.
             let extensions = std::mem::take(extensions);
-            let response = self.handle_from(extensions.get(), request);
-            return response.with_extensions(extensions);
+            let mut response = self.handle_from(extensions.get(), request);
+            response.set_extensions(extensions);
+            return response;
         }
         let downstream = extensions.get::<Downstream>().cloned();
         self.handle_from(downstream.as_ref(), request)
@@ -121,15 +122,15 @@ impl MeshIngress {
         B::Error: Into<BoxError>,
     {
         let memory = client.and_then(|client| ConnectionMemory::of(&self.inner, client));
-        match (memory, client) {
-            (Some(memory), _) => {
-                request::dispatch(&self.inner, &memory.client, Some(&memory.host), request)
+        let once;
+        let (client, host) = match memory {
+            Some(memory) => (&memory.client, Some(&memory.host)),
+            None => {
+                once = client.map_or_else(Client::unknown, Client::new);
+                (&once, None)
             }
-            (None, Some(client)) => {
-                request::dispatch(&self.inner, &Client::new(client), None, request)
-            }
-            (None, None) => request::dispatch(&self.inner, &Client::unknown(), None, request),
-        }
+        };
+        request::dispatch(&self.inner, client, host, request)
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether
