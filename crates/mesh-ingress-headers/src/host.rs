@@ -94,8 +94,8 @@ impl RequestHost {
         }
     }
 
-    /// The authority in a `Host` field (RFC 9112 §3.2). Only correct if it is the only one and the target
-    /// has no authority, which [`of`](Self::of) checks. Hidden for that reason.
+    /// The authority in a `Host` field (RFC 9112 §3.2). Only correct if it is the only one and the
+    /// target has no authority, which [`of`](Self::of) checks. Hidden for that reason.
     ///
     /// # Errors
     /// [`RequestRule::HostInvalid`].

@@ -332,8 +332,8 @@ impl VerdictRulesBuilder {
     }
 
     /// The response field in which the gateway's own sidecar writes `%UPSTREAM_CLUSTER_RAW%`. None by
-    /// default: Istio needs an `EnvoyFilter` for it, see the [module](self). It must overwrite the field; a
-    /// response with two of them is judged by its other fields.
+    /// default: Istio needs an `EnvoyFilter` for it, see the [module](self). It must overwrite the
+    /// field; a response with two of them is judged by its other fields.
     #[must_use]
     pub fn cluster_field(mut self, name: &str) -> Self {
         self.cluster_field = Some(name.to_owned());
