@@ -35,8 +35,9 @@ use crate::{
 ///
 /// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server`
 /// inserts. The fields about the client are formatted once per connection, and the response carries the
-/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
-/// either, upstreams get no fields about the client, and those the client sent itself are removed.
+/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection).
+/// Without either, upstreams get no fields about the client, and those the client sent itself are
+/// removed.
 #[derive(Clone)]
 pub struct MeshIngress {
     inner: Arc<Inner>,
