@@ -1,4 +1,4 @@
-//! Which Kubernetes Service a route means.
+//! A reference to a Kubernetes Service.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -9,15 +9,16 @@ use crate::{ClusterDomain, ParseError, Vhost};
 
 /// A port of a Service, by number or by its name in `spec.ports[].name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ServicePort {
     /// The *service* port (`spec.ports[].port`), not the pods' `targetPort`.
     Number(NonZeroU16),
-    /// The name of a service port. Its number is asked of cluster DNS (an SRV record).
+    /// The name of a service port. Cluster DNS has its number (an SRV record).
     Name(Box<str>),
 }
 
 impl ServicePort {
-    /// The port number, if it is known without asking DNS.
+    /// The port number, if it is known without DNS.
     #[must_use]
     pub fn number(&self) -> Option<u16> {
         match self {
@@ -67,7 +68,7 @@ pub struct ServiceRef {
 }
 
 impl ServiceRef {
-    /// A reference from its parts, for callers that have them apart (an Ingress does).
+    /// A reference from its parts, as an Ingress has them.
     ///
     /// # Errors
     /// When the name is no RFC 1035 label or the namespace no RFC 1123 label.
@@ -95,17 +96,17 @@ impl ServiceRef {
         &self.port
     }
 
-    /// What `Host` must say: `name.namespace.svc.<domain>`, without port and without trailing dot.
+    /// The vhost of the Service: `name.namespace.svc.<domain>`, without port and trailing dot.
     ///
-    /// That is the one spelling every Istio version accepts from every namespace (older versions
-    /// list `host:port` twins, newer ones ignore the port; short names work in one namespace only).
+    /// Every Istio version accepts this spelling from every namespace. (Older versions also list
+    /// `host:port`, newer ones ignore the port; short names work in one namespace only.)
     #[must_use]
     pub fn vhost(&self, domain: &ClusterDomain) -> Vhost {
         Vhost::of_service(&self.fqdn(domain))
     }
 
-    /// The name to ask cluster DNS for: absolute, with the trailing dot, so that a `ndots:5`
-    /// search list is never walked.
+    /// The name to query in cluster DNS: absolute, with the trailing dot, so that an `ndots:5` search
+    /// list is never used.
     #[must_use]
     pub fn dns_name(&self, domain: &ClusterDomain) -> String {
         self.fqdn(domain) + "."
@@ -165,7 +166,7 @@ fn parse_port(port: &str) -> Result<ServicePort, String> {
         return Err("the port is empty, expected a number or a port name".into());
     }
     if port.bytes().all(|b| b.is_ascii_digit()) {
-        // "080" would be another spelling of the same port: one service, one spelling.
+        // "080" would be a second spelling of the same port, and so of the same Service.
         if port.len() > 1 && port.starts_with('0') {
             return Err(format!("port {port:?} has a leading zero"));
         }
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn display_is_what_was_parsed() {
+    fn display_round_trips() {
         for text in [
             "web.default:80",
             "web.default:http",
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_reference_says_what_is_wrong_and_where() {
+    fn error_names_the_invalid_part_of_a_reference() {
         for (text, reason) in [
             ("", "it has no port"),
             ("web", "it has no port"),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_wire() {
+    fn vhost_dns_and_srv_names() {
         let domain: ClusterDomain = "k8s.example".parse().unwrap();
         let by_name: ServiceRef = "web.shop:http".parse().unwrap();
         assert_eq!(by_name.vhost(&domain).as_str(), "web.shop.svc.k8s.example");

@@ -27,6 +27,10 @@ async fn tls_is_refused_before_anything_is_dialed() {
         let report = error.report().to_string();
         assert!(report.contains("without its feature \"tls\""), "{report}");
         let came = listener.accept().unwrap_err();
-        assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock, "something was dialed");
+        assert_eq!(
+            came.kind(),
+            std::io::ErrorKind::WouldBlock,
+            "something was dialed"
+        );
     }
 }

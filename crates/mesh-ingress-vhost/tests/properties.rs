@@ -1,4 +1,4 @@
-//! What holds for any response.
+//! Properties of `restore` for any response.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ fn restored(
     values: &[HeaderValue],
     public: &PublicIdentity,
 ) -> Vec<HeaderValue> {
-    let said: Vhost = "web.default.svc".parse().unwrap();
+    let vhost: Vhost = "web.default.svc".parse().unwrap();
     let addresses: [SocketAddr; 1] = ["10.96.0.7:80".parse().unwrap()];
     let mut headers = HeaderMap::new();
     for value in values {
         headers.append(name, value.clone());
     }
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     headers.get_all(name).iter().cloned().collect()
 }
 
@@ -47,7 +47,7 @@ fn public() -> impl Strategy<Value = PublicIdentity> {
     })
 }
 
-/// Values made of what matters to the parsers.
+/// Values made of the tokens of the parsers.
 fn value() -> impl Strategy<Value = HeaderValue> {
     let part = prop_oneof![
         Just("http://"),
@@ -90,7 +90,7 @@ fn value() -> impl Strategy<Value = HeaderValue> {
 
 proptest! {
     #[test]
-    fn never_panics_and_twice_is_once(
+    fn restore_never_panics_and_is_idempotent(
         field in prop::sample::select(&FIELDS[..]),
         values in prop::collection::vec(value(), 0..4),
         public in public(),
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn what_named_the_inside_names_the_public_and_keeps_the_rest(
+    fn internal_reference_becomes_public_and_keeps_the_rest(
         scheme in prop_oneof![Just("http:"), Just("https:"), Just("HTTP:"), Just("")],
         host in prop_oneof![Just("web.default.svc"), Just("WEB.Default.svc"), Just("web.default.svc."), Just("10.96.0.7")],
         port in prop_oneof![Just(String::new()), (0..=65535_u32).prop_map(|port| format!(":{port}"))],
@@ -134,7 +134,7 @@ proptest! {
             None => prop_assert_eq!(authority, "shop.example.com"),
         }
 
-        // The other fields say the same with something around it.
+        // The other fields have the same reference inside other text.
         let link = format!("</x>, <{scheme}//{host}{port}{rest}>; rel=a");
         let link = restored(&LINK, &[link.parse().unwrap()], &public).remove(0);
         prop_assert_eq!(link, format!("</x>, <{location}>; rel=a"));

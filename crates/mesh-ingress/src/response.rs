@@ -21,7 +21,8 @@ pub(crate) struct ResponseContext {
     pub(crate) public: Option<PublicIdentity>,
 }
 
-/// The mesh's verdicts on the responses of one backend: see [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
+/// The mesh's verdicts on the responses of one backend: see
+/// [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TargetVerdicts {

@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::Error;
 use mesh_ingress_headers::{HeaderPresence, hop_by_hop};
+use mesh_ingress_io::splice::Splice;
 
 use super::{Exchange, PendingUpgrade, Reply, ResponseBody, grpc};
 use crate::conn::{http1, http2};
@@ -42,14 +43,17 @@ impl Exchange {
         // Versions are hop by hop: a proxy sends its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
-        let mut response = response.map(|()| {
-            let stream = http1::ResponseStream::new(connection, Arc::clone(pool));
+        let stream = http1::ResponseStream::new(connection, Arc::clone(pool));
+        if stream.is_spliceable() {
+            response
+                .extensions_mut()
+                .insert(Splice::<ResponseBody>::new());
+        }
+        Ok(response.map(|()| {
             ResponseBody::http1(stream)
                 .with_timeouts(pool, self.timeout.deadline)
                 .with_header_presence(presence)
-        });
-        ResponseBody::advertise_splice(&mut response);
-        Ok(response)
+        }))
     }
 
     pub(super) fn http2_head(

@@ -7,12 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
 use mesh_ingress_headers::HeaderPresence;
 use mesh_ingress_io::LazyTimer;
-use mesh_ingress_io::splice::{Splice, SpliceBody};
+use mesh_ingress_io::splice::SpliceBody;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -133,17 +132,6 @@ impl ResponseBody {
     pub(super) fn with_header_presence(mut self, presence: HeaderPresence) -> Self {
         self.header_presence = Some(presence);
         self
-    }
-
-    /// Says in the response that this body [can be spliced](SpliceBody), if it can.
-    pub(super) fn advertise_splice(response: &mut Response<Self>) {
-        let spliceable = match &response.body().kind {
-            ResponseKind::Http1(stream) => stream.is_spliceable(),
-            _ => false,
-        };
-        if spliceable {
-            response.extensions_mut().insert(Splice::<Self>::new());
-        }
     }
 
     /// The upstream's address.

@@ -22,7 +22,11 @@ async fn refused(forwarder: &Forwarder, tls: Tls) -> String {
     let (error, report) = fail(forwarder, request).await;
     assert_eq!(error.kind(), ErrorKind::ProxyConfigurationError);
     let came = listener.accept().unwrap_err();
-    assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock, "something was dialed");
+    assert_eq!(
+        came.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "something was dialed"
+    );
     report
 }
 

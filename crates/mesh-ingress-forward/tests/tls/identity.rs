@@ -118,7 +118,9 @@ async fn profiles_do_not_share_connections() {
         get(Upstream::new(origin.addr()).tls(tls))
     };
     read(send(&forwarder, request("gateway")).await).await;
-    send(&forwarder, request("without-certificate")).await.unwrap_err();
+    send(&forwarder, request("without-certificate"))
+        .await
+        .unwrap_err();
     assert!(origin.handshake().await.unwrap().client.is_some());
     origin.handshake().await.unwrap_err();
 }

@@ -12,9 +12,7 @@ use crate::error::ForwardError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     /// Not a byte of the request was sent.
-    #[error(
-        "the connection was closed, or carried unexpected bytes, before the request was sent"
-    )]
+    #[error("the connection was closed, or carried unexpected bytes, before the request was sent")]
     Unsent,
     #[error("the connection was closed before the response was complete")]
     Incomplete,
