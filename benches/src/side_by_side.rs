@@ -20,6 +20,7 @@ mod run;
 mod scenario;
 mod stats;
 mod subject;
+mod versions;
 
 pub use gate::{gates, recorded};
 

@@ -24,10 +24,14 @@ pub(crate) fn on_cores(cores: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", cores]);
     command.arg(program);
-    // Debian has nginx and haproxy there, which is not in everybody's path.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.env("PATH", search_path());
     command
+}
+
+/// Debian has nginx and haproxy in `/usr/sbin`, which is not in every user's path.
+pub(crate) fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/sbin:/sbin")
 }
 
 impl Running {

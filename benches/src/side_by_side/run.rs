@@ -67,9 +67,12 @@ fn one(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<(), BoxE
         _ => turns(scenario, programs, args)?,
     };
     if args.keep {
-        rows::write(&rows::kept(), scenario.id, &rows)?;
+        rows::write(&rows::kept(), scenario.id, &rows, programs.versions())?;
     }
-    println!("\n{}", report::scenario(scenario.id, &rows));
+    println!(
+        "\n{}",
+        report::scenario(scenario.id, &rows, programs.versions())
+    );
     Ok(())
 }
 
