@@ -104,7 +104,7 @@ fn allocations(requests: usize) -> Result<u64, BoxError> {
         )
         .resolver(At(service))
         .mesh(Mesh::IstioSidecar)
-        .tell_verdict(false)
+        .verdict_extension(false)
         .build()?;
     let downstream = Downstream::new(peer).listener_port(front.port());
     let mesh_connection = mesh.for_connection(&downstream);

@@ -29,7 +29,7 @@ pub(crate) fn run(settings: Settings) -> Result<(), BoxError> {
         .route(Route::host("shop.example.com").path_prefix("/").to(service))
         .resolver(At(settings.origin))
         .mesh(Mesh::IstioSidecar)
-        .tell_verdict(false)
+        .verdict_extension(false)
         .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.workers)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ParseError;
 use crate::name::{LabelRule, check_label};
 
-/// The longest name a label pair in front of us may leave room for: 253 octets for the whole name
+/// The longest name a label pair in front of us may leave room for: 253 bytes for the whole name
 /// (RFC 1035 §2.3.4, without the root dot), less `svc.` and two labels of 63 with their dots.
 const MAX_DOMAIN: usize = 253 - 4 - 2 * 64;
 

@@ -1,14 +1,18 @@
-//! Who asked.
+//! The client's connection.
 
+use std::any::Any;
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 /// The scheme a client used towards this gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scheme {
     /// Cleartext.
     #[default]
     Http,
-    /// TLS, ended here or at a load balancer that is believed to say so.
+    /// TLS, terminated here or at a load balancer that is trusted to say so.
     Https,
 }
 
@@ -22,7 +26,7 @@ impl Scheme {
         }
     }
 
-    /// The port that goes without saying: 80 or 443.
+    /// The default port: 80 or 443.
     #[must_use]
     pub fn default_port(self) -> u16 {
         match self {
@@ -32,10 +36,10 @@ impl Scheme {
     }
 }
 
-/// What the acceptor of a connection knows about it: a request extension.
+/// What the server knows about a client's connection: a request extension.
 ///
-/// Whoever accepts connections inserts it (or hands it to the facade once per connection); the
-/// forwarded-headers stage and access rules read it. Without it, nothing about the client is
+/// `mesh-ingress-server` inserts it into each request; with another server, whoever accepts connections
+/// does. The forwarded-headers stage and access rules read it. Without it, nothing about the client is
 /// claimed to the upstream.
 ///
 /// ```
@@ -48,15 +52,21 @@ impl Scheme {
 /// request.extensions_mut().insert(client);
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Clones are of the same connection: they share what a service [remembers](Self::memo) of it.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Downstream {
-    /// The address of the client, after PROXY protocol if that is in use.
+    /// The address of the client.
     pub peer: SocketAddr,
     /// The scheme the client used.
     pub scheme: Scheme,
-    /// The port the client connected to; `None` if the acceptor did not say.
+    /// The address the client connected to; `None` if the server did not say.
+    pub local: Option<SocketAddr>,
+    /// The port of the listener, which may differ from that of `local` behind a port mapping; `None`
+    /// if the server did not say.
     pub listener_port: Option<u16>,
+    memo: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
 impl Downstream {
@@ -66,7 +76,9 @@ impl Downstream {
         Self {
             peer,
             scheme: Scheme::Http,
+            local: None,
             listener_port: None,
+            memo: Arc::default(),
         }
     }
 
@@ -77,10 +89,54 @@ impl Downstream {
         self
     }
 
-    /// Sets the port the client connected to.
+    /// Sets the address the client connected to.
+    #[must_use]
+    pub fn local(mut self, addr: SocketAddr) -> Self {
+        self.local = Some(addr);
+        self
+    }
+
+    /// Sets the port of the listener.
     #[must_use]
     pub fn listener_port(mut self, port: u16) -> Self {
         self.listener_port = Some(port);
         self
+    }
+
+    /// What a service remembers about the connection, so that work is done once a connection instead of
+    /// once a request. The first call decides what is remembered, by calling `make`. `None` if that
+    /// was something of another type: a connection has room for one service's memory.
+    ///
+    /// ```
+    /// use mesh_ingress_core::Downstream;
+    ///
+    /// let client = Downstream::new("203.0.113.7:51000".parse()?);
+    /// let ip = client.memo(|| client.peer.ip().to_string());
+    /// assert_eq!(ip.unwrap(), "203.0.113.7");
+    /// assert!(client.clone().memo(|| 7_u8).is_none());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    #[inline]
+    pub fn memo<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let memo = self.memo.get_or_init(|| Box::new(make()));
+        (**memo).downcast_ref()
+    }
+
+    /// Whether both are of the same connection.
+    #[inline]
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.memo, &other.memo)
+    }
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream")
+            .field("peer", &self.peer)
+            .field("scheme", &self.scheme)
+            .field("local", &self.local)
+            .field("listener_port", &self.listener_port)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Longest DNS label, in octets (RFC 1035 §2.3.4).
+/// Longest DNS label, in bytes (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
 /// A name, port, domain or authority that could not be parsed.
@@ -84,7 +84,7 @@ pub(crate) fn check_label(what: &str, label: &str, rule: LabelRule) -> Result<()
             at + 1
         ));
     }
-    // Only ASCII is left from here on: octets and characters are the same.
+    // Only ASCII is left from here on: bytes and characters are the same.
     if label.len() > MAX_LABEL {
         return Err(format!(
             "{what} {label:?} has {} characters, a DNS label has at most {MAX_LABEL}",

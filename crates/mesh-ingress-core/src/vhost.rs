@@ -23,9 +23,11 @@ use crate::ParseError;
 /// # Ok::<(), mesh_ingress_core::ParseError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Vhost {
-    authority: Authority,
+    /// First: every request reads it, and the other only those to HTTP/2.
     value: HeaderValue,
+    authority: Authority,
 }
 
 impl Vhost {
@@ -65,7 +67,7 @@ impl Vhost {
     }
 }
 
-/// The octets of a text, where there is also the count of who uses them: both are looked at when a
+/// The bytes of a text, where there is also the count of who uses them: both are looked at when a
 /// request is told the name, and of a thousand names each is one that the processor's caches have lost.
 fn together(text: &[u8]) -> Bytes {
     // With the count these are as large as one line of memory, and two.
@@ -76,7 +78,7 @@ fn together(text: &[u8]) -> Bytes {
     }
 }
 
-/// A text of up to `N` octets; they are 255 at most.
+/// A text of up to `N` bytes; they are 255 at most.
 struct Short<const N: usize> {
     len: u8,
     text: [u8; N],

@@ -13,10 +13,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
-use mesh_ingress_headers::{Inventory, PreparedFields};
+use mesh_ingress_headers::{HeaderPresence, PreparedFields};
+use mesh_ingress_io::LazyTimer;
 use tokio::time::Instant;
 
-use crate::alarm::Alarm;
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::Failure;
 use crate::expect::Expectation;
@@ -75,14 +75,14 @@ enum Step {
 struct Queued {
     ticket: Ticket,
     request: Request<RequestBody>,
-    alarm: Alarm,
+    timer: LazyTimer,
 }
 
 /// Waiting for a response on a stream.
 struct Http2 {
     reply: Pin<Box<dyn Future<Output = Answer> + Send>>,
     sent_at: Instant,
-    alarm: Alarm,
+    timer: LazyTimer,
 }
 
 type Answer = Result<Response<h2::ResponseStream>, h2::Unanswered>;
@@ -156,7 +156,7 @@ impl Exchange {
                 Ticket::new(pool)
             },
             request: std::mem::take(request),
-            alarm: Alarm::default(),
+            timer: LazyTimer::default(),
         }))
     }
 
@@ -197,7 +197,7 @@ impl Exchange {
                 Step::Http2(Box::new(Http2 {
                     reply: Box::pin(stream.exchange(addr, std::mem::take(request))),
                     sent_at: Instant::now(),
-                    alarm: Alarm::default(),
+                    timer: LazyTimer::default(),
                 }))
             }
         }
@@ -213,7 +213,7 @@ impl Exchange {
                             let Some(deadline) = self.clock.deadline else {
                                 return Poll::Pending;
                             };
-                            ready!(queued.alarm.poll(cx, deadline.at));
+                            ready!(queued.timer.poll(cx, deadline.at));
                             Err(deadline.error())
                         }
                     };
@@ -232,8 +232,8 @@ impl Exchange {
                 Step::Http1(connection) => {
                     let Poll::Ready(reply) = connection.poll_reply(cx) else {
                         let sent_at = connection.sent_at();
-                        let alarm = connection.alarm();
-                        let error = ready!(self.clock.poll(&self.pool, sent_at, alarm, cx));
+                        let timer = connection.timer();
+                        let error = ready!(self.clock.poll(&self.pool, sent_at, timer, cx));
                         self.step = Step::Failed(Some(error));
                         continue;
                     };
@@ -254,10 +254,10 @@ impl Exchange {
                     let Http2 {
                         reply,
                         sent_at,
-                        alarm,
+                        timer,
                     } = &mut **stream;
                     let Poll::Ready(answer) = reply.as_mut().poll(cx) else {
-                        let error = ready!(self.clock.poll(&self.pool, *sent_at, alarm, cx));
+                        let error = ready!(self.clock.poll(&self.pool, *sent_at, timer, cx));
                         self.step = Step::Failed(Some(error));
                         continue;
                     };
@@ -306,7 +306,7 @@ impl Exchange {
             expected.answered(response.status());
         }
         // In doubt about where the response ends, the connection goes with it.
-        let mut fields = Inventory::of(response.headers());
+        let mut fields = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
         rules.check_with(response.status(), version, response.headers(), &fields)?;
@@ -318,12 +318,14 @@ impl Exchange {
         // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
         *response.version_mut() = Version::HTTP_11;
         let pool = &self.pool;
-        Ok(response.map(|()| {
+        let mut response = response.map(|()| {
             let stream = h1::ResponseStream::new(connection, Arc::clone(pool));
             ResponseBody::http1(stream)
                 .watched(pool, self.clock.deadline)
                 .with_fields(fields)
-        }))
+        });
+        ResponseBody::advertise_splice(&mut response);
+        Ok(response)
     }
 
     fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
@@ -382,7 +384,7 @@ impl Exchange {
     }
 
     fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
-        let mut fields = Inventory::of(response.headers());
+        let mut fields = HeaderPresence::of(response.headers());
         let version = response.version();
         let rules = &self.pool.settings.response_rules;
         rules.check_with(response.status(), version, response.headers(), &fields)?;

@@ -22,8 +22,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
+use hyper::ext::ReasonPhrase;
 use mesh_ingress_headers::PreparedFields;
-use mesh_ingress_http1::{Decoder, Inbox, Limits, Malformed, response as head};
+use mesh_ingress_http1::{Decoder, Limits, Malformed, response as head};
+use mesh_ingress_io::{LazyTimer, ReadBuf};
 #[cfg(target_os = "linux")]
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -32,7 +34,6 @@ pub(crate) use fault::Fault;
 pub(crate) use response::ResponseStream;
 use sending::{Sending, Sent};
 
-use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::permit::Permit;
 use crate::pool::Pool;
@@ -69,13 +70,13 @@ pub(crate) struct Connection {
     /// `u64::MAX` if there is no bound.
     requests_left: u64,
     /// The response does not end the connection.
-    keeps_alive: bool,
+    keep_alive: bool,
     /// Something came since the request was begun.
     heard: bool,
     reused: bool,
     session: Session,
     stream: Stream,
-    inbox: Inbox,
+    read_buf: ReadBuf,
     /// What of the response's body is to come.
     body: Decoder,
     /// Whole until something comes back; then for the rest of its body.
@@ -84,7 +85,7 @@ pub(crate) struct Connection {
     limits: Limits,
     /// Octets of interim responses there may still be.
     interim: usize,
-    alarm: Alarm,
+    timer: LazyTimer,
     /// The thread that opened it.
     home: usize,
     permit: Permit,
@@ -98,17 +99,17 @@ pub(crate) fn open(pool: &Pool, stream: Stream, permit: Permit) -> Box<Connectio
         session: stream.session(),
         stream,
         sending: Sending::default(),
-        inbox: Inbox::new(settings.max_buffer()),
+        read_buf: ReadBuf::new(settings.max_buffer()),
         limits: Limits {
-            octets: settings.max_header_size,
+            bytes: settings.max_header_size,
             fields: settings.max_headers,
         },
         request: None,
         body: Decoder::Complete,
-        keeps_alive: true,
+        keep_alive: true,
         heard: false,
         interim: 0,
-        alarm: Alarm::default(),
+        timer: LazyTimer::default(),
         retire_at: settings.max_lifetime.map(|life| now + jittered(life)),
         requests_left: settings.max_requests.map_or(u64::MAX, jittered_count),
         reused: false,
@@ -135,7 +136,7 @@ impl Connection {
         self.sending.begin(&request, further);
         self.request = Some(request);
         self.heard = false;
-        self.interim = self.limits.octets;
+        self.interim = self.limits.bytes;
         self.requests_left = self.requests_left.saturating_sub(1);
     }
 
@@ -152,7 +153,7 @@ impl Connection {
             _ => fault.is_gone() && self.reused && !self.heard && self.is_repeatable(),
         };
         let unsent = if again { self.request.take() } else { None };
-        self.keeps_alive = false;
+        self.keep_alive = false;
         Poll::Ready(Err(Unanswered { fault, unsent }))
     }
 
@@ -189,18 +190,18 @@ impl Connection {
     /// Reads until the head is there.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Fault>> {
         loop {
-            let known = self.inbox.octets.len();
-            if ready!(self.inbox.poll_fill(&mut self.stream, cx))? == 0 {
+            let known = self.read_buf.bytes().len();
+            if ready!(self.read_buf.poll_fill(&mut self.stream, cx))? == 0 {
                 return Poll::Ready(Err(self.sending.fault().unwrap_or(Fault::Incomplete)));
             }
             self.heard = true;
-            let octets = &self.inbox.octets;
+            let octets = self.read_buf.bytes();
             if !head::may_begin(octets) {
                 let what = "it does not begin with HTTP/1";
                 return Poll::Ready(Err(Malformed::Head(what.into()).into()));
             }
             // Without another line end it is not complete, and need not be looked at again.
-            if !octets[known..].contains(&b'\n') && octets.len() < self.limits.octets {
+            if !octets[known..].contains(&b'\n') && octets.len() < self.limits.bytes {
                 continue;
             }
             while let Some(response) = self.take_head()? {
@@ -215,31 +216,36 @@ impl Connection {
 
     /// Takes the head of a response off what has come, if it is all there.
     fn take_head(&mut self) -> Result<Option<Response<()>>, Fault> {
-        if self.inbox.octets.is_empty() {
+        if self.read_buf.bytes().is_empty() {
             return Ok(None);
         }
-        let before = self.inbox.octets.len();
+        let before = self.read_buf.bytes().len();
         let Some(request) = &mut self.request else {
             return Ok(None);
         };
         // Nobody asks for the request's own any more: their room serves the response's.
         let mut headers = std::mem::take(request.headers_mut());
         headers.clear();
-        let octets = &mut self.inbox.octets;
-        let head = head::take(octets, request.method(), self.limits, &mut headers)?;
-        let Some(head) = head else {
+        let octets = self.read_buf.bytes_mut();
+        let head = head::parse(octets, request.method(), self.limits, &mut headers)?;
+        let Some(mut head) = head else {
             *request.headers_mut() = headers;
             return Ok(None);
         };
         if is_interim(head.response.status()) {
-            let octets = before - self.inbox.octets.len();
+            let octets = before - self.read_buf.bytes().len();
             let left = self.interim.checked_sub(octets);
             self.interim = left.ok_or(Fault::EndlessInterim)?;
             return Ok(Some(head.response));
         }
-        self.inbox.settle();
+        self.read_buf.settle();
         self.body = head.body;
-        self.keeps_alive = head.keeps_alive;
+        if let Some(reason) = head.reason.take()
+            && let Ok(reason) = ReasonPhrase::try_from(reason)
+        {
+            head.response.extensions_mut().insert(reason);
+        }
+        self.keep_alive = head.keep_alive;
         if self.sending.is_done() {
             self.request = None;
         }
@@ -268,20 +274,20 @@ impl Connection {
             Err(fault) => return Poll::Ready(Some(Err(fault))),
         };
         loop {
-            let next = self.body.next(&mut self.inbox.octets, self.limits);
-            self.inbox.settle();
+            let next = self.body.next(self.read_buf.bytes_mut(), self.limits);
+            self.read_buf.settle();
             if let Some(next) = next.transpose() {
                 return Poll::Ready(Some(next.map_err(Fault::from)));
             }
             if self.body.is_complete() {
                 return Poll::Ready(None);
             }
-            match self.inbox.poll_fill(&mut self.stream, cx) {
+            match self.read_buf.poll_fill(&mut self.stream, cx) {
                 // Who fails to send takes the error that told of a reset: then this is no end.
                 Poll::Ready(Ok(0)) => match (self.sending.fault(), self.body) {
                     (None, Decoder::UntilClose) => {
                         self.body = Decoder::Complete;
-                        self.keeps_alive = false;
+                        self.keep_alive = false;
                     }
                     (fault, _) => {
                         let fault = fault.unwrap_or(Fault::Incomplete);
@@ -299,26 +305,30 @@ impl Connection {
         }
     }
 
-    /// Where the next octets of the response's body come from, if they need no look, and how many
-    /// these are.
+    /// The socket that the rest of the response's body can be spliced from, and how much is to come.
     #[cfg(target_os = "linux")]
-    pub(crate) fn movable(&mut self) -> Option<(&TcpStream, &mut u64)> {
-        let ready = self.inbox.octets.is_empty() && self.sending.is_done();
+    pub(crate) fn spliceable(&mut self) -> Option<(&TcpStream, &mut u64)> {
+        let ready = self.read_buf.bytes().is_empty() && self.sending.is_done();
         match (&self.stream, &mut self.body) {
             (Stream::Plain(stream), Decoder::Length(left)) if ready => Some((stream, left)),
             _ => None,
         }
     }
 
-    /// Octets of its bodies are going to be moved: it is to read heads, and not much more.
     #[cfg(target_os = "linux")]
-    pub(crate) fn moving(&mut self) {
-        self.inbox.rest();
+    pub(crate) fn is_plain_tcp(&self) -> bool {
+        matches!(self.stream, Stream::Plain(_))
     }
 
-    /// All of the body has been moved.
+    /// Its bodies are spliced: the buffer is to hold heads, and not much more.
     #[cfg(target_os = "linux")]
-    pub(crate) fn moved_all(&mut self) {
+    pub(crate) fn begin_splice(&mut self) {
+        self.read_buf.reset();
+    }
+
+    /// All of the body has been spliced.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn end_splice(&mut self) {
         self.body = Decoder::Complete;
     }
 
@@ -343,8 +353,8 @@ impl Connection {
     }
 
     /// A timer for whoever uses the connection.
-    pub(crate) fn alarm(&mut self) -> &mut Alarm {
-        &mut self.alarm
+    pub(crate) fn timer(&mut self) -> &mut LazyTimer {
+        &mut self.timer
     }
 
     /// What is known of its TLS.
@@ -358,7 +368,7 @@ impl Connection {
         let this = *self;
         this.sending
             .is_done()
-            .then(|| (this.stream, this.inbox.octets.freeze(), this.permit))
+            .then(|| (this.stream, this.read_buf.into_bytes(), this.permit))
     }
 }
 

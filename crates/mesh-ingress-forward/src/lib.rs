@@ -36,7 +36,7 @@
 //!   request *and* response are complete and clean; any doubt closes it.
 //! * Bodies stream with back-pressure both ways, trailers included.
 //!   A server that owns its socket can have large ones passed on by the kernel, without a copy:
-//!   [`ResponseBody::poll_move`].
+//!   [`SpliceBody`](mesh_ingress_io::splice::SpliceBody).
 //! * Hop-by-hop fields never cross (RFC 9110 §7.6.1), upgrades only after a validated `101`.
 //! * A request is sent again only if no upstream can have acted on it, or if it is safe
 //!   (RFC 9110 §9.2.1), without a body, and nothing came back on a reused connection.
@@ -45,8 +45,8 @@
 //! # WebSockets and other upgrades
 //!
 //! The server must offer them: hyper's `with_upgrades` for HTTP/1.1 (any other server's
-//! [`OnSwitch`]), and `enable_connect_protocol` for HTTP/2 (axum does both; for any other server's,
-//! [`OnSwitch`] again).
+//! [`OnUpgrade`](mesh_ingress_io::upgrade::OnUpgrade)), and `enable_connect_protocol` for HTTP/2 (axum does both; for any other server's,
+//! [`OnUpgrade`](mesh_ingress_io::upgrade::OnUpgrade) again).
 //!
 //! | the client asks with | the upstream speaks | what is done |
 //! |---|---|---|
@@ -68,7 +68,7 @@
 //! * A tunnel that does not end on both sides (one is reset, nothing moves for
 //!   [`tunnel_idle_timeout`](ForwarderBuilder::tunnel_idle_timeout), it is
 //!   [closed](Forwarder::close_tunnels)) resets the upstream's connection, and drops the client's:
-//!   that is a reset, too, where it came by [`OnSwitch`] or the server's transport makes one of it
+//!   that is a reset, too, where it came by [`OnUpgrade`](mesh_ingress_io::upgrade::OnUpgrade) or the server's transport makes one of it
 //!   when it is dropped. A stream of hyper's HTTP/2 is ended and then reset, because hyper can do no
 //!   other; and a client's `RST_STREAM` with `CANCEL` is taken for an end there first, and found out
 //!   within a second.
@@ -76,7 +76,6 @@
 //!   forgotten by a server's graceful shutdown: wait for [`Forwarder::tunnels_closed`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod alarm;
 mod attempt;
 mod body;
 #[allow(dead_code)]
@@ -99,8 +98,6 @@ mod overdue;
 mod permit;
 mod pool;
 mod prepare;
-#[cfg(target_os = "linux")]
-mod relay;
 mod replay;
 #[allow(dead_code)]
 mod retry;
@@ -122,7 +119,7 @@ pub use self::settings::{ForwarderBuilder, Reuse};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
-pub use self::upgrade::{OnSwitch, Switch, is_extended_connect};
+pub use self::upgrade::is_extended_connect;
 
 #[doc(no_inline)]
 pub use mesh_ingress_core::{InvalidSetting, Protocol, Tls, Upstream};

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mesh_ingress_core::Error;
+use mesh_ingress_io::LazyTimer;
 use tokio::time::Instant;
 
-use crate::alarm::Alarm;
 use crate::body::{Moved, Progress};
 use crate::error::Failure;
 use crate::pool::Pool;
@@ -61,7 +61,7 @@ impl Clock {
         &self,
         pool: &Pool,
         sent_at: Instant,
-        alarm: &mut Alarm,
+        timer: &mut LazyTimer,
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
         loop {
@@ -73,7 +73,7 @@ impl Clock {
             let Some(look_at) = due.into_iter().chain(head).min() else {
                 return Poll::Pending;
             };
-            ready!(alarm.poll(cx, look_at));
+            ready!(timer.poll(cx, look_at));
             // What it was set for may have happened.
             if let Some(due) = self.due(pool, sent_at)
                 && due.at <= Instant::now()

@@ -1,5 +1,8 @@
 //! The last touch on a message: the form each protocol wants it in.
 //!
+//! No host is chosen here: `mesh_ingress_vhost::rewrite_host` does that. The authority only moves to
+//! where the upstream's version of HTTP has it, from the URI to `Host` or from `Host` to the URI.
+//!
 //! Everything here is decided by the protocol towards the upstream (and, for responses, towards
 //! the client), not by the route: it is the only place that knows both.
 
@@ -25,7 +28,7 @@ pub(crate) fn http1(request: &mut Request<RequestBody>, te_trailers: bool) {
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     let headers = request.headers_mut();
     if let Some(authority) = uri.authority.take() {
-        set_host(headers, &authority);
+        host_from_authority(headers, &authority);
     }
     // `OPTIONS *` keeps its asterisk: that is its path, too.
     *request.uri_mut() = uri
@@ -92,12 +95,14 @@ pub(crate) fn http2(request: &mut Request<RequestBody>, te_trailers: bool) -> Re
     Ok(())
 }
 
-fn set_host(headers: &mut HeaderMap, authority: &Authority) {
-    let said = headers.get(HOST).map(HeaderValue::as_bytes);
-    if said == Some(authority.as_str().as_bytes()) {
+/// Translates an absolute target: its authority becomes `Host`, even beside a `Host` that differs
+/// (RFC 9112 §3.2.2), as it becomes `:authority` in [`http2`]. A rewritten host is in both already.
+fn host_from_authority(headers: &mut HeaderMap, authority: &Authority) {
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    if host == Some(authority.as_str().as_bytes()) {
         return;
     }
-    // The target wins over `Host` (RFC 9112 §3.2.2), without user information (RFC 9110 §4.2.4).
+    // Without user information (RFC 9110 §4.2.4).
     let host = authority.as_str();
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     if let Ok(value) = HeaderValue::from_str(host) {

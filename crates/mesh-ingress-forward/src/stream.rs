@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use mesh_ingress_core::Protocol;
-use mesh_ingress_http1::{Direct, Outbox};
+use mesh_ingress_io::{TryWrite, WriteBuf};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -66,17 +66,17 @@ impl Stream {
         }
     }
 
-    /// Writes what is in an outbox, at less cost and taking less of the task's budget: not for whoever
-    /// writes again and again without ever waiting.
+    /// Writes what is in a buffer, at less cost and without taking of the task's cooperative budget: not
+    /// for a task that writes in a loop without ever waiting.
     pub(crate) fn poll_write_last(
         &mut self,
-        outbox: &mut Outbox,
+        buf: &mut WriteBuf,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => outbox.poll_write(&mut Direct(stream), cx),
+            Self::Plain(stream) => buf.poll_write(&mut TryWrite(stream), cx),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => outbox.poll_write(stream, cx),
+            Self::Tls(stream) => buf.poll_write(stream, cx),
         }
     }
 

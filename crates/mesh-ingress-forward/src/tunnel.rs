@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use mesh_ingress_http1::Direct;
+use mesh_ingress_io::{Conn, TryWrite};
 use pin_project_lite::pin_project;
 use tokio::io::AsyncWrite as _;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -52,7 +52,7 @@ impl End for Stream {
 
     fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => Pin::new(&mut Direct(stream)).poll_write(cx, octets),
+            Self::Plain(stream) => Pin::new(&mut TryWrite(stream)).poll_write(cx, octets),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
         }
@@ -64,6 +64,20 @@ impl End for Stream {
             #[cfg(feature = "tls")]
             Self::Tls(_) => Poll::Ready(()),
         }
+    }
+}
+
+impl End for Conn {
+    fn cut_off(&mut self) {
+        self.reset_on_drop();
+    }
+
+    fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_try_write(cx, octets)
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
     }
 }
 

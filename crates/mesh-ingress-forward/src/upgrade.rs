@@ -18,7 +18,6 @@ use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 
 pub(crate) use self::client::{Client, ClientEnd};
-pub use self::client::{OnSwitch, Switch};
 use crate::websocket::{self, Key};
 use crate::{error::Failure, prepare};
 

@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mesh_ingress::{ClusterDomain, Mesh, Protocol, Route};
 
-use crate::connections::Connections;
 use crate::duration;
+use crate::upstream_args::UpstreamArgs;
 
 /// A gateway at the edge of a service mesh: it reaches each Kubernetes Service as the mesh expects,
 /// at its ClusterIP and under its own name.
@@ -142,7 +142,7 @@ pub(crate) struct Gateway {
     pub(crate) expose_details: bool,
 
     #[command(flatten)]
-    pub(crate) connections: Connections,
+    pub(crate) upstream: UpstreamArgs,
 }
 
 /// Which manifests to look at.

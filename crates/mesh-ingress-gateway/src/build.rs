@@ -52,7 +52,7 @@ pub(crate) fn mesh(
     routes: &[Route],
     dns: &ClusterDns,
 ) -> Result<MeshIngress, Failure> {
-    let forwarder = args.connections.forwarder(args.mesh, workers)?;
+    let forwarder = args.upstream.forwarder(args.mesh, workers)?;
     let trusted = TrustedPeers::new(args.trusted_proxy.iter().copied());
     let forwarded = ForwardedPolicy::builder().trusted(trusted).build()?;
     Ok(MeshIngress::builder()
@@ -64,7 +64,7 @@ pub(crate) fn mesh(
         .mesh(args.mesh.into())
         .require_mesh(args.require_mesh)
         // Nothing here is around the gateway that would read it.
-        .tell_verdict(false)
+        .verdict_extension(false)
         .expose_details(args.expose_details)
         .build()?)
 }

@@ -3,18 +3,10 @@
 mod args;
 mod build;
 mod check;
-mod client;
-mod connections;
 mod duration;
-mod http1;
-mod http2;
-mod linger;
-mod listener;
-mod look;
-mod phase;
+mod inspect;
 mod serve;
-mod stall;
-mod worker;
+mod upstream_args;
 
 use std::process::ExitCode;
 
@@ -30,8 +22,8 @@ fn main() -> ExitCode {
     let done = match args.command {
         args::Command::Serve(serve) => log_to_stderr(&serve.log).and_then(|()| serve::run(&serve)),
         args::Command::Check(check) => check::run(&check),
-        args::Command::Explain(explain) => look::explain(&explain),
-        args::Command::Doctor(doctor) => look::doctor(&doctor),
+        args::Command::Explain(explain) => inspect::explain(&explain),
+        args::Command::Doctor(doctor) => inspect::doctor(&doctor),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,10 +8,10 @@ const MAX_NAME: usize = 253;
 /// Longest label (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// What a text that is an authority consists of.
+/// The parts of an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
-    /// Octets of the host as written; a literal's brackets count.
+    /// Bytes of the host as written; a literal's brackets count.
     pub(crate) host_len: usize,
     pub(crate) kind: Kind,
     pub(crate) port: Option<u16>,
@@ -33,8 +33,8 @@ pub(crate) fn parse(text: &str) -> Option<Parts> {
     let (host_len, kind) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, _) = rest.split_once(']')?;
-            // A zone (`%eth0`) means something on the client's machine only (RFC 6874 §4), and
-            // nobody speaks IPvFuture.
+            // A zone (`%eth0`) has a meaning on the client's machine only (RFC 6874 §4), and
+            // IPvFuture is not in use.
             let address: Ipv6Addr = address_text(address)?.parse().ok()?;
             (text.find(']')? + 1, Kind::V6(address))
         }
@@ -61,7 +61,7 @@ fn address_text(text: &str) -> Option<&str> {
         .then_some(text)
 }
 
-/// Whether what may be a name is one, or a dotted quad.
+/// Tells a name from a dotted quad; `None` for an invalid name.
 fn kind(host: &str) -> Option<Kind> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.len() > MAX_NAME {
@@ -70,13 +70,13 @@ fn kind(host: &str) -> Option<Kind> {
     if name.len() > MAX_LABEL && name.split('.').any(|label| label.len() > MAX_LABEL) {
         return None;
     }
-    let last = match name.bytes().rposition(|octet| octet == b'.') {
+    let last = match name.bytes().rposition(|byte| byte == b'.') {
         Some(dot) => name.get(dot + 1..)?,
         None => name,
     };
-    // A last label that is a number makes readers disagree: 127.1, 0x7f.1 and 2130706433 are all
-    // the loopback address to some. An address has one spelling here; no top-level domain is a
-    // number (WHATWG URL, "ends in a number").
+    // Parsers disagree on a last label that is a number: 127.1, 0x7f.1 and 2130706433 are all the
+    // loopback address to some. An address has one spelling here; no top-level domain is a number
+    // (WHATWG URL, "ends in a number").
     if is_number(last) {
         // A dot after an address is another spelling of it.
         return (name.len() == host.len() && name.parse::<Ipv4Addr>().is_ok()).then_some(Kind::V4);
@@ -84,12 +84,12 @@ fn kind(host: &str) -> Option<Kind> {
     Some(Kind::Name)
 }
 
-/// An octet of a name: what it is, and in the upper half what must not follow it.
-static OCTETS: [u8; 256] = {
-    let mut octets = [OTHER; 256];
-    let mut octet = 0;
-    while octet < octets.len() {
-        octets[octet] = match octet as u8 {
+/// The class of each byte of a name and, in the upper half, the classes that must not follow it.
+static CLASSES: [u8; 256] = {
+    let mut bytes = [OTHER; 256];
+    let mut byte = 0;
+    while byte < bytes.len() {
+        bytes[byte] = match byte as u8 {
             b'a'..=b'z' | b'0'..=b'9' | b'_' => 0,
             b'A'..=b'Z' => UPPER_CASE,
             // No label is empty, and none begins or ends with a `-`.
@@ -97,9 +97,9 @@ static OCTETS: [u8; 256] = {
             b'-' => HYPHEN | DOT << 4,
             _ => OTHER,
         };
-        octet += 1;
+        byte += 1;
     }
-    octets
+    bytes
 };
 
 const DOT: u8 = 1;
@@ -107,46 +107,46 @@ const HYPHEN: u8 = 2;
 const UPPER_CASE: u8 = 4;
 const OTHER: u8 = 8;
 
-/// What the octets of a text are.
+/// The byte classes of a text.
 #[derive(Clone, Copy)]
-struct Seen {
-    what: u8,
-    /// Of these, what stands where it must not.
+struct Scan {
+    classes: u8,
+    /// The classes that follow a byte they must not follow.
     misplaced: u8,
 }
 
-impl Seen {
-    /// One look at each octet, and nothing to decide at any.
+impl Scan {
+    /// One pass over the bytes, without a branch.
     fn of(text: &str) -> Self {
-        let (mut what, mut misplaced, mut before) = (0, 0, OCTETS[usize::from(b'.')]);
-        for octet in text.bytes() {
-            let this = OCTETS[usize::from(octet)];
-            what |= this;
-            misplaced |= before >> 4 & this;
-            before = this;
+        let (mut classes, mut misplaced, mut previous) = (0, 0, CLASSES[usize::from(b'.')]);
+        for byte in text.bytes() {
+            let this = CLASSES[usize::from(byte)];
+            classes |= this;
+            misplaced |= previous >> 4 & this;
+            previous = this;
         }
-        // The root's dot may be the last.
-        if before & DOT == 0 {
-            misplaced |= before >> 4 & DOT;
+        // A final dot is allowed: the DNS root.
+        if previous & DOT == 0 {
+            misplaced |= previous >> 4 & DOT;
         }
-        Self { what, misplaced }
+        Self { classes, misplaced }
     }
 }
 
-/// What a text begins with, up to what cannot be in a name, which is the colon before a port as a
-/// rule. `None` unless that is labels between dots, each of letters, digits, `-` and `_`, and with
-/// neither end a `-`; the root's dot may follow the last.
+/// The name at the beginning of a text, up to the first byte that no name has, usually the colon
+/// before a port. `None` unless it consists of labels between dots, each of letters, digits, `-` and
+/// `_`, neither beginning nor ending with `-`; a final dot is allowed.
 fn name<'t>(text: &'t str, upper_case: &mut bool) -> Option<&'t str> {
-    let (mut name, mut seen) = (text, Seen::of(text));
-    if seen.what & OTHER != 0 {
-        let is_other = |octet| OCTETS[usize::from(octet)] == OTHER;
+    let (mut name, mut scan) = (text, Scan::of(text));
+    if scan.classes & OTHER != 0 {
+        let is_other = |byte| CLASSES[usize::from(byte)] == OTHER;
         name = text.get(..text.bytes().position(is_other)?)?;
-        seen = Seen::of(name);
+        scan = Scan::of(name);
     }
-    if name.is_empty() || seen.misplaced != 0 {
+    if name.is_empty() || scan.misplaced != 0 {
         return None;
     }
-    *upper_case = seen.what & UPPER_CASE != 0;
+    *upper_case = scan.classes & UPPER_CASE != 0;
     Some(name)
 }
 
@@ -174,11 +174,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_labels_between_dots(
+        fn name_agrees_with_the_reference(
             text in "[a-cXZ09_.:!-]{0,12}|([a-z-]{60,66}\\.){0,2}[a-z]{62,65}\\.?|\\PC{0,8}",
         ) {
-            let in_names = |octet: char| octet.is_ascii_alphanumeric() || "-_.".contains(octet);
-            let host = text.split(|octet| !in_names(octet)).next().unwrap_or_default();
+            let in_names = |byte: char| byte.is_ascii_alphanumeric() || "-_.".contains(byte);
+            let host = text.split(|byte| !in_names(byte)).next().unwrap_or_default();
             let labels = host.strip_suffix('.').unwrap_or(host).split('.');
             let is_label = |label: &str| {
                 !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')

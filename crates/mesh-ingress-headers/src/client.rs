@@ -1,4 +1,4 @@
-//! The client of a connection, with what is to be said about it said once.
+//! The client of a connection, with its header values formatted once.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -10,8 +10,8 @@ use mesh_ingress_core::{Downstream, Scheme};
 /// A [`Downstream`] with its header values formatted.
 ///
 /// Make one when a connection is accepted and put it in the extensions of its requests (or hand it
-/// to [`ForwardedPolicy::apply`](crate::ForwardedPolicy::apply)): then no request formats an address. Cloning costs
-/// a reference count.
+/// to [`ForwardedPolicy::apply`](crate::ForwardedPolicy::apply)), so that no request formats an
+/// address. Cloning costs a reference count.
 ///
 /// ```
 /// use mesh_ingress_core::{Downstream, Scheme};
@@ -24,22 +24,22 @@ use mesh_ingress_core::{Downstream, Scheme};
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Client(Option<Arc<Known>>);
+pub struct Client(Option<Arc<ClientFields>>);
 
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct ClientFields {
     pub(crate) ip: IpAddr,
     pub(crate) scheme: Scheme,
     /// The address alone: a member of `X-Forwarded-For`, and `X-Real-IP`.
     pub(crate) address: HeaderValue,
     pub(crate) proto: HeaderValue,
     pub(crate) port: HeaderValue,
-    /// `for=…;proto=…;host=`: an element of `Forwarded` up to what only the request knows.
+    /// `for=…;proto=…;host=`: an element of `Forwarded` up to the host, which differs per request.
     element: OnceLock<String>,
 }
 
-impl Known {
-    /// How an element of `Forwarded` begins: `for=…;proto=…;host=`. Made when it is first asked for;
+impl ClientFields {
+    /// The start of an element of `Forwarded`: `for=…;proto=…;host=`. Formatted on first use, because
     /// most gateways do not send it.
     pub(crate) fn element(&self) -> &str {
         self.element.get_or_init(|| {
@@ -53,30 +53,30 @@ impl Known {
     }
 }
 
-/// An address as text. That of IPv4 is written by hand: where each connection has one request, the
-/// formatting of the standard library is a tenth of it.
+/// An address as text. IPv4 is formatted by hand: with one request per connection, the standard
+/// library's formatting takes a tenth of the request's time.
 fn address_value(ip: IpAddr) -> Result<HeaderValue, InvalidHeaderValue> {
     let IpAddr::V4(ip) = ip else {
         return HeaderValue::try_from(ip.to_string());
     };
     let mut text = Vec::with_capacity("255.255.255.255".len());
-    for octet in ip.octets() {
+    for byte in ip.octets() {
         if !text.is_empty() {
             text.push(b'.');
         }
-        if octet >= 100 {
-            text.push(b'0' + octet / 100);
+        if byte >= 100 {
+            text.push(b'0' + byte / 100);
         }
-        if octet >= 10 {
-            text.push(b'0' + octet / 10 % 10);
+        if byte >= 10 {
+            text.push(b'0' + byte / 10 % 10);
         }
-        text.push(b'0' + octet % 10);
+        text.push(b'0' + byte % 10);
     }
     HeaderValue::try_from(text)
 }
 
 impl Client {
-    /// What is known of the peer of a connection.
+    /// Formats the peer of a connection.
     #[must_use]
     pub fn new(downstream: &Downstream) -> Self {
         let ip = downstream.peer.ip().to_canonical();
@@ -86,7 +86,7 @@ impl Client {
         let Ok(address) = address_value(ip) else {
             return Self::unknown();
         };
-        Self(Some(Arc::new(Known {
+        Self(Some(Arc::new(ClientFields {
             ip,
             scheme,
             address,
@@ -96,8 +96,7 @@ impl Client {
         })))
     }
 
-    /// A client of whom nothing is known, and so nothing is claimed: it is not trusted, and no
-    /// address, scheme or port is sent on.
+    /// An unknown client: it is not trusted, and no address, scheme or port is sent for it.
     #[must_use]
     pub fn unknown() -> Self {
         Self(None)
@@ -115,7 +114,7 @@ impl Client {
         self.0.as_ref().map(|known| known.scheme)
     }
 
-    pub(crate) fn known(&self) -> Option<&Known> {
+    pub(crate) fn known(&self) -> Option<&ClientFields> {
         self.0.as_deref()
     }
 }
@@ -131,9 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_written_as_everybody_does() {
-        for octet in 0..=u8::MAX {
-            let ip = IpAddr::from([octet, 10, 100, octet]);
+    fn addresses_are_formatted_as_the_standard_library_does() {
+        for byte in 0..=u8::MAX {
+            let ip = IpAddr::from([byte, 10, 100, byte]);
             assert_eq!(address_value(ip).unwrap(), ip.to_string());
         }
         let ip: IpAddr = "2001:db8::7".parse().unwrap();

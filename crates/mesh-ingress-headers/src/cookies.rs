@@ -2,9 +2,9 @@
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
-/// Joins several `Cookie` lines with `; `, as must be done before they go to an HTTP/1 upstream:
-/// HTTP/2 clients split the field for better compression, and applications read the first line
-/// only. With one line or none there is nothing to do, and nothing is done.
+/// Joins several `Cookie` lines with `; `, which is required before they go to an HTTP/1 upstream:
+/// HTTP/2 clients split the field for better compression, and applications read only the first line.
+/// One line or none is left as it is.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue, header::COOKIE};
@@ -31,7 +31,7 @@ pub fn join(headers: &mut HeaderMap) {
         all.extend_from_slice(crumb.as_bytes());
     }
     let sensitive = lines.iter().any(HeaderValue::is_sensitive);
-    // Made of values, it is one.
+    // Joined valid values are a valid value.
     if let Ok(mut joined) = HeaderValue::try_from(all) {
         joined.set_sensitive(sensitive);
         headers.insert(COOKIE, joined);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_logged_stays_so() {
+    fn joined_cookie_stays_sensitive() {
         let mut headers = HeaderMap::new();
         let mut secret = HeaderValue::from_static("session=1");
         secret.set_sensitive(true);

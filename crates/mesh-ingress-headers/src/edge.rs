@@ -1,24 +1,24 @@
-//! What clients from outside must not tell the inside.
+//! Fields that untrusted clients may not send into the mesh.
 
 mod request_id;
 
 use http::header::{HeaderMap, HeaderName};
 
 pub use self::request_id::{RequestId, RequestIdPolicy};
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
+use crate::name_patterns::NamePatterns;
 use crate::names::{FieldGroup, has_underscore, is_structural, remove_matching};
-use crate::own::OwnNames;
-use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule};
+use crate::{HeaderPresence, InvalidRequest, InvalidSetting, RequestRule};
 
-/// From whom something is not taken.
+/// The peers from which a field is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peers {
-    /// From nobody: it passes.
+    /// No peer: the field passes.
     None,
-    /// From all that are not trusted.
+    /// All untrusted peers.
     Untrusted,
-    /// From everybody.
+    /// All peers.
     All,
 }
 
@@ -32,14 +32,14 @@ impl Peers {
     }
 }
 
-/// What is done with a field name that has a `_`.
+/// How fields with a `_` in their name are treated.
 ///
 /// CGI, WSGI, PHP and their like turn `-` into `_`, so that `X_Forwarded_For` becomes what
 /// `X-Forwarded-For` should be; nginx and Envoy at the edge refuse or drop such names, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnderscorePolicy {
-    /// Drop the field, whoever sent it: proxies in front seldom look at such names.
+    /// Drop the field of any peer: proxies in front seldom check such names.
     #[default]
     Drop,
     /// Keep it, unless with `-` in place of `_` it would be a field that this peer may not send,
@@ -49,30 +49,29 @@ pub enum UnderscorePolicy {
     Reject,
 }
 
-/// Removes from a request what would steer the mesh, or pretend to be somebody.
+/// Removes request fields that would steer the mesh or claim an identity.
 ///
-/// A sidecar trusts its own gateway: `X-Envoy-Upstream-Rq-Timeout-Ms`, `X-Envoy-Retry-On` or
-/// `L5d-Dst-Override` from a client would be obeyed, and `X-Forwarded-Client-Cert` or
-/// `Remote-User` be believed by applications. Neither ingress-nginx nor a plain reverse proxy
-/// removes them.
+/// A sidecar trusts its gateway: it would obey `X-Envoy-Upstream-Rq-Timeout-Ms`, `X-Envoy-Retry-On` or
+/// `L5d-Dst-Override` of a client, and applications would believe its `X-Forwarded-Client-Cert` or
+/// `Remote-User`. Neither ingress-nginx nor a plain reverse proxy removes them.
 ///
-/// | what | from whom it is not taken by default |
+/// | fields | removed by default from |
 /// |---|---|
 /// | [`FieldGroup::Forwarding`] | untrusted peers |
 /// | [`FieldGroup::Identity`] | untrusted peers |
 /// | [`FieldGroup::Mesh`] | untrusted peers |
-/// | [`FieldGroup::Proxy`] | everybody |
-/// | [`FieldGroup::MethodOverride`] | nobody |
-/// | names with `_` | everybody: [dropped](UnderscorePolicy::Drop) |
+/// | [`FieldGroup::Proxy`] | all peers |
+/// | [`FieldGroup::MethodOverride`] | no peer |
+/// | names with `_` | all peers: [dropped](UnderscorePolicy::Drop) |
 ///
-/// **A peer trusted for `X-Forwarded-For` need not be one to trust with the rest.** A cloud load
-/// balancer adds its own fields and passes all others along. Behind one, set
+/// **Trust in a peer's `X-Forwarded-For` is not trust in its other fields.** A cloud load balancer adds
+/// its own fields and passes all others along. Behind one, set
 /// [`refuse(FieldGroup::Mesh, Peers::All)`](EdgeHygieneBuilder::refuse) and the same for
 /// [`FieldGroup::Identity`].
 ///
-/// `X-Request-ID` follows its [`RequestIdPolicy`]; afterwards there is one, unless that is
+/// `X-Request-ID` follows its [`RequestIdPolicy`]; afterwards the request has one, unless the policy is
 /// [`Ignore`](RequestIdPolicy::Ignore). `traceparent`, `tracestate`, `baggage`, `b3` and `X-B3-*`
-/// pass: they tell who calls whom, and grant nothing.
+/// pass: they describe the call chain and grant nothing.
 ///
 /// One pass over the names; memory is allocated only if something is removed, and for a new
 /// request id.
@@ -100,7 +99,7 @@ pub struct EdgeHygiene {
     proxy: Peers,
     underscores: UnderscorePolicy,
     request_id: RequestIdPolicy,
-    own: OwnNames,
+    custom: NamePatterns,
 }
 
 impl EdgeHygiene {
@@ -110,53 +109,55 @@ impl EdgeHygiene {
         EdgeHygieneBuilder(Self::default())
     }
 
-    /// Cleans the fields of a request from a peer that is `trusted` or not.
+    /// Removes the fields that the peer, which is `trusted` or not, may not send.
     ///
     /// # Errors
     /// When a name has a `_` and the policy is [`UnderscorePolicy::Reject`].
     pub fn apply(&self, headers: &mut HeaderMap, trusted: bool) -> Result<(), InvalidRequest> {
-        let fields = Inventory::of(headers);
-        self.apply_with(headers, &fields, trusted)
+        let presence = HeaderPresence::of(headers);
+        self.apply_with(headers, &presence, trusted)
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply) for a section with this [`HeaderPresence`]. Hidden: see there.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
+    #[doc(hidden)]
     pub fn apply_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Result<(), InvalidRequest> {
-        if let Some(id) = self.clean_with(headers, fields, trusted)? {
+        if let Some(id) = self.clean_with(headers, presence, trusted)? {
             id.insert_into(headers);
         }
         Ok(())
     }
 
-    /// The same as [`apply_with`](Self::apply_with), but for an `X-Request-ID` that is to be made up:
-    /// it is handed out, and not among the fields. Whoever sends the request is to tell it: with
-    /// [`PreparedFields::set_request_id`](crate::PreparedFields::set_request_id), which spares the map
-    /// and an allocation, or with [`RequestId::insert_into`]. `None` where the request keeps the id
-    /// it came with, or is not to have one.
+    /// [`apply_with`](Self::apply_with), but a generated `X-Request-ID` is returned instead of inserted.
+    /// The caller adds it with
+    /// [`PreparedFields::set_request_id`](crate::PreparedFields::set_request_id), which needs neither
+    /// the map nor an allocation, or with [`RequestId::insert_into`]. `None` if the request keeps its
+    /// id, or gets none. Hidden: see [`HeaderPresence`].
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
+    #[doc(hidden)]
     pub fn clean_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Result<Option<RequestId>, InvalidRequest> {
-        if self.underscores == UnderscorePolicy::Reject && fields.has(Fields::UNDERSCORE) {
+        if self.underscores == UnderscorePolicy::Reject && presence.has(FieldSet::UNDERSCORE) {
             return Err(RequestRule::Underscore.into());
         }
-        let suspects = Fields::GROUPED.or(Fields::UNDERSCORE);
-        if fields.has(suspects) || !self.own.is_empty() {
+        let checked = FieldSet::GROUPED.or(FieldSet::UNDERSCORE);
+        if presence.has(checked) || !self.custom.is_empty() {
             remove_matching(headers, |name| self.refuses(name, trusted));
         }
-        Ok(self.request_id.replace(headers, fields, trusted))
+        Ok(self.request_id.replace(headers, presence, trusted))
     }
 
     fn refuses(&self, name: &HeaderName, trusted: bool) -> bool {
@@ -178,7 +179,7 @@ impl EdgeHygiene {
             Some(FieldGroup::Proxy) => self.proxy,
             None => Peers::None,
         };
-        peers.includes(trusted) || (!trusted && self.own.contains(name))
+        peers.includes(trusted) || (!trusted && self.custom.contains(name))
     }
 
     fn refuses_look_alike(&self, name: &HeaderName, trusted: bool) -> bool {
@@ -198,7 +199,7 @@ impl Default for EdgeHygiene {
             proxy: Peers::All,
             underscores: UnderscorePolicy::default(),
             request_id: RequestIdPolicy::default(),
-            own: OwnNames::new(),
+            custom: NamePatterns::new(),
         }
     }
 }
@@ -208,7 +209,7 @@ impl Default for EdgeHygiene {
 pub struct EdgeHygieneBuilder(EdgeHygiene);
 
 impl EdgeHygieneBuilder {
-    /// From whom the fields of a group are not taken. Defaults: see [`EdgeHygiene`].
+    /// The peers from which the fields of a group are removed. Defaults: see [`EdgeHygiene`].
     #[must_use]
     pub fn refuse(mut self, group: FieldGroup, from: Peers) -> Self {
         let setting = match group {
@@ -222,22 +223,22 @@ impl EdgeHygieneBuilder {
         self
     }
 
-    /// A field of your own that only trusted peers may send; a `*` at the end stands for any rest,
+    /// A field that only trusted peers may send; a `*` at the end stands for any rest,
     /// as in `x-acme-internal-*`. Any case. May be called several times.
     #[must_use]
     pub fn refuse_untrusted(mut self, name: &str) -> Self {
-        self.0.own.push(name);
+        self.0.custom.push(name);
         self
     }
 
-    /// What is done with names that have a `_`. Default [`UnderscorePolicy::Drop`].
+    /// How names with a `_` are treated. Default [`UnderscorePolicy::Drop`].
     #[must_use]
     pub fn underscores(mut self, policy: UnderscorePolicy) -> Self {
         self.0.underscores = policy;
         self
     }
 
-    /// What is done with `X-Request-ID`. Default [`RequestIdPolicy::KeepUuid`].
+    /// How `X-Request-ID` is treated. Default [`RequestIdPolicy::KeepUuid`].
     #[must_use]
     pub fn request_id(mut self, policy: RequestIdPolicy) -> Self {
         self.0.request_id = policy;
@@ -247,9 +248,9 @@ impl EdgeHygieneBuilder {
     /// The rules.
     ///
     /// # Errors
-    /// When a field of your own is no field name, or nothing but `*`.
+    /// When a name given to [`refuse_untrusted`](Self::refuse_untrusted) is no field name, or only `*`.
     pub fn build(self) -> Result<EdgeHygiene, InvalidSetting> {
-        self.0.own.check("refuse_untrusted")?;
+        self.0.custom.check("refuse_untrusted")?;
         Ok(self.0)
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that are refused, and the rule each of them breaks.
+//! Refused messages, and the rules they break.
 
 use http::StatusCode;
 use mesh_ingress_core::{Error, ErrorKind};
@@ -22,13 +22,13 @@ macro_rules! request_rules {
                 match self { $(Self::$variant => StatusCode::$status,)* }
             }
 
-            /// Where the rule is written.
+            /// The RFC section of the rule.
             #[must_use]
             pub fn section(self) -> &'static str {
                 match self { $(Self::$variant => $section,)* }
             }
 
-            /// The rule, for people.
+            /// The rule in words.
             #[must_use]
             pub fn description(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -42,7 +42,7 @@ macro_rules! request_rules {
 }
 
 request_rules! {
-    /// HTTP/0.9, or a version nobody has written down.
+    /// HTTP/0.9, or an unknown version.
     Version = HTTP_VERSION_NOT_SUPPORTED, true, "RFC 9110 §15.6.6",
         "the protocol version is not supported";
     /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
@@ -62,8 +62,8 @@ request_rules! {
         "a field name is not a token with a colon after it";
     /// A field value that goes on in the next line.
     LineFolding = BAD_REQUEST, true, "RFC 9112 §5.2", "a field value is folded into several lines";
-    /// A control octet in a field value.
-    FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control octet in a field value";
+    /// A control character in a field value.
+    FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control character in a field value";
     /// The request target has none of the forms a gateway serves.
     Target = BAD_REQUEST, true, "RFC 9112 §3.2",
         "the request target is neither a path beginning with '/' nor an absolute http URI";
@@ -109,9 +109,9 @@ request_rules! {
     /// The size of a chunk is not a plain hexadecimal number.
     ChunkSize = BAD_REQUEST, true, "RFC 9112 §7.1",
         "the size of a chunk is not a plain hexadecimal number";
-    /// A chunk extension has control octets, or is too long.
+    /// A chunk extension has control characters, or is too long.
     ChunkExtension = BAD_REQUEST, true, "RFC 9112 §7.1.1",
-        "a chunk extension is too long or has control octets";
+        "a chunk extension is too long or has control characters";
     /// The data of a chunk goes on where it should have ended.
     ChunkEnd = BAD_REQUEST, true, "RFC 9112 §7.1", "the data of a chunk does not end in CRLF";
     /// The protocol was changed in the middle of a request.
@@ -136,10 +136,10 @@ request_rules! {
     Underscore = BAD_REQUEST, true, "policy", "a field name contains '_'";
 }
 
-/// A request that is refused, and why.
+/// A request that must be refused, and why.
 ///
-/// Nothing of such a request may reach an upstream: what one party reads as a harmless oddity is
-/// where the next one sees a second request (RFC 9112 §11.2).
+/// No part of such a request may reach an upstream, which might read a second request in it (RFC 9112
+/// §11.2).
 ///
 /// ```
 /// use http::{HeaderMap, Method, StatusCode, Uri, Version};

@@ -1,11 +1,11 @@
-//! Telling the upstream about the client, and believing nobody who is not trusted.
+//! Forwarding headers: telling upstreams about the client, and trusting listed peers only.
 
 mod element;
 mod policy;
 
 pub use self::policy::{ForwardedPolicy, ForwardedPolicyBuilder};
 
-/// A field that says something about the client.
+/// A header field about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardedField {
@@ -19,15 +19,15 @@ pub enum ForwardedField {
     Port,
     /// `X-Real-IP`: the address of the client alone.
     RealIp,
-    /// `Forwarded` (RFC 7239): all of the above in one.
+    /// `Forwarded` (RFC 7239): all of the above in one field.
     Forwarded,
 }
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fields(u8);
+pub(crate) struct EmittedFields(u8);
 
-impl Fields {
+impl EmittedFields {
     const fn of(fields: &[ForwardedField]) -> Self {
         let mut bits = 0;
         let mut rest = fields;

@@ -1,15 +1,14 @@
-//! Where a message ends, and whether it is one at all.
+//! Message framing and the form of heads: what must be refused.
 //!
-//! hyper and h2 refuse much, but not all that two parties could read in two ways:
+//! hyper and h2 accept some messages that two parties could read in two ways:
 //! `Transfer-Encoding: gzip, chunked` and `chunked, chunked` pass the server side, a response with
 //! both `Transfer-Encoding` and `Content-Length` passes the client side, and the form of the
-//! request target is not looked at. [`check_request`] and [`check_response`] refuse those; they
+//! request target is not checked. [`check_request`] and [`check_response`] refuse those; they
 //! never repair. Neither of them allocates.
 //!
-//! Not checked here, because types and parsers below have seen to it: control octets, CR, LF and
-//! NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
+//! Not checked here, because types and parsers ensure it: control bytes, CR, LF and NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
 //! `Uri` is parsed; obsolete line folding and whitespace before a colon are refused by hyper's parser.
-//! Octets above 0x7F in a path are passed on as they are.
+//! Bytes above 0x7F in a path are passed on as they are.
 
 mod request;
 mod response;
@@ -18,13 +17,13 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 pub use self::request::{RequestRules, RequestRulesBuilder, content_length};
 pub use self::response::{ResponseRules, ResponseRulesBuilder};
-use crate::inventory::Fields;
-use crate::{InvalidRequest, InvalidResponse, Inventory};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidRequest, InvalidResponse};
 
-/// Fields of a message section, unless set otherwise: what hyper takes.
+/// The default limit on fields in a header section: hyper's.
 const MAX_FIELDS: usize = 100;
 
-/// Octets of a message section, unless set otherwise: near Envoy's 60 KiB.
+/// The default limit on the bytes of a header section: near Envoy's 60 KiB.
 const MAX_SECTION: usize = 64 * 1024;
 
 /// Checks a request with the default [`RequestRules`].
@@ -40,18 +39,19 @@ pub fn check_request(
     RequestRules::DEFAULT.check(method, uri, version, headers)
 }
 
-/// [`check_request`], of a section with this [`Inventory`].
+/// [`check_request`] for a section with this [`HeaderPresence`]. Hidden: see there.
 ///
 /// # Errors
 /// As [`check_request`].
+#[doc(hidden)]
 pub fn check_request_with(
     method: &Method,
     uri: &Uri,
     version: Version,
     headers: &HeaderMap,
-    fields: &Inventory,
+    presence: &HeaderPresence,
 ) -> Result<(), InvalidRequest> {
-    RequestRules::DEFAULT.check_with(method, uri, version, headers, fields)
+    RequestRules::DEFAULT.check_with(method, uri, version, headers, presence)
 }
 
 /// Checks a response with the default [`ResponseRules`].
@@ -67,49 +67,50 @@ pub fn check_response(
     ResponseRules::DEFAULT.check(status, version, headers)
 }
 
-/// [`check_response`], of a section with this [`Inventory`].
+/// [`check_response`] for a section with this [`HeaderPresence`]. Hidden: see there.
 ///
 /// # Errors
 /// As [`check_response`].
+#[doc(hidden)]
 pub fn check_response_with(
     status: StatusCode,
     version: Version,
     headers: &HeaderMap,
-    fields: &Inventory,
+    presence: &HeaderPresence,
 ) -> Result<(), InvalidResponse> {
-    ResponseRules::DEFAULT.check_with(status, version, headers, fields)
+    ResponseRules::DEFAULT.check_with(status, version, headers, presence)
 }
 
-/// HTTP/1.0 and 1.1 have connections of their own; from HTTP/2 on a message has none.
+/// Only HTTP/1 has connection-specific fields.
 fn is_http1(version: Version) -> bool {
     version <= Version::HTTP_11
 }
 
-/// The octets a section takes in HTTP/1, name, value, colon, space and line end, and its fields.
-fn section(
+/// Checks the limits on a header section: its fields, and its bytes as HTTP/1 writes it.
+fn check_limits(
     headers: &HeaderMap,
-    fields: &Inventory,
+    presence: &HeaderPresence,
     max_fields: usize,
     max_section: usize,
-) -> Result<(), TooMuch> {
+) -> Result<(), LimitExceeded> {
     if headers.len() > max_fields {
-        return Err(TooMuch::Fields);
+        return Err(LimitExceeded::Fields);
     }
-    if fields.octets() > max_section {
-        return Err(TooMuch::Octets);
+    if presence.section_bytes() > max_section {
+        return Err(LimitExceeded::Bytes);
     }
     Ok(())
 }
 
-enum TooMuch {
+enum LimitExceeded {
     Fields,
-    Octets,
+    Bytes,
 }
 
-/// The octets that a value of `Content-Length` announces: `1*DIGIT` (RFC 9110 §8.6) in the one
+/// The bytes that a value of `Content-Length` announces: `1*DIGIT` (RFC 9110 §8.6) in the one
 /// spelling a number has, `0` or digits that do not begin with `0`. `None` for anything else.
 ///
-/// The RFC allows leading zeros, nobody sends them, and some would read them as octal.
+/// The RFC allows leading zeros, but no client sends them, and some recipients read them as octal.
 ///
 /// ```
 /// use mesh_ingress_headers::framing::number;
@@ -129,14 +130,14 @@ pub fn number(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// Fields that HTTP/2 has no place for (RFC 9113 §8.2.2), but for `TE`, which has a rule of its own.
-fn has_connection_specific(fields: &Inventory) -> bool {
-    fields.has(
-        Fields::CONNECTION
-            .or(Fields::KEEP_ALIVE)
-            .or(Fields::PROXY_CONNECTION)
-            .or(Fields::TRANSFER_ENCODING)
-            .or(Fields::UPGRADE),
+/// Whether there are fields that HTTP/2 forbids (RFC 9113 §8.2.2); `TE` has a rule of its own.
+fn has_connection_specific(presence: &HeaderPresence) -> bool {
+    presence.has(
+        FieldSet::CONNECTION
+            .or(FieldSet::KEEP_ALIVE)
+            .or(FieldSet::PROXY_CONNECTION)
+            .or(FieldSet::TRANSFER_ENCODING)
+            .or(FieldSet::UPGRADE),
     )
 }
 
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9110_8_6_a_number_has_one_spelling() {
+    fn rfc9110_8_6_number_has_one_spelling() {
         for (text, expected) in [
             (&b"0"[..], Some(0)),
             (b"5", Some(5)),

@@ -1,53 +1,52 @@
-//! Requests as they come over a connection, before a parser makes messages of them.
+//! Checks the bytes of a connection before a parser makes requests of them.
 //!
-//! A parser hands over what it has understood, and keeps to itself what it was lenient about. Of
-//! hyper's server side one cannot see any more, once there is a `Request`:
+//! A parser does not tell where it was lenient. Once hyper's server has made a `Request`, these are no
+//! longer visible:
 //!
-//! * that a request with `Transfer-Encoding` had a `Content-Length`, too, or several equal ones;
-//! * that the target had a fragment;
-//! * that lines, or the last line of the trailers (`0\r\n\n`), ended in a bare LF;
-//! * that a chunk had extensions, its size was padded, or there were more empty lines between
-//!   requests than one.
+//! * a `Content-Length`, or several equal ones, beside `Transfer-Encoding`;
+//! * a fragment in the target;
+//! * a bare LF at the end of a line, or of the trailers (`0\r\n\n`);
+//! * chunk extensions, padded chunk sizes, and more than one empty line between requests.
 //!
-//! Each of these is a place where two parties that read the same octets can see different requests
-//! (RFC 9112 §11.2). So [`RequestGuard`] reads the octets first, and refuses them strictly. It
-//! makes no messages, copies nothing and allocates nothing: it knows at each octet whether that is
-//! a good one, and the rest of an announced body costs it one subtraction.
+//! For each of these, two parties can see different requests in the same bytes (RFC 9112 §11.2). So
+//! [`RequestGuard`] reads the bytes first, and is strict. It makes no messages, copies nothing and
+//! allocates nothing: it accepts or refuses byte by byte, and the content of a body with a length
+//! costs one subtraction per piece.
 //!
 //! | refused | source |
 //! |---|---|
-//! | a line that does not end in CRLF; a bare CR (RFC 9112 §2.2 allows to accept a bare LF, we do not) | RFC 9112 §2.2 |
+//! | a line that does not end in CRLF; a bare CR (RFC 9112 §2.2 allows a bare LF, this guard does not) | RFC 9112 §2.2 |
 //! | more than one empty line before a request line | RFC 9112 §2.2 |
 //! | a request line other than `method SP target SP HTTP/1.0` or `HTTP/1.1` | RFC 9112 §3 |
 //! | a fragment in the target | RFC 9112 §3.2 |
-//! | an empty field name, white space before the colon, a name that is no token | RFC 9112 §5.1 |
+//! | an empty field name, whitespace before the colon, a name that is no token | RFC 9112 §5.1 |
 //! | obsolete line folding | RFC 9112 §5.2 |
-//! | control octets in values | RFC 9110 §5.5 |
+//! | control characters in values | RFC 9110 §5.5 |
 //! | `Transfer-Encoding` in HTTP/1.0, twice, or other than `chunked` | RFC 9112 §6.1 |
 //! | `Transfer-Encoding` and `Content-Length` | RFC 9112 §6.1 |
 //! | `Content-Length` twice, even if equal; signs, lists, leading zeros, more than 64 bits | RFC 9110 §8.6 |
 //! | a chunk size that is empty, no plain hexadecimal number, or has more than 16 digits | RFC 9112 §7.1 |
-//! | chunk extensions with control octets, or of more than 256 octets a chunk | RFC 9112 §7.1.1 |
+//! | chunk extensions with control characters, or of more than 256 bytes per chunk | RFC 9112 §7.1.1 |
 //! | data that is not followed by CRLF, trailers that do not end in an empty line | RFC 9112 §7.1 |
 //!
-//! What a message says is left to [`framing`](crate::framing) and [`RequestHost`](crate::RequestHost),
-//! which also say what its fields may be; how much of it there may be is left to the parser.
+//! The meaning of fields is checked by [`framing`](crate::framing) and
+//! [`RequestHost`](crate::RequestHost); limits on sizes are left to the parser.
 
+mod byte_class;
 mod chunked;
 mod fields;
 mod head;
-mod octets;
-mod word;
+mod name_matcher;
 
 use self::chunked::Chunked;
-use self::fields::Fields;
-use self::head::{Facts, Line};
+use self::fields::FieldSection;
+use self::head::{Framing, Line};
 use crate::{InvalidRequest, RequestRule};
 
-/// Follows the octets of an HTTP/1 connection from request to request, and tells the first that is
-/// not to be read as part of one.
+/// Follows the bytes of an HTTP/1 connection from request to request, and refuses the first invalid one.
 ///
-/// One a connection, from its first octet on. What comes in what pieces makes no difference.
+/// Use one per connection, from its first byte on. How the bytes are split into pieces does not
+/// matter.
 ///
 /// ```
 /// use mesh_ingress_headers::guard::{Part, RequestGuard};
@@ -59,7 +58,7 @@ use crate::{InvalidRequest, RequestRule};
 /// let smuggled = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n";
 /// let refused = guard.feed(smuggled).unwrap_err();
 /// assert_eq!(refused.part(), Part::Head);
-/// assert!(smuggled[..refused.good()].ends_with(b"Content-Length"));
+/// assert!(smuggled[..refused.valid_up_to()].ends_with(b"Content-Length"));
 /// assert_eq!(
 ///     refused.to_string(),
 ///     "there are both Transfer-Encoding and Content-Length (RFC 9112 §6.1)",
@@ -68,79 +67,79 @@ use crate::{InvalidRequest, RequestRule};
 ///
 /// # Upgrades
 ///
-/// What follows a request that asks for another protocol is of that protocol or the next request,
-/// which nobody knows before it is answered. After such a request (`Upgrade` in HTTP/1.1, or
-/// `CONNECT`) the guard takes nothing more until it is told:
+/// The bytes after a request to upgrade belong to the new protocol or to the next request, depending
+/// on the response. After such a request (`Upgrade` in HTTP/1.1, or `CONNECT`) the guard accepts no
+/// bytes until it is told:
 ///
 /// ```
 /// # use mesh_ingress_headers::guard::RequestGuard;
 /// let mut guard = RequestGuard::new();
 /// let request = b"GET /chat HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-/// let octets = [&request[..], b"\x81\x85 early"].concat();
-/// assert_eq!(guard.feed(&octets), Ok(request.len()));
+/// let bytes = [&request[..], b"\x81\x85 early"].concat();
+/// assert_eq!(guard.feed(&bytes), Ok(request.len()));
 /// assert!(guard.is_undecided());
 ///
-/// // Answered with 101. All else would be `guard.stayed()`.
+/// // The response was a 101. For any other, call `guard.stayed()`.
 /// guard.switched()?;
 /// assert_eq!(guard.feed(b"\x81\x85 early"), Ok(8));
 /// # Ok::<(), mesh_ingress_headers::guard::Refused>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct RequestGuard {
-    at: At,
-    facts: Facts,
+    state: State,
+    framing: Framing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum State {
     Line(Line),
-    Fields(Fields),
-    /// In a body of which so much is to come.
+    FieldSection(FieldSection),
+    /// In a body with this many bytes left.
     Length(u64),
     Chunked(Chunked),
-    /// Behind a request that asks for another protocol.
+    /// After a request to upgrade.
     Undecided,
-    /// In that other protocol.
+    /// In the new protocol.
     Switched,
     Refused(Refused),
 }
 
-/// What part of a request is not good.
+/// The part of a request that is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// Its request line or its fields: there is no request. Answer with 400 and close.
+    /// The request line or the fields: there is no request yet. Answer with 400 and close.
     Head,
-    /// Its body or its trailers: there is a request already, and it has no end. It must be cut off
-    /// on both sides, so that nobody takes it for whole.
+    /// The body or the trailers: the request is already under way and has no valid end. Close both
+    /// sides, so that no party takes it for complete.
     Content,
 }
 
-/// The request stream is not to be read any further.
+/// The guard refuses the stream, which must not be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", InvalidRequest::from(*.rule))]
 pub struct Refused {
     rule: RequestRule,
     part: Part,
-    good: usize,
+    valid_up_to: usize,
 }
 
 impl Refused {
-    /// The rule that is broken.
+    /// The broken rule.
     #[must_use]
     pub fn rule(&self) -> RequestRule {
         self.rule
     }
 
-    /// Where the request is broken.
+    /// The invalid part.
     #[must_use]
     pub fn part(&self) -> Part {
         self.part
     }
 
-    /// How many of the octets were good, before the one that is refused.
+    /// The number of accepted bytes before the refused one.
     #[must_use]
-    pub fn good(&self) -> usize {
-        self.good
+    pub fn valid_up_to(&self) -> usize {
+        self.valid_up_to
     }
 }
 
@@ -151,37 +150,39 @@ impl From<Refused> for InvalidRequest {
 }
 
 impl RequestGuard {
-    /// For a connection that has just begun.
+    /// A guard for a new connection.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            at: At::Line(Line::NEW),
-            facts: Facts::NEW,
+            state: State::Line(Line::NEW),
+            framing: Framing::NEW,
         }
     }
 
-    /// Reads on, and tells how many of the octets are good: all of them, unless the guard
-    /// [is undecided](Self::is_undecided) about what follows a request to change the protocol.
+    /// Reads on, and returns how many of the bytes are accepted: all of them, unless the guard
+    /// [is undecided](Self::is_undecided) after a request to upgrade.
     ///
     /// # Errors
-    /// When an octet breaks a rule. From then on nothing is good.
+    /// When a byte breaks a rule. From then on every call fails.
     #[inline]
-    pub fn feed(&mut self, octets: &[u8]) -> Result<usize, Refused> {
-        let mut rest = octets;
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let mut rest = bytes;
         while !rest.is_empty() {
-            let (step, part) = match &mut self.at {
-                At::Line(line) => (line.step(rest, &mut self.facts), Part::Head),
-                At::Fields(fields) => (fields.step(rest, Some(&mut self.facts)), Part::Head),
-                At::Chunked(chunked) => (chunked.step(rest), Part::Content),
-                At::Length(left) => {
+            let (step, part) = match &mut self.state {
+                State::Line(line) => (line.step(rest, &mut self.framing), Part::Head),
+                State::FieldSection(fields) => {
+                    (fields.step(rest, Some(&mut self.framing)), Part::Head)
+                }
+                State::Chunked(chunked) => (chunked.step(rest), Part::Content),
+                State::Length(left) => {
                     let taken =
                         usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     *left -= taken as u64;
                     (Ok(taken), Part::Content)
                 }
-                At::Undecided => break,
-                At::Switched => return Ok(octets.len()),
-                At::Refused(refused) => return Err(*refused),
+                State::Undecided => break,
+                State::Switched => return Ok(bytes.len()),
+                State::Refused(refused) => return Err(*refused),
             };
             match step {
                 Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
@@ -189,89 +190,87 @@ impl RequestGuard {
                     let refused = Refused {
                         rule,
                         part,
-                        good: 0,
+                        valid_up_to: 0,
                     };
-                    self.at = At::Refused(refused);
+                    self.state = State::Refused(refused);
                     return Err(Refused {
-                        good: octets.len() - rest.len() + taken,
+                        valid_up_to: bytes.len() - rest.len() + taken,
                         ..refused
                     });
                 }
             }
-            self.turn();
+            self.advance();
         }
-        Ok(octets.len() - rest.len())
+        Ok(bytes.len() - rest.len())
     }
 
-    /// From one part of a request to the next.
+    /// Moves from one part of a request to the next.
     #[inline]
-    fn turn(&mut self) {
-        match self.at {
-            At::Line(Line::Done) => self.at = At::Fields(Fields::NEW),
-            At::Fields(Fields::Done) => match self.facts.length {
-                _ if self.facts.chunked => self.at = At::Chunked(Chunked::NEW),
-                Some(length @ 1..) => self.at = At::Length(length),
+    fn advance(&mut self) {
+        match self.state {
+            State::Line(Line::Done) => self.state = State::FieldSection(FieldSection::NEW),
+            State::FieldSection(FieldSection::Done) => match self.framing.length {
+                _ if self.framing.chunked => self.state = State::Chunked(Chunked::NEW),
+                Some(length @ 1..) => self.state = State::Length(length),
                 _ => self.end(),
             },
-            At::Length(0) => self.end(),
-            At::Chunked(chunked) if chunked.is_done() => self.end(),
+            State::Length(0) => self.end(),
+            State::Chunked(chunked) if chunked.is_done() => self.end(),
             _ => {}
         }
     }
 
     fn end(&mut self) {
-        // In HTTP/1.0 there is no Upgrade (RFC 9110 §7.8).
-        let undecided = self.facts.connect || self.facts.upgrade && !self.facts.http10;
-        self.at = match undecided {
-            true => At::Undecided,
-            false => At::Line(Line::NEW),
+        // HTTP/1.0 has no Upgrade (RFC 9110 §7.8).
+        let undecided = self.framing.connect || self.framing.upgrade && !self.framing.http10;
+        self.state = match undecided {
+            true => State::Undecided,
+            false => State::Line(Line::NEW),
         };
-        self.facts = Facts::NEW;
+        self.framing = Framing::NEW;
     }
 
-    /// Whether nothing of a next request has come, but an empty line perhaps: a connection that
-    /// ends here has been ended well.
+    /// Whether no byte of a next request has come, except an empty line: the client may close the
+    /// connection here.
     #[must_use]
     pub fn is_between_requests(&self) -> bool {
-        matches!(self.at, At::Line(Line::Before { .. } | Line::EmptyLf))
+        matches!(self.state, State::Line(Line::Before { .. } | Line::EmptyLf))
     }
 
-    /// Whether a request has been read that asks for another protocol, so that nobody knows yet
-    /// what follows.
+    /// Whether the last request asked to upgrade and awaits its response.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
-        self.at == At::Undecided
+        self.state == State::Undecided
     }
 
-    /// The protocol has been changed: all that follows is good.
+    /// The response was a 101: all further bytes are accepted.
     ///
     /// # Errors
-    /// When the guard is not [undecided](Self::is_undecided): the request that was answered is not
-    /// complete, and the rest of it would be taken for the other protocol.
+    /// When the guard is not [undecided](Self::is_undecided): the answered request is not complete, and
+    /// its rest would be taken for the new protocol.
     pub fn switched(&mut self) -> Result<(), Refused> {
-        match self.at {
-            At::Undecided => {
-                self.at = At::Switched;
+        match self.state {
+            State::Undecided => {
+                self.state = State::Switched;
                 Ok(())
             }
-            At::Refused(refused) => Err(refused),
+            State::Refused(refused) => Err(refused),
             _ => {
                 let refused = Refused {
                     rule: RequestRule::SwitchedTooEarly,
                     part: Part::Content,
-                    good: 0,
+                    valid_up_to: 0,
                 };
-                self.at = At::Refused(refused);
+                self.state = State::Refused(refused);
                 Err(refused)
             }
         }
     }
 
-    /// The protocol has not been changed: what follows is the next request. Does nothing unless
-    /// the guard is [undecided](Self::is_undecided).
+    /// The protocol stays HTTP/1: the next request follows. Does nothing unless the guard is [undecided](Self::is_undecided).
     pub fn stayed(&mut self) {
         if self.is_undecided() {
-            self.at = At::Line(Line::NEW);
+            self.state = State::Line(Line::NEW);
         }
     }
 }

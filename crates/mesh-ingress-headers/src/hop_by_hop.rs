@@ -1,8 +1,8 @@
 //! Fields that end at this hop (RFC 9110 §7.6.1).
 //!
-//! A proxy that forwards what belongs to one connection lets a client talk to the next connection:
-//! that is how requests are smuggled, and how `Connection: X-Forwarded-For` once deleted the field
-//! a proxy had just added (CVE-2024-45410). [`strip`] removes, in a request or a response:
+//! A proxy that forwards hop-by-hop fields lets a client control the upstream connection: requests
+//! have been smuggled that way, and `Connection: X-Forwarded-For` once deleted the field that a proxy
+//! had just added (CVE-2024-45410). [`strip`] removes, in a request or a response:
 //!
 //! * every field that any `Connection` line names — except those meant for all recipients, see
 //!   below;
@@ -10,7 +10,7 @@
 //!   `HTTP2-Settings`, `Proxy-Authenticate`, `Proxy-Authorization` and
 //!   `Proxy-Authentication-Info`, named or not.
 //!
-//! `Trailer` stays: it speaks of the message, and without it no trailers are sent on.
+//! `Trailer` stays: it describes the message, and without it no trailers are forwarded.
 //!
 //! # Protected fields
 //!
@@ -26,27 +26,27 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
 use crate::names::{HOP_BY_HOP, is_protected};
-use crate::{Inventory, list};
+use crate::{HeaderPresence, list};
 
-/// What a message said about its connection before [`strip`] took it away.
+/// The connection options of a message, which [`strip`] removes from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionOptions {
     /// The protocols of `Upgrade`, if `Connection` named it; several lines are joined. Only
     /// HTTP/1.1 has upgrades: ignore it for HTTP/1.0 (RFC 9110 §7.8).
     pub upgrade: Option<HeaderValue>,
-    /// Whether `TE` listed `trailers` with a weight other than 0: the sender can take trailers, as
-    /// gRPC demands.
+    /// Whether `TE` listed `trailers` with a weight other than 0: the sender accepts trailers, as gRPC
+    /// requires.
     pub te_trailers: bool,
     /// Whether `Connection` listed `close`.
     pub close: bool,
 }
 
 impl ConnectionOptions {
-    /// Says it anew, for an HTTP/1.1 connection to the other side: `Upgrade` and `TE: trailers`, as
-    /// far as they were said, and the `Connection` that must name them (RFC 9110 §7.8, §10.1.4).
+    /// Writes the options for the HTTP/1.1 connection to the other side: `Upgrade` and `TE: trailers`,
+    /// if the message had them, and the `Connection` that must name them (RFC 9110 §7.8, §10.1.4).
     pub fn write_http1(&self, headers: &mut HeaderMap) {
         self.write_upgrade(headers);
         if self.te_trailers {
@@ -57,7 +57,7 @@ impl ConnectionOptions {
         }
     }
 
-    /// Says it anew for HTTP/2, which knows no `Connection`: `TE: trailers`, as far as it was said
+    /// Writes the options for HTTP/2, which has no `Connection`: `TE: trailers`, if the message had it
     /// (RFC 9113 §8.2.2).
     pub fn write_http2(&self, headers: &mut HeaderMap) {
         if self.te_trailers {
@@ -65,7 +65,7 @@ impl ConnectionOptions {
         }
     }
 
-    /// `Upgrade` alone, as far as it was said.
+    /// Writes `Upgrade` alone, if the message had it.
     pub(crate) fn write_upgrade(&self, headers: &mut HeaderMap) {
         if let Some(protocols) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -74,11 +74,11 @@ impl ConnectionOptions {
     }
 }
 
-/// Removes what belongs to one connection, and returns what the next one may want to say again.
+/// Removes the hop-by-hop fields, and returns the options that the next connection may need.
 ///
-/// Reads every `Connection` line and all its members, in any case, in values that are not UTF-8
-/// too. Doing it twice changes nothing. Allocates only if `Connection` names a field that is there
-/// and is not on the fixed list.
+/// Reads every `Connection` line and all its members, ignoring case, also in values that are not
+/// UTF-8. It is idempotent. Allocates only if `Connection` names a field that is present and not on
+/// the fixed list.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -100,23 +100,24 @@ impl ConnectionOptions {
 /// assert!(headers.contains_key("authorization"), "cannot be nominated away");
 /// ```
 pub fn strip(headers: &mut HeaderMap) -> ConnectionOptions {
-    strip_with(headers, &mut Inventory::of(headers))
+    strip_with(headers, &mut HeaderPresence::of(headers))
 }
 
-/// [`strip`], of a section with this [`Inventory`], and of the inventory, too.
-pub fn strip_with(headers: &mut HeaderMap, fields: &mut Inventory) -> ConnectionOptions {
-    if !fields.has(Fields::HOP_BY_HOP) {
+/// [`strip`] for a section with this [`HeaderPresence`], which is updated. Hidden: see there.
+#[doc(hidden)]
+pub fn strip_with(headers: &mut HeaderMap, presence: &mut HeaderPresence) -> ConnectionOptions {
+    if !presence.has(FieldSet::HOP_BY_HOP) {
         return ConnectionOptions::default();
     }
     let mut options = ConnectionOptions {
-        te_trailers: fields.has(Fields::TE) && accepts_trailers(headers),
+        te_trailers: presence.has(FieldSet::TE) && accepts_trailers(headers),
         ..ConnectionOptions::default()
     };
     let mut nominated = Vec::new();
     let mut upgrade = false;
     // All lines, before any is removed: `HeaderMap::remove` returns the first one only.
     for value in headers.get_all(CONNECTION) {
-        // What most say names no field.
+        // The most common value, which names no field.
         if value == "keep-alive" {
             continue;
         }
@@ -141,18 +142,18 @@ pub fn strip_with(headers: &mut HeaderMap, fields: &mut Inventory) -> Connection
         headers.remove(name);
     }
     for (number, name) in (0..).zip(HOP_BY_HOP) {
-        if fields.has_hop_by_hop(number) {
+        if presence.has_hop_by_hop(number) {
             headers.remove(name);
         }
     }
-    fields.forget(Fields::HOP_BY_HOP);
+    presence.forget(FieldSet::HOP_BY_HOP);
     options
 }
 
-/// The field called `option`, if the message has it. What is no field name names no field.
+/// The field named by `option`, if the message has it.
 fn present(headers: &HeaderMap, option: &[u8]) -> Option<HeaderName> {
     let option = std::str::from_utf8(option).ok()?;
-    // Looking up by text does not allocate; a name is made only for what is there.
+    // Looking up by text does not allocate; a `HeaderName` is made for a present field only.
     headers
         .contains_key(option)
         .then(|| HeaderName::from_bytes(option.as_bytes()).ok())?
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_the_list_is_seen_alone() {
+    fn each_field_of_the_list_is_removed_alone() {
         for name in HOP_BY_HOP {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static("x"));
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn rfc9110_7_6_1_every_connection_line_counts() {
-        // The second line is the one that many proxies miss.
+        // Many proxies miss the second line.
         let mut headers = map(&[
             ("connection", b"close"),
             ("connection", b"x-a"),
@@ -247,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_7_6_1_a_value_that_is_not_utf8_is_read_all_the_same() {
+    fn rfc9110_7_6_1_connection_value_need_not_be_utf8() {
         let mut headers = map(&[("connection", b"\xff\xfe, x-a"), ("x-a", b"1")]);
         strip(&mut headers);
         assert!(headers.is_empty());
     }
 
     #[test]
-    fn the_fixed_list_goes_without_being_named() {
+    fn fields_of_the_fixed_list_are_removed_without_being_named() {
         let mut headers = map(&[
             ("keep-alive", b"timeout=5"),
             ("proxy-connection", b"keep-alive"),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_no_field_names_are_passed_over() {
+    fn connection_options_that_are_no_field_names_are_ignored() {
         let long = vec![b'a'; 70_000];
         for option in [&b":authority"[..], b"x a", b"\"x-a\"", b"(", &long] {
             let mut headers = map(&[("connection", option), ("x-a", b"1")]);

@@ -1,4 +1,4 @@
-//! Whom a request is meant for.
+//! The host a request is for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ use crate::{InvalidRequest, RequestRule};
 ///
 /// It is the authority of the request target, or else `Host`. There is exactly one, and it is a
 /// host name of letters, digits, `-` and `_`, an IPv4 address or an IPv6 address in brackets, with
-/// an optional port from 1 to 65535. All else is refused: what two parties can read as two
-/// different hosts is how one of them is bypassed.
+/// an optional port from 1 to 65535. All else is refused: an authority that two parties read as two
+/// hosts lets a request bypass the rules of one of them.
 ///
 /// Cloning costs a reference count or two.
 ///
@@ -43,7 +43,7 @@ pub struct RequestHost {
 
 #[derive(Clone)]
 enum Canonical {
-    /// The first octets of the value, as they are.
+    /// A prefix of the value, unchanged.
     Prefix(usize),
     Other(Arc<str>),
 }
@@ -60,17 +60,17 @@ impl RequestHost {
     ///
     /// # Errors
     /// All of them are answered with 400. [`RequestRule::HostMissing`] (HTTP/1.1) and
-    /// [`RequestRule::AuthorityUnknown`] (HTTP/1.0, HTTP/2) say that there is none: who serves one
-    /// site only may parse its name instead for the latter. [`RequestRule::HostRepeated`],
+    /// [`RequestRule::AuthorityUnknown`] (HTTP/1.0, HTTP/2) mean that there is no authority; a server
+    /// of a single site may use its name instead for the latter. [`RequestRule::HostRepeated`],
     /// [`RequestRule::HostInvalid`], [`RequestRule::HostConflict`] and [`RequestRule::UserInfo`]
-    /// say that there is something wrong with it.
+    /// mean that it is malformed or ambiguous.
     pub fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Self, InvalidRequest> {
         let mut lines = headers.get_all(HOST).iter();
         let field = lines.next();
         if lines.next().is_some() {
             return Err(RequestRule::HostRepeated.into());
         }
-        // Even where the target wins, a bad Host is not passed over in silence.
+        // An invalid Host is refused even where the target wins.
         let field = field.map(Self::of_field).transpose()?;
         let target = uri
             .authority()
@@ -94,11 +94,12 @@ impl RequestHost {
         }
     }
 
-    /// The authority that a `Host` field says (RFC 9112 §3.2), for who knows that it is the only one and
-    /// that the target has none; else it is [`of`](Self::of) that knows which of them counts.
+    /// The authority in a `Host` field (RFC 9112 §3.2). Only correct if it is the only one and the target
+    /// has no authority, which [`of`](Self::of) checks. Hidden for that reason.
     ///
     /// # Errors
     /// [`RequestRule::HostInvalid`].
+    #[doc(hidden)]
     pub fn of_field(host: &HeaderValue) -> Result<Self, InvalidRequest> {
         let text = str::from_utf8(host.as_bytes()).map_err(|_| RequestRule::HostInvalid)?;
         Self::build(host.clone(), text)
@@ -110,17 +111,17 @@ impl RequestHost {
         &self.value
     }
 
-    /// The same, where nothing else is asked for any more.
+    /// [`value`](Self::value), without a reference count.
     #[must_use]
     pub fn into_value(self) -> HeaderValue {
         self.value
     }
 
-    /// The same in memory of its own. What was read from a connection is a part of all that was read
-    /// with it, and keeps that as long as it is kept.
+    /// A copy in memory of its own. A value read from a connection shares the read buffer, and would
+    /// keep all of it alive for as long as it is kept.
     #[must_use]
     pub fn detached(&self) -> Self {
-        // A copy of a value is one.
+        // The copy of a valid value is valid.
         let value = HeaderValue::from_bytes(self.value.as_bytes());
         Self {
             value: value.unwrap_or_else(|_| self.value.clone()),
@@ -131,7 +132,7 @@ impl RequestHost {
     /// The whole authority as text, as the client wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // That it is ASCII was found out when it was parsed.
+        // It was parsed as ASCII.
         str::from_utf8(self.value.as_bytes()).unwrap_or_default()
     }
 
@@ -188,7 +189,7 @@ impl RequestHost {
         })
     }
 
-    /// Whether both name one server, after the normalisation of RFC 3986 §6.2.
+    /// Whether both name the same server, after the normalisation of RFC 3986 §6.2.
     fn is_same(&self, other: &Self, scheme: Option<&Scheme>) -> bool {
         let default = match scheme {
             Some(scheme) if *scheme == Scheme::HTTP => Some(80),
@@ -209,7 +210,7 @@ impl FromStr for RequestHost {
     }
 }
 
-/// Two are equal when they were written the same.
+/// Two are equal if they have the same bytes.
 impl PartialEq for RequestHost {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value

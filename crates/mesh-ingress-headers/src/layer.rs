@@ -1,7 +1,6 @@
-//! The rules as tower layers, for stacks put together by hand.
+//! The rules as tower layers, for stacks composed by hand.
 //!
-//! Each is thin: what it does is the pure function it names. They go in this order, the first one
-//! outermost:
+//! Each only calls the pure function it names. The order is this, the first one outermost:
 //!
 //! ```
 //! # use http::{Request, Response};
@@ -35,11 +34,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Who the client is, they read from a [`Client`] in the request's extensions, or else from a
-//! [`Downstream`], whose address is then formatted for each request.
-//! With neither, nothing is known of the client: it is not trusted, and nothing is claimed for it.
+//! They take the client from a [`Client`] in the request's extensions, or else from a [`Downstream`],
+//! whose address is then formatted for each request. Without either the client is unknown: it is not
+//! trusted, and no fields about it are written.
 //!
-//! A service whose requests may be refused must have an error type that can be made of a
+//! A service whose requests may be refused must have an error type that converts from a
 //! [`mesh_ingress_core::Error`]: that type itself, or a
 //! [`BoxError`](mesh_ingress_core::BoxError).
 
@@ -57,7 +56,7 @@ pub use self::future::{HopByHopFuture, ResponseFuture};
 pub use self::hop_by_hop::{HopByHopLayer, HopByHopService};
 use crate::Client;
 
-/// Who the client is.
+/// The client of a request.
 fn client(extensions: &Extensions) -> Client {
     if let Some(client) = extensions.get::<Client>() {
         return client.clone();
@@ -75,12 +74,12 @@ macro_rules! inner_service {
                 &self.inner
             }
 
-            /// The service inside, to change.
+            /// The service inside, mutably.
             pub fn get_mut(&mut self) -> &mut S {
                 &mut self.inner
             }
 
-            /// The service inside, for itself.
+            /// Unwraps the service inside.
             pub fn into_inner(self) -> S {
                 self.inner
             }

@@ -1,25 +1,25 @@
 //! The header rules of an HTTP intermediary, pure: no I/O, no runtime, no server. Part of
 //! [mesh-ingress](https://docs.rs/mesh-ingress).
 //!
-//! A proxy reads a message, and writes another that says the same. Whatever it lets through that
-//! two parties can read in two ways is a hole: a second request hidden in the first, an address
-//! nobody had, a field that steers the mesh. These are the rules against that, each a function
-//! over a [`HeaderMap`](http::HeaderMap), in the order to call them:
+//! A proxy must not forward a message that two parties can read in two ways, nor a field that only the
+//! mesh may set: a second request hidden in the first, a forged client address, a field that steers
+//! the mesh. These are the rules against that, each a function over a
+//! [`HeaderMap`](http::HeaderMap), in the order to call them:
 //!
 //! | step | rule | by |
 //! |---|---|---|
-//! | 0 | refuse octets that can be read in two ways, if you own the connection | [`guard::RequestGuard`] |
-//! | 1 | refuse what is no good message | [`framing::check_request`], [`RequestHost::of`] |
-//! | 2 | remove what ends at this hop | [`hop_by_hop::strip`] |
-//! | 3 | remove what only the inside may say | [`EdgeHygiene`] |
+//! | 0 | refuse ambiguous bytes, if you own the connection | [`guard::RequestGuard`] |
+//! | 1 | refuse invalid requests | [`framing::check_request`], [`RequestHost::of`] |
+//! | 2 | remove hop-by-hop fields | [`hop_by_hop::strip`] |
+//! | 3 | remove fields that only the mesh may set | [`EdgeHygiene`] |
 //! | 4 | answer or count down `Max-Forwards` | [`max_forwards::check`] |
 //! | | *routing, rewriting, your own layers* | |
-//! | 5 | tell the upstream who asked, and find loops | [`ForwardedPolicy`], [`Via`] |
-//! | 6 | join what HTTP/2 has split, for HTTP/1 | [`cookies::join`] |
-//! | 7 | after the body, let nothing in again | [`trailers::filter`] |
-//! | 8 | of the response: refuse, remove | [`framing::check_response`], [`response::scrub`] |
+//! | 5 | tell the upstream about the client, and detect loops | [`ForwardedPolicy`], [`Via`] |
+//! | 6 | join cookies that HTTP/2 has split, for HTTP/1 | [`cookies::join`] |
+//! | 7 | filter the trailers after the body | [`trailers::filter`] |
+//! | 8 | check and clean the response | [`framing::check_response`], [`response::scrub`] |
 //!
-//! Step 2 comes before anything of ours is added, so that no client can have that removed.
+//! Step 2 comes before the gateway adds fields, so that no client can have them removed.
 //! [`layer`] has 2, 3 and 5 as tower layers.
 //!
 //! ```
@@ -60,14 +60,14 @@ mod error;
 mod forwarded;
 pub mod framing;
 pub mod guard;
+mod header_presence;
 pub mod hop_by_hop;
 mod host;
-mod inventory;
 pub mod layer;
 mod list;
 pub mod max_forwards;
+mod name_patterns;
 mod names;
-mod own;
 mod prepared;
 pub mod response;
 pub mod trailers;
@@ -76,15 +76,17 @@ pub mod verdict;
 pub mod via;
 
 pub use self::client::Client;
-pub use self::edge::{
-    EdgeHygiene, EdgeHygieneBuilder, Peers, RequestId, RequestIdPolicy, UnderscorePolicy,
-};
+#[doc(hidden)]
+pub use self::edge::RequestId;
+pub use self::edge::{EdgeHygiene, EdgeHygieneBuilder, Peers, RequestIdPolicy, UnderscorePolicy};
 pub use self::error::{InvalidRequest, InvalidResponse, LoopDetected, RequestRule};
 pub use self::forwarded::{ForwardedField, ForwardedPolicy, ForwardedPolicyBuilder};
+#[doc(hidden)]
+pub use self::header_presence::HeaderPresence;
 pub use self::hop_by_hop::ConnectionOptions;
 pub use self::host::RequestHost;
-pub use self::inventory::Inventory;
 pub use self::names::FieldGroup;
+#[doc(hidden)]
 pub use self::prepared::{PreparedClient, PreparedFields};
 pub use self::trusted::TrustedPeers;
 pub use self::verdict::{Evidence, VerdictRules, VerdictRulesBuilder};

@@ -1,7 +1,7 @@
-//! Comma-separated lists (RFC 9110 §5.6.1), on octets: a value need not be UTF-8.
+//! Comma-separated lists (RFC 9110 §5.6.1), on bytes: a value need not be UTF-8.
 
 /// The members of a list without quoted strings, trimmed; empty members are skipped, as §5.6.1.2
-/// bids a recipient do.
+/// requires of a recipient.
 pub(crate) fn members(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value
         .split(|&b| b == b',')
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_members_and_whitespace_go_away() {
+    fn empty_members_and_whitespace_are_skipped() {
         let list: Vec<_> = members(b" ,a,, b c\t,\t, ").collect();
         assert_eq!(list, [&b"a"[..], b"b c"]);
         assert_eq!(members(b"").count(), 0);

@@ -1,4 +1,4 @@
-//! How many more proxies an `OPTIONS` or `TRACE` may pass (RFC 9110 §7.6.2).
+//! `Max-Forwards`: how many more proxies may forward an `OPTIONS` or `TRACE` (RFC 9110 §7.6.2).
 
 use http::Method;
 use http::header::{HeaderMap, HeaderValue, MAX_FORWARDS};
@@ -6,12 +6,12 @@ use http::header::{HeaderMap, HeaderValue, MAX_FORWARDS};
 use crate::framing::number;
 use crate::{InvalidRequest, RequestRule};
 
-/// Who is to answer.
+/// Whether to forward or to answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxForwards {
-    /// Somebody further on.
+    /// Forward it.
     Forward,
-    /// This gateway, as if it were the origin: the count is used up.
+    /// Answer it here, as the origin would: the count is used up.
     Answer,
 }
 
@@ -30,8 +30,8 @@ pub enum MaxForwards {
 /// ```
 ///
 /// # Errors
-/// When there are several counts, or one that is no plain number: it is not known whether this hop
-/// may be passed.
+/// When there are several counts, or one that is no plain number: the number of hops left is then
+/// unknown.
 pub fn check(method: &Method, headers: &mut HeaderMap) -> Result<MaxForwards, InvalidRequest> {
     if *method != Method::OPTIONS && *method != Method::TRACE {
         return Ok(MaxForwards::Forward);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_none_is_refused() {
+    fn invalid_or_repeated_count_is_refused() {
         for counts in [&["x"][..], &[""], &["-1"], &["1,1"], &["1", "1"], &["1.5"]] {
             let (result, _) = checked(&Method::OPTIONS, counts);
             assert_eq!(result, Err(RequestRule::MaxForwards), "{counts:?}");

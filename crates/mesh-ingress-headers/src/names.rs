@@ -1,4 +1,4 @@
-//! Which field names mean what to a proxy.
+//! Field names with a meaning for a proxy.
 
 use http::HeaderName;
 use http::header::{self, HeaderMap};
@@ -38,20 +38,20 @@ pub(crate) static HOP_BY_HOP: [&HeaderName; 10] = [
     &PROXY_AUTHENTICATION_INFO,
 ];
 
-/// What a spoofable field claims, and so which rule of the edge it falls under.
+/// The groups of spoofable fields, each with a rule of its own at the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FieldGroup {
-    /// Where the request came from and what it asked for: `Forwarded`, `X-Forwarded-*`,
-    /// `X-Real-IP`, `True-Client-IP`, `X-Original-URL`, `Front-End-Https` and their like.
+    /// The client's address and the original request: `Forwarded`, `X-Forwarded-*`,
+    /// `X-Real-IP`, `True-Client-IP`, `X-Original-URL`, `Front-End-Https` and the like.
     Forwarding,
-    /// Who the client is, as a proxy in front would have proven it: `X-Forwarded-Client-Cert`,
+    /// The client's identity, as a proxy in front would have authenticated it: `X-Forwarded-Client-Cert`,
     /// `SSL-Client-*`, `X-SSL-*`, `X-Auth-Request-*`, `X-Forwarded-User`, `X-Remote-*`,
     /// `Remote-User`, `X-WebAuth-*` and their like.
     Identity,
-    /// What steers a service mesh: `X-Envoy-*`, `X-Istio-*`, `L5d-*`, `X-Kuma-*`.
+    /// Control fields of service meshes: `X-Envoy-*`, `X-Istio-*`, `L5d-*`, `X-Kuma-*`.
     Mesh,
-    /// `X-HTTP-Method-Override` and its two spellings: another method than the one that rules
+    /// `X-HTTP-Method-Override` and its two variants: they replace the method that the gateway's rules
     /// were applied to.
     MethodOverride,
     /// `Proxy`, which CGI programs take for their own `HTTP_PROXY` setting (CVE-2016-5385).
@@ -70,7 +70,7 @@ impl FieldGroup {
 
     /// The group of a field by its lower-case name; `None` for fields that anyone may send.
     pub(crate) fn of(name: &[u8]) -> Option<Self> {
-        // One look at the first octet spares nearly every name the comparisons.
+        // The first byte spares nearly every name the comparisons.
         match name.first()? {
             b'x' => Self::of_x(name),
             b'f' => matches!(
@@ -170,8 +170,8 @@ pub(crate) fn is_protected(name: &HeaderName) -> bool {
     ) || begins(&[b"content-", b"access-control-", b"sec-", b"if-", b"x-b3-"])
 }
 
-/// Fields that frame, route or authenticate the message, or end at this hop: those that must not
-/// come back in another guise.
+/// Fields for framing, routing or authentication, and hop-by-hop fields: those that must not return
+/// under a look-alike name.
 pub(crate) fn is_structural(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name)
         || matches!(
@@ -180,7 +180,7 @@ pub(crate) fn is_structural(name: &HeaderName) -> bool {
         )
 }
 
-/// Removes every field whose name `matches`, all its lines. Allocates only if there is one.
+/// Removes every field with a name that `matches`, all its lines. Allocates only if there is one.
 pub(crate) fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers
         .keys()
@@ -192,12 +192,12 @@ pub(crate) fn remove_matching(headers: &mut HeaderMap, matches: impl Fn(&HeaderN
     }
 }
 
-/// Whether a name has a `_` in it, eight octets at a time.
+/// Whether a name has a `_` in it, eight bytes at a time.
 pub(crate) fn has_underscore(name: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
     let (words, rest) = name.as_chunks();
     let in_words = words.iter().any(|word| {
-        // An octet that is zero here was one; a borrow reaches only octets above such a one.
+        // A `_` is zero here. A borrow only reaches bytes above one.
         let word = u64::from_le_bytes(*word) ^ (EACH * u64::from(b'_'));
         word.wrapping_sub(EACH) & !word & (EACH * 0x80) != 0
     });

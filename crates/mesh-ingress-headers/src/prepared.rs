@@ -1,4 +1,7 @@
-//! Fields that are the same for all requests of a client, written once.
+//! Header fields about a client, prepared once for all its requests.
+//!
+//! Hidden from the documentation: they are correct only for requests that have no such fields
+//! themselves, which the facade checks and the forwarder relies on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,25 +10,24 @@ use http::header::VIA;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::forwarded::{self, ForwardedField};
-use crate::inventory::Fields;
+use crate::header_presence::FieldSet;
 use crate::names::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
 };
-use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
+use crate::{Client, ForwardedPolicy, HeaderPresence, RequestHost, RequestId, Via};
 
-/// What all requests of a client are told about it, ready to be sent.
+/// The header fields that tell upstreams about a client, ready to be sent with each request.
 ///
 /// [`ForwardedPolicy::apply`] and [`Via::pass`](crate::Via::pass) write half a dozen fields into each
-/// request. As long as a request says nothing about its client itself, these are the same ones for
-/// a whole connection, but for the host: each would be hashed, put into a map and taken out again,
-/// to become the same octets as the time before. Made [once](ForwardedPolicy::prepare), they are sent
-/// behind the fields of each request that [may have them](Self::suit), as
-/// [`PreparedFields`]. Cloning costs a reference count.
+/// request. If the request has no such fields itself, they are the same for the whole connection except
+/// for the host: each would be hashed, inserted into a map and serialized to the same bytes every time.
+/// [Prepared once](ForwardedPolicy::prepare), they are sent after the fields of each request that they
+/// [fit](Self::fits), as [`PreparedFields`]. Cloning costs a reference count.
 ///
 /// ```
 /// use http::{HeaderMap, Version, header::HOST};
 /// use mesh_ingress_core::Downstream;
-/// use mesh_ingress_headers::{Client, ForwardedPolicy, Inventory, RequestHost};
+/// use mesh_ingress_headers::{Client, ForwardedPolicy, HeaderPresence, RequestHost};
 ///
 /// let mut headers = HeaderMap::new();
 /// headers.insert(HOST, "shop.example.com".parse()?);
@@ -34,7 +36,7 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
 /// let policy = ForwardedPolicy::builder().without_via().build()?;
 ///
 /// let prepared = policy.prepare(&client, Version::HTTP_11).expect("no `Forwarded`");
-/// assert!(prepared.suit(&Inventory::of(&headers), Version::HTTP_11));
+/// assert!(prepared.fits(&HeaderPresence::of(&headers), Version::HTTP_11));
 /// let mut lines = Vec::new();
 /// prepared.for_host(&host).write(&mut lines);
 /// let lines = str::from_utf8(&lines)?;
@@ -42,15 +44,17 @@ use crate::{Client, ForwardedPolicy, Inventory, RequestHost, RequestId, Via};
 /// assert!(lines.contains("x-forwarded-host: shop.example.com\r\n"));
 ///
 /// headers.insert("x-forwarded-for", "127.0.0.1".parse()?);
-/// assert!(!prepared.suit(&Inventory::of(&headers), Version::HTTP_11));
+/// assert!(!prepared.fits(&HeaderPresence::of(&headers), Version::HTTP_11));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
+#[doc(hidden)]
 pub struct PreparedClient(Arc<Prepared>);
 
-/// What one request is told about its client: a [`PreparedClient`], and the host that was asked for;
-/// and an id, if it came without one.
+/// The header fields for one request: those of a [`PreparedClient`], its host, and a generated request
+/// id if it came without one.
 #[derive(Clone)]
+#[doc(hidden)]
 pub struct PreparedFields {
     client: Arc<Prepared>,
     host: Option<HeaderValue>,
@@ -60,15 +64,15 @@ pub struct PreparedFields {
 struct Prepared {
     version: Version,
     client: Client,
-    emit: forwarded::Fields,
+    emitted: forwarded::EmittedFields,
     via: Option<Via>,
-    /// All but the host in HTTP/1, each line with its CRLF.
+    /// All lines but that of the host in HTTP/1, each with its CRLF.
     lines: Box<[u8]>,
 }
 
 impl Prepared {
-    /// All but the host.
-    fn each(&self, mut say: impl FnMut(&HeaderName, &HeaderValue)) {
+    /// Calls `emit` with all fields but the host.
+    fn each(&self, mut emit: impl FnMut(&HeaderName, &HeaderValue)) {
         if let Some(known) = self.client.known() {
             let fields = [
                 (ForwardedField::Proto, &X_FORWARDED_PROTO, &known.proto),
@@ -77,33 +81,33 @@ impl Prepared {
                 (ForwardedField::For, &X_FORWARDED_FOR, &known.address),
             ];
             for (field, name, value) in fields {
-                if self.emit.has(field) {
-                    say(name, value);
+                if self.emitted.has(field) {
+                    emit(name, value);
                 }
             }
         }
         if let Some(via) = &self.via {
-            say(&VIA, via.entry(self.version));
+            emit(&VIA, via.entry(self.version));
         }
     }
 }
 
-/// A request with any of these is not told what all are told.
-const SAID: Fields = Fields::FORWARDED
-    .or(Fields::X_FORWARDED_FOR)
-    .or(Fields::X_FORWARDED_HOST)
-    .or(Fields::X_FORWARDED_PORT)
-    .or(Fields::X_FORWARDED_PROTO)
-    .or(Fields::X_FORWARDED_SERVER)
-    .or(Fields::X_REAL_IP)
-    .or(Fields::VIA);
+/// The prepared fields do not fit a request with any of these.
+const CLIENT_FIELDS: FieldSet = FieldSet::FORWARDED
+    .or(FieldSet::X_FORWARDED_FOR)
+    .or(FieldSet::X_FORWARDED_HOST)
+    .or(FieldSet::X_FORWARDED_PORT)
+    .or(FieldSet::X_FORWARDED_PROTO)
+    .or(FieldSet::X_FORWARDED_SERVER)
+    .or(FieldSet::X_REAL_IP)
+    .or(FieldSet::VIA);
 
 impl PreparedClient {
-    /// Whether a request that came with these fields, in this version, is to be told this: it must
-    /// say nothing of its client itself.
+    /// Whether the fields can be added to a request with these fields and this version: it must not
+    /// have any fields about its client itself.
     #[must_use]
-    pub fn suit(&self, fields: &Inventory, version: Version) -> bool {
-        self.0.version == version && !fields.has(SAID)
+    pub fn fits(&self, presence: &HeaderPresence, version: Version) -> bool {
+        self.0.version == version && !presence.has(CLIENT_FIELDS)
     }
 
     /// The fields of a request for this host.
@@ -113,7 +117,7 @@ impl PreparedClient {
             client: Arc::clone(&self.0),
             host: self
                 .0
-                .emit
+                .emitted
                 .has(ForwardedField::Host)
                 .then(|| host.value().clone()),
             id: None,
@@ -122,12 +126,12 @@ impl PreparedClient {
 }
 
 impl PreparedFields {
-    /// Tells this id, too.
+    /// Adds a request id.
     pub fn set_request_id(&mut self, id: RequestId) {
         self.id = Some(id);
     }
 
-    /// Writes the lines of HTTP/1, each with its CRLF.
+    /// Writes the fields as HTTP/1 lines, each with its CRLF.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client.lines);
         if let Some(host) = &self.host {
@@ -138,7 +142,7 @@ impl PreparedFields {
         }
     }
 
-    /// Puts the fields into a map.
+    /// Inserts the fields into a map.
     pub fn insert_into(&self, headers: &mut HeaderMap) {
         self.client.each(|name, value| {
             headers.insert(name, value.clone());
@@ -177,19 +181,20 @@ impl fmt::Debug for PreparedFields {
 }
 
 impl ForwardedPolicy {
-    /// What [`apply`](Self::apply) and [`Via::pass`] write into a request of this client that says
-    /// nothing of its client itself and came in this version. `None` where `Forwarded` is written:
-    /// it names the host in the middle.
+    /// Prepares what [`apply`](Self::apply) and [`Via::pass`] would write into a request of this client
+    /// and version that has no fields about its client itself. `None` if `Forwarded` is written, because
+    /// it names the host in its middle.
+    #[doc(hidden)]
     #[must_use]
     pub fn prepare(&self, client: &Client, version: Version) -> Option<PreparedClient> {
-        let emit = self.emitted();
-        if emit.has(ForwardedField::Forwarded) {
+        let emitted = self.emitted();
+        if emitted.has(ForwardedField::Forwarded) {
             return None;
         }
         let mut prepared = Prepared {
             version,
             client: client.clone(),
-            emit,
+            emitted,
             via: self.via().cloned(),
             lines: Box::default(),
         };

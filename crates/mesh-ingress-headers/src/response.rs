@@ -1,20 +1,20 @@
-//! What a response must not carry to the client.
+//! Response fields that must not reach the client.
 
 use http::header::{ALT_SVC, HeaderMap, HeaderName, SERVER};
 use http::{HeaderValue, StatusCode};
 
+use crate::header_presence::FieldSet;
 use crate::hop_by_hop::{self, ConnectionOptions};
-use crate::inventory::Fields;
+use crate::name_patterns::NamePatterns;
 use crate::names::{FieldGroup, remove_matching};
-use crate::own::OwnNames;
-use crate::{InvalidSetting, Inventory};
+use crate::{HeaderPresence, InvalidSetting};
 
-/// What becomes of `Server`.
+/// How `Server` is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServerPolicy {
     /// Removed if a sidecar wrote it (`envoy`, `istio-envoy`): Istio overwrites the application's
-    /// own with it, so all it tells a client is what mesh there is.
+    /// value, so the field tells a client nothing but the mesh.
     #[default]
     HideMesh,
     /// Removed, always.
@@ -23,20 +23,20 @@ pub enum ServerPolicy {
     Keep,
 }
 
-/// Removes from a response what is nobody's business outside.
+/// Removes response fields that are not for clients.
 ///
 /// Istio's sidecars put the pod's name, namespace, labels and service account into
 /// `X-Envoy-Peer-Metadata`, and Linkerd's their errors into `L5d-*`. By default [`FieldGroup::Mesh`]
-/// and a sidecar's `Server` go; `Alt-Svc` and all else stays. Hop-by-hop fields go, always
-/// ([`hop_by_hop::strip`]), `Proxy-Authenticate` among them.
+/// and a sidecar's `Server` are removed; `Alt-Svc` and all others stay. Hop-by-hop fields are always
+/// removed ([`hop_by_hop::strip`]), `Proxy-Authenticate` among them.
 ///
-/// Read what you need of them (whether the response came through the mesh, say) before.
+/// Read the fields you need yourself (for the mesh's verdict, say) before.
 #[derive(Clone, Debug)]
 pub struct ResponseHygiene {
     mesh: bool,
     server: ServerPolicy,
     alt_svc: bool,
-    own: OwnNames,
+    custom: NamePatterns,
 }
 
 impl ResponseHygiene {
@@ -44,7 +44,7 @@ impl ResponseHygiene {
         mesh: true,
         server: ServerPolicy::HideMesh,
         alt_svc: false,
-        own: OwnNames::new(),
+        custom: NamePatterns::new(),
     };
 
     /// Begins with the defaults.
@@ -53,30 +53,31 @@ impl ResponseHygiene {
         ResponseHygieneBuilder(Self::DEFAULT)
     }
 
-    /// Cleans the fields of a response, and returns what it said about its connection.
+    /// Removes the fields, and returns the connection options of the response.
     ///
-    /// A 101 says what it upgrades to in fields of its connection; it keeps `Upgrade`, and gets a
+    /// A 101 names its new protocol in a hop-by-hop field: it keeps `Upgrade`, and gets a
     /// `Connection` that names it (RFC 9110 §7.8).
     pub fn apply(&self, status: StatusCode, headers: &mut HeaderMap) -> ConnectionOptions {
-        self.apply_with(status, headers, &mut Inventory::of(headers))
+        self.apply_with(status, headers, &mut HeaderPresence::of(headers))
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply) for a section with this [`HeaderPresence`]. Hidden: see there.
+    #[doc(hidden)]
     pub fn apply_with(
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,
-        fields: &mut Inventory,
+        presence: &mut HeaderPresence,
     ) -> ConnectionOptions {
-        let options = hop_by_hop::strip_with(headers, fields);
+        let options = hop_by_hop::strip_with(headers, presence);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             options.write_upgrade(headers);
         }
-        let listed = Fields::MESH.or(Fields::ALT_SVC);
-        if fields.has(listed) || !self.own.is_empty() {
+        let listed = FieldSet::MESH.or(FieldSet::ALT_SVC);
+        if presence.has(listed) || !self.custom.is_empty() {
             remove_matching(headers, |name| self.hides(name));
         }
-        if !fields.has(Fields::SERVER) {
+        if !presence.has(FieldSet::SERVER) {
             return options;
         }
         let server = match self.server {
@@ -94,7 +95,7 @@ impl ResponseHygiene {
         let text = name.as_str().as_bytes();
         (self.mesh && FieldGroup::of(text) == Some(FieldGroup::Mesh))
             || (self.alt_svc && *name == ALT_SVC)
-            || self.own.contains(text)
+            || self.custom.contains(text)
     }
 }
 
@@ -116,7 +117,7 @@ impl ResponseHygieneBuilder {
         self
     }
 
-    /// What becomes of `Server`. Default [`ServerPolicy::HideMesh`].
+    /// How `Server` is treated. Default [`ServerPolicy::HideMesh`].
     #[must_use]
     pub fn server(mut self, policy: ServerPolicy) -> Self {
         self.0.server = policy;
@@ -124,27 +125,27 @@ impl ResponseHygieneBuilder {
     }
 
     /// Whether `Alt-Svc` is removed: it sends clients to an address of the upstream's choice, past
-    /// this gateway. Default off, because it may as well advertise this gateway.
+    /// this gateway. Default off, because it may also advertise this gateway.
     #[must_use]
     pub fn hide_alt_svc(mut self, on: bool) -> Self {
         self.0.alt_svc = on;
         self
     }
 
-    /// A field of your own to remove; a `*` at the end stands for any rest, as in `x-acme-*`. Any
+    /// A field to remove; a `*` at the end stands for any rest, as in `x-acme-*`. Any
     /// case. May be called several times.
     #[must_use]
     pub fn hide(mut self, name: &str) -> Self {
-        self.0.own.push(name);
+        self.0.custom.push(name);
         self
     }
 
     /// The rules.
     ///
     /// # Errors
-    /// When a field of your own is no field name, or nothing but `*`.
+    /// When a name given to [`hide`](Self::hide) is no field name, or only `*`.
     pub fn build(self) -> Result<ResponseHygiene, InvalidSetting> {
-        self.0.own.check("hide")?;
+        self.0.custom.check("hide")?;
         Ok(self.0)
     }
 }
@@ -213,7 +214,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_mesh_does_not_show() {
+    fn fields_of_the_mesh_are_removed() {
         assert_eq!(
             scrubbed(&ResponseHygiene::default(), StatusCode::OK, MESH),
             [
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_applications_server_is_its_own_affair() {
+    fn server_of_an_application_is_kept_by_default() {
         let rules = ResponseHygiene::default();
         let kept = scrubbed(&rules, StatusCode::OK, &[("server", "nginx")]);
         assert_eq!(kept, ["server: nginx"]);
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_7_8_a_101_keeps_its_upgrade_and_nothing_else_of_the_connection() {
+    fn rfc9110_7_8_101_keeps_upgrade_and_no_other_hop_by_hop_field() {
         let switching = &[
             ("connection", "Upgrade, X-Hop"),
             ("upgrade", "websocket"),

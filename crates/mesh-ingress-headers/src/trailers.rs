@@ -1,26 +1,26 @@
-//! Fields that may come after a body (RFC 9110 §6.5).
+//! Filtering trailer fields (RFC 9110 §6.5).
 //!
-//! Trailers arrive when routing, access rules and framing are long decided, and some receivers
-//! merge them into the headers all the same. So what would change a decision must not be there
-//! (§6.5.1). [`filter`] drops, in requests and responses:
+//! Trailers arrive after routing, access control and framing, but some recipients merge them into the
+//! headers. So a trailer must not have a field that would change one of these decisions (§6.5.1).
+//! [`filter`] drops, in requests and responses:
 //!
-//! * what frames the message or belongs to the connection: `Content-Length`, `Transfer-Encoding`,
+//! * framing and hop-by-hop fields: `Content-Length`, `Transfer-Encoding`,
 //!   `Trailer`, and all that [`hop_by_hop`](crate::hop_by_hop) removes;
-//! * what routes it: `Host`, `Max-Forwards`, `Via`, `Expect`;
-//! * what modifies the request or controls the response: `Cache-Control`, `Pragma`, `Range`, `TE`,
+//! * routing fields: `Host`, `Max-Forwards`, `Via`, `Expect`;
+//! * request modifiers and response control data: `Cache-Control`, `Pragma`, `Range`, `TE`,
 //!   `If-*`, `Age`, `Date`, `Expires`, `Location`, `Retry-After`, `Vary`, `Warning`, `Alt-Svc`,
 //!   `Set-Cookie`, `Access-Control-*`, `Strict-Transport-Security`, `Clear-Site-Data`,
 //!   `Refresh`, `Link`;
-//! * what authenticates: `Authorization`, `Cookie`, `WWW-Authenticate`, `Authentication-Info`,
+//! * authentication fields: `Authorization`, `Cookie`, `WWW-Authenticate`, `Authentication-Info`,
 //!   `Origin`, `Referer`, `Sec-*`;
-//! * what says how to read the body: `Content-*`, but for `Content-Digest` (RFC 9530 §2 means it
+//! * descriptions of the body: `Content-*`, except `Content-Digest` (RFC 9530 §2 means it
 //!   for trailers) and `Content-MD5`;
-//! * what the [edge rules](crate::EdgeHygiene) know, whoever the peer is: `Forwarded`,
+//! * the fields of the [edge rules](crate::EdgeHygiene), for every peer: `Forwarded`,
 //!   `X-Forwarded-*`, identity, `X-Envoy-*`, `L5d-*`, `Proxy`; and `X-Request-ID`, `traceparent`,
 //!   `tracestate`, `b3`, `X-B3-*`;
 //! * every name with a `_`.
 //!
-//! All else passes: `grpc-status`, `grpc-message`, `Server-Timing`, `ETag`, digests, your own.
+//! All others pass: `grpc-status`, `grpc-message`, `Server-Timing`, `ETag`, digests, custom fields.
 
 use http::header::{HeaderMap, HeaderName};
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9110_6_5_1_nothing_that_changes_a_decision() {
+    fn rfc9110_6_5_1_fields_that_change_a_decision_are_forbidden() {
         for name in "content-length transfer-encoding trailer te connection keep-alive upgrade \
                      proxy-connection http2-settings proxy-authorization proxy-authenticate host \
                      max-forwards via expect cache-control range if-match if-none-match \
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_after_a_body_passes() {
+    fn ordinary_trailer_fields_pass() {
         for name in "grpc-status grpc-message grpc-status-details-bin server-timing etag \
                      content-digest repr-digest digest content-md5 x-checksum x-trace signature"
             .split_whitespace()

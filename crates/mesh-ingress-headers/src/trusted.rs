@@ -1,4 +1,4 @@
-//! Whose word counts.
+//! Peers whose forwarding headers are trusted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,11 +7,10 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 use mesh_ingress_core::ParseError;
 
-/// The peers that are believed when they speak of others: load balancers and proxies in front.
+/// The peers whose forwarding headers are trusted: load balancers and proxies in front.
 ///
-/// Nobody is, unless listed. `0.0.0.0/0` believes everybody, which is what ingress-nginx did by
-/// default and how its clients could choose their own address; list the addresses of the proxies
-/// in front instead.
+/// Default: none. `0.0.0.0/0`, the default of ingress-nginx, trusts every client to choose its own
+/// address; list the addresses of the proxies in front instead.
 ///
 /// IPv4 addresses written as IPv6 (`::ffff:10.0.0.1`, as a dual-stack listener reports them) match
 /// IPv4 networks. Cloning costs a reference count.
@@ -30,7 +29,7 @@ use mesh_ingress_core::ParseError;
 pub struct TrustedPeers(Arc<[IpNet]>);
 
 impl TrustedPeers {
-    /// Nobody: the default.
+    /// No peer: the default.
     #[must_use]
     pub fn none() -> Self {
         Self(Arc::new([]))
@@ -44,7 +43,7 @@ impl TrustedPeers {
     /// The same, from text: networks (`10.0.0.0/8`) and single addresses (`192.0.2.7`).
     ///
     /// # Errors
-    /// When a text is neither.
+    /// When a text is neither a network nor an address.
     pub fn parse<I>(networks: I) -> Result<Self, ParseError>
     where
         I: IntoIterator,
@@ -57,7 +56,7 @@ impl TrustedPeers {
             .map(Self)
     }
 
-    /// Whether the peer at this address is believed.
+    /// Whether the peer at this address is trusted.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
         if self.0.is_empty() {
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_says_so() {
+    fn error_quotes_the_text_that_is_no_network() {
         for bad in [
             "",
             "localhost",

@@ -1,14 +1,14 @@
-//! What a response tells about the way it came.
+//! Whether a response came through the mesh, judged by its fields.
 //!
 //! # Evidence, and what it proves
 //!
-//! Response fields prove less than they seem to. Behind an Istio sidecar every answer bears
-//! `server: envoy` and `x-envoy-upstream-service-time`, **also one that went past the mesh**
+//! Response fields prove less than they seem to. Behind an Istio sidecar every response has
+//! `server: envoy` and `x-envoy-upstream-service-time`, **also one that bypassed the mesh**
 //! through the catch-all virtual host and `PassthroughCluster`; the sidecar overwrites `server`
 //! and removes `x-envoy-peer-metadata*` (istio/proxy `peer_metadata/filter.cc`, `discover`) and,
-//! if it traces, `x-envoy-decorator-operation`, so that the destination's own marks do not get
-//! here. Where `server: istio-envoy` is seen, no sidecar of ours was on the way. This is what each piece of evidence means, the strongest first; the first that is found
-//! decides.
+//! if it traces, `x-envoy-decorator-operation`, so that the destination's own marks do not
+//! arrive. A response with `server: istio-envoy` did not pass the gateway's own sidecar. This is what
+//! each piece of evidence means, the strongest first; the first one found decides.
 //!
 //! | [`Evidence`] | found | default | sidecar | ambient | Linkerd | because |
 //! |---|---|---|---|---|---|---|
@@ -19,16 +19,16 @@
 //! | [`DestinationProxy`](Evidence::DestinationProxy) | `server: istio-envoy`, or `x-envoy-decorator-operation` without `server: envoy` | unknown | passthrough | meshed | unknown | written by an inbound sidecar or a waypoint, overwritten by an outbound sidecar (istio `proxy_headers.go`: `ServerName`, `OVERWRITE`). Behind a sidecar: it was passed by. In ambient: that is the waypoint. Else it may be a `PERMISSIVE` pod that took cleartext |
 //! | [`Envoy`](Evidence::Envoy) | `x-envoy-upstream-service-time` or `x-envoy-attempt-count` | unknown | unknown | unknown | unknown | some Envoy passed a response on; a sidecar does the same for the mesh and for `PassthroughCluster`. Under `REGISTRY_ONLY` it does not: [`registry_only`](VerdictRulesBuilder::registry_only) |
 //! | [`ProxyReply`](Evidence::ProxyReply) | `server: envoy` and none of those; `l5d-proxy-error` | unknown | unknown | unknown | unknown | the proxy answered by itself: no route, blocked, no healthy pod |
-//! | [`Linkerd`](Evidence::Linkerd) | any other `l5d-*` | unknown | unknown | unknown | unknown | a Linkerd proxy was there, and did not say whether the peer had an identity |
-//! | [`Nothing`](Evidence::Nothing) | none of all that | unknown | passthrough | unknown | unknown | a sidecar always leaves `server: envoy` on HTTP; ztunnel and today's Linkerd leave nothing |
+//! | [`Linkerd`](Evidence::Linkerd) | any other `l5d-*` | unknown | unknown | unknown | unknown | some Linkerd proxy was on the path, and did not tell whether the peer had an identity |
+//! | [`Nothing`](Evidence::Nothing) | none of these | unknown | passthrough | unknown | unknown | a sidecar always leaves `server: envoy` on HTTP; ztunnel and today's Linkerd leave nothing |
 //!
 //! The columns are [`VerdictRules::default`], [`istio_sidecar`](VerdictRules::istio_sidecar),
-//! [`istio_ambient`](VerdictRules::istio_ambient) and [`linkerd`](VerdictRules::linkerd). Anything
-//! an application may write an application can forge, but for the cluster field.
+//! [`istio_ambient`](VerdictRules::istio_ambient) and [`linkerd`](VerdictRules::linkerd). An
+//! application can forge all of them but the cluster field.
 //!
-//! # To know for sure behind a sidecar
+//! # Proof behind a sidecar
 //!
-//! Let the gateway's sidecar say which cluster it used, in a field that
+//! Let the gateway's sidecar name the cluster it used, in a field that
 //! [`ResponseHygiene`](crate::response::ResponseHygiene) removes again, and name it in
 //! [`cluster_field`](VerdictRulesBuilder::cluster_field):
 //!
@@ -72,19 +72,19 @@ use std::fmt;
 use http::header::{HeaderMap, HeaderName, SERVER};
 use mesh_ingress_core::Verdict;
 
-use crate::inventory::Fields;
-use crate::{InvalidSetting, Inventory};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidSetting};
 
-/// The verdict on a response by its fields, with [`VerdictRules::default`]: for when it is not
-/// known which data plane there is. Nothing is allocated.
+/// The verdict on a response by its fields, with [`VerdictRules::default`], for an unknown data plane.
+/// Nothing is allocated.
 #[must_use]
 pub fn of(headers: &HeaderMap) -> Verdict {
     VerdictRules::DEFAULT.judge(headers)
 }
 
 macro_rules! evidence {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal;)*) => {
-        /// What is found in a response. See the [module](self) for what it proves.
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// A piece of evidence in a response. See the [module](self) for what it proves.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Evidence {
@@ -95,10 +95,10 @@ macro_rules! evidence {
             /// Every piece of evidence, the strongest first.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// A word in lower case, for logs.
+            /// The name in lower case, for logs.
             #[must_use]
             pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
+                match self { $(Self::$variant => $name,)* }
             }
         }
     };
@@ -107,19 +107,19 @@ macro_rules! evidence {
 evidence! {
     /// The cluster field names a cluster of the mesh.
     MeshCluster = "mesh_cluster";
-    /// The cluster field names the cluster for what the mesh does not know.
+    /// The cluster field names the cluster for destinations unknown to the mesh.
     PassthroughCluster = "passthrough_cluster";
-    /// Linkerd has proven who the destination is.
+    /// Linkerd has authenticated the destination.
     LinkerdIdentity = "linkerd_identity";
-    /// Two proxies of Istio have told each other who they are.
+    /// Two Istio proxies have exchanged their identities.
     PeerMetadata = "peer_metadata";
-    /// A proxy on the side of the destination, and none on ours.
+    /// A proxy at the destination, and none at the gateway.
     DestinationProxy = "destination_proxy";
-    /// Some Envoy passed on a response of its upstream.
+    /// Some Envoy forwarded a response of its upstream.
     Envoy = "envoy";
-    /// A proxy answered by itself.
+    /// A proxy's local reply.
     ProxyReply = "proxy_reply";
-    /// Some Linkerd proxy was on the way.
+    /// Some Linkerd proxy was on the path.
     Linkerd = "linkerd";
     /// No proxy left a mark.
     Nothing = "nothing";
@@ -131,10 +131,10 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// What each [`Evidence`] is taken for.
+/// The verdict for each [`Evidence`].
 ///
-/// One pass over the names of the fields; nothing is allocated. To be used before
-/// [`ResponseHygiene`](crate::response::ResponseHygiene) removes what it reads.
+/// One pass over the names of the fields; nothing is allocated. Judge a response before
+/// [`ResponseHygiene`](crate::response::ResponseHygiene) removes the evidence.
 #[derive(Clone, Debug)]
 pub struct VerdictRules {
     verdicts: [Verdict; Evidence::ALL.len()],
@@ -164,7 +164,7 @@ impl VerdictRules {
     /// For a gateway behind an Istio sidecar, and targets whose ports are named `http…` or
     /// `grpc…`.
     ///
-    /// The sidecar must mark its responses as it does unless told otherwise: where
+    /// The sidecar must mark its responses, which is Istio's default: where
     /// `proxyHeaders.server` and `proxyHeaders.envoyDebugHeaders` are both disabled, set
     /// [`Evidence::Nothing`] to [`Verdict::Unknown`].
     #[must_use]
@@ -183,8 +183,8 @@ impl VerdictRules {
         rules
     }
 
-    /// For a gateway behind Linkerd's proxy: the defaults, since today's proxies say nothing of a
-    /// response that they only passed on.
+    /// For a gateway behind Linkerd's proxy: the defaults, because current proxies leave no mark on a
+    /// response that they only forward.
     #[must_use]
     pub fn linkerd() -> Self {
         Self::DEFAULT
@@ -211,20 +211,22 @@ impl VerdictRules {
         self.verdict(self.evidence(headers))
     }
 
-    /// [`judge`](Self::judge), of a section with this [`Inventory`].
+    /// [`judge`](Self::judge) for a section with this [`HeaderPresence`]. Hidden: see there.
+    #[doc(hidden)]
     #[must_use]
-    pub fn judge_with(&self, headers: &HeaderMap, fields: &Inventory) -> Verdict {
-        let marked = fields.has(Fields::MESH.or(Fields::SERVER)) || self.cluster_field.is_some();
+    pub fn judge_with(&self, headers: &HeaderMap, presence: &HeaderPresence) -> Verdict {
+        let marked =
+            presence.has(FieldSet::MESH.or(FieldSet::SERVER)) || self.cluster_field.is_some();
         if !marked {
             return self.verdict(Evidence::Nothing);
         }
-        if !fields.has(Fields::MESH) && self.cluster_field.is_none() {
+        if !presence.has(FieldSet::MESH) && self.cluster_field.is_none() {
             return self.verdict(by_server(None, server(headers)));
         }
         self.judge(headers)
     }
 
-    /// What a piece of evidence is taken for.
+    /// The verdict for a piece of evidence.
     #[must_use]
     pub fn verdict(&self, evidence: Evidence) -> Verdict {
         let verdict = self.verdicts.get(evidence as usize);
@@ -248,7 +250,7 @@ impl VerdictRules {
     fn cluster(&self, headers: &HeaderMap) -> Option<Evidence> {
         let mut lines = headers.get_all(self.cluster_field.as_ref()?).iter();
         let cluster = lines.next()?.as_bytes();
-        // Of two, one is not the sidecar's, and nobody knows which.
+        // Of two lines one is not the sidecar's, and it is unknown which.
         if lines.next().is_some() {
             return None;
         }
@@ -260,8 +262,8 @@ impl VerdictRules {
     }
 
     fn set(&mut self, evidence: Evidence, verdict: Verdict) {
-        if let Some(slot) = self.verdicts.get_mut(evidence as usize) {
-            *slot = verdict;
+        if let Some(current) = self.verdicts.get_mut(evidence as usize) {
+            *current = verdict;
         }
     }
 }
@@ -272,12 +274,12 @@ impl Default for VerdictRules {
     }
 }
 
-/// What a response calls its server.
+/// The value of `Server`.
 fn server(headers: &HeaderMap) -> &[u8] {
     headers.get(SERVER).map_or(b"", |server| server.as_bytes())
 }
 
-/// What the name of the server adds to the strongest mark.
+/// Combines the strongest mark with the value of `Server`.
 fn by_server(strongest: Option<Evidence>, server: &[u8]) -> Evidence {
     match (strongest, server) {
         (Some(Evidence::LinkerdIdentity), _) => Evidence::LinkerdIdentity,
@@ -288,7 +290,7 @@ fn by_server(strongest: Option<Evidence>, server: &[u8]) -> Evidence {
     }
 }
 
-/// What the name of a field is evidence of.
+/// The evidence in the name of a field.
 fn mark(name: &str, server: &[u8]) -> Option<Evidence> {
     if let Some(rest) = name.strip_prefix("x-envoy-") {
         return match rest {
@@ -314,24 +316,24 @@ pub struct VerdictRulesBuilder {
 }
 
 impl VerdictRulesBuilder {
-    /// What a piece of evidence is taken for. Defaults: see the [module](self).
+    /// Sets the verdict for a piece of evidence. Defaults: see the [module](self).
     #[must_use]
     pub fn when(mut self, evidence: Evidence, verdict: Verdict) -> Self {
         self.rules.set(evidence, verdict);
         self
     }
 
-    /// For a mesh whose outbound policy is `REGISTRY_ONLY`: takes [`Evidence::Envoy`] for
-    /// [`Verdict::Meshed`]. There the sidecar answers by itself what it does not know, so what
-    /// it passed on is of the mesh.
+    /// For a mesh with the outbound policy `REGISTRY_ONLY`: judges [`Evidence::Envoy`] as
+    /// [`Verdict::Meshed`]. The sidecar then answers requests to unknown destinations itself, so a
+    /// forwarded response came through the mesh.
     #[must_use]
     pub fn registry_only(self) -> Self {
         self.when(Evidence::Envoy, Verdict::Meshed)
     }
 
-    /// A response field in which the gateway's own sidecar says `%UPSTREAM_CLUSTER_RAW%`. None by
-    /// default: Istio has to be told, see the [module](self). It must overwrite the field; a
-    /// response with two of them is judged by the rest.
+    /// The response field in which the gateway's own sidecar writes `%UPSTREAM_CLUSTER_RAW%`. None by
+    /// default: Istio needs an `EnvoyFilter` for it, see the [module](self). It must overwrite the field; a
+    /// response with two of them is judged by its other fields.
     #[must_use]
     pub fn cluster_field(mut self, name: &str) -> Self {
         self.cluster_field = Some(name.to_owned());

@@ -1,24 +1,24 @@
-//! The trace a message leaves (RFC 9110 §7.6.3), and loops found by it.
+//! `Via` (RFC 9110 §7.6.3), and loop detection by it.
 
 use std::sync::{Arc, OnceLock};
 
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-use crate::inventory::Fields;
-use crate::{InvalidSetting, Inventory, LoopDetected, list};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidSetting, LoopDetected, list};
 
 /// This gateway's entry in `Via`.
 ///
 /// RFC 9110 §7.6.3 has a gateway add itself to `Via` in each request; that is on by default,
-/// because it is also how a request that comes back is recognised: a route that leads to the
-/// gateway's own address would otherwise go round until something breaks. nginx as an *origin*
-/// takes `Via` for the mark of a proxy and stops compressing, unless told `gzip_proxied any`.
+/// because the gateway also recognises a looping request by it: a route to the gateway's own address
+/// would otherwise loop until some limit is reached. nginx as an *origin* stops compressing for
+/// requests with `Via`, unless it has `gzip_proxied any`.
 ///
-/// The default name is `mesh-ingress-` and a random number, made up once a process: gateways in a
-/// row do not take each other for themselves, and a request that goes round among replicas is
-/// found when it meets one of them for the second time. Give replicas one name
-/// ([`Via::new`]) to find it at once.
+/// The default name is `mesh-ingress-` and a random number, generated once per process, so that two
+/// gateways in a row do not look like a loop. A request that loops through replicas is found when it
+/// meets one of them for the second time; give the replicas one name ([`Via::new`]) to find it on the
+/// first.
 ///
 /// ```
 /// use http::{HeaderMap, Version};
@@ -44,7 +44,7 @@ struct Entries {
 }
 
 impl Via {
-    /// An entry under this name.
+    /// An entry with this name.
     ///
     /// # Errors
     /// When the name is neither a token (RFC 9110 §5.6.2) nor a host with a port.
@@ -71,7 +71,7 @@ impl Via {
         &self.0.pseudonym
     }
 
-    /// The entry for a message that came in this version.
+    /// The entry for a message received in this version.
     pub(crate) fn entry(&self, version: Version) -> &HeaderValue {
         match version {
             Version::HTTP_09 | Version::HTTP_10 => &self.0.http10,
@@ -81,7 +81,7 @@ impl Via {
         }
     }
 
-    /// Adds the entry for a message that came in this version, as a line of its own.
+    /// Adds the entry for a message received in this version, as a line of its own.
     pub fn append(&self, headers: &mut HeaderMap, version: Version) {
         headers.append(VIA, self.entry(version).clone());
     }
@@ -89,24 +89,25 @@ impl Via {
     /// [`check_loop`], then [`append`](Self::append).
     ///
     /// # Errors
-    /// When the request has been here before.
+    /// When the request has passed this gateway before.
     pub fn pass(&self, headers: &mut HeaderMap, version: Version) -> Result<(), LoopDetected> {
         check_loop(headers, self.pseudonym())?;
         self.append(headers, version);
         Ok(())
     }
 
-    /// [`pass`](Self::pass), of a section with this [`Inventory`].
+    /// [`pass`](Self::pass) for a section with this [`HeaderPresence`]. Hidden: see there.
     ///
     /// # Errors
     /// As [`pass`](Self::pass).
+    #[doc(hidden)]
     pub fn pass_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         version: Version,
     ) -> Result<(), LoopDetected> {
-        if fields.has(Fields::VIA) {
+        if presence.has(FieldSet::VIA) {
             check_loop(headers, self.pseudonym())?;
         }
         self.append(headers, version);
@@ -120,7 +121,7 @@ impl Default for Via {
         PROCESS
             .get_or_init(|| {
                 let name = format!("mesh-ingress-{:016x}", fastrand::u64(..));
-                // A token by construction; were it not, loops would go undetected, no more.
+                // A token by construction. If it were not, loops would go undetected, nothing worse.
                 Self::new(&name).unwrap_or_else(|_| Self(Arc::new(Entries::anonymous())))
             })
             .clone()
@@ -139,29 +140,29 @@ impl Entries {
     }
 }
 
-/// Looks for `pseudonym` among those that a message has passed, in any case.
+/// Looks for `pseudonym` in `Via`, ignoring case.
 ///
 /// # Errors
-/// When it is there.
+/// When `Via` has it.
 pub fn check_loop(headers: &HeaderMap, pseudonym: &str) -> Result<(), LoopDetected> {
     let seen = headers
         .get_all(VIA)
         .iter()
-        // A comma inside of a comment splits, too: a client that opens a comment and does not close
-        // it must not hide the entries after it.
+        // A comma inside a comment splits, too: a client must not be able to hide the entries after
+        // an unclosed comment.
         .flat_map(|line| list::members(line.as_bytes()))
         .any(|entry| {
             // received-protocol RWS received-by [ RWS comment ]
             let received_by = entry
                 .split(|b| matches!(b, b' ' | b'\t'))
-                .filter(|word| !word.is_empty())
+                .filter(|part| !part.is_empty())
                 .nth(1);
             received_by.is_some_and(|by| by.eq_ignore_ascii_case(pseudonym.as_bytes()))
         });
     if seen { Err(LoopDetected) } else { Ok(()) }
 }
 
-/// `tchar` of RFC 9110 §5.6.2, and what a host with a port adds to it.
+/// `tchar` of RFC 9110 §5.6.2, and the characters of a host with a port.
 fn is_name(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&b)
 }

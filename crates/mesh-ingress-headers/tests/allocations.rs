@@ -1,4 +1,4 @@
-//! What the hot path allocates: nothing, where nothing is out of the ordinary.
+//! The hot path allocates nothing for an ordinary request.
 
 use http::header::{CONNECTION, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -8,7 +8,7 @@ use mesh_ingress_headers::{
     framing, hop_by_hop, response, trailers,
 };
 
-/// What a browser sends, with room for what a gateway adds.
+/// The fields of a browser, with room for those that a gateway adds.
 fn browser() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(48);
     for (name, value) in [
@@ -41,7 +41,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     assert_eq!(
         allocations(|| drop(std::hint::black_box(vec![0_u8; 16]))),
         1
@@ -49,7 +49,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn hop_by_hop_allocates_nothing_on_the_common_path() {
+fn hop_by_hop_strip_allocates_nothing_on_the_common_path() {
     for connection in [
         None,
         Some("keep-alive"),
@@ -75,7 +75,7 @@ fn hop_by_hop_allocates_nothing_on_the_common_path() {
 }
 
 #[test]
-fn checks_allocate_nothing() {
+fn framing_checks_allocate_nothing() {
     let uri = Uri::from_static("/cart?item=1");
     let headers = browser();
     let mut passed = false;
@@ -89,7 +89,7 @@ fn checks_allocate_nothing() {
 }
 
 #[test]
-fn the_host_is_found_without_allocating_unless_it_has_upper_case() {
+fn request_host_allocates_only_for_upper_case() {
     let mut headers = browser();
     let count = |uri: &Uri, headers: &HeaderMap, version| {
         allocations(|| {
@@ -104,15 +104,14 @@ fn the_host_is_found_without_allocating_unless_it_has_upper_case() {
     assert_eq!(count(&path, &headers, Version::HTTP_11), 0);
     headers.insert(HOST, HeaderValue::from_static("Shop.Example.com"));
     assert!(count(&path, &headers, Version::HTTP_11) > 0);
-    // :authority has to become a field value, to be said in X-Forwarded-Host, and one that can be
-    // shared.
+    // :authority becomes a field value, for X-Forwarded-Host, and one that can be shared.
     headers.remove(HOST);
     let absolute = Uri::from_static("https://shop.example.com/");
     assert!((1..=2).contains(&count(&absolute, &headers, Version::HTTP_2)));
 }
 
 #[test]
-fn edge_hygiene_allocates_the_request_id_alone() {
+fn edge_hygiene_allocates_only_the_request_id() {
     let rules = EdgeHygiene::default();
     for trusted in [false, true] {
         let mut headers = browser();
@@ -121,7 +120,7 @@ fn edge_hygiene_allocates_the_request_id_alone() {
             0
         );
         headers.remove("x-request-id");
-        // The generator's seed is made once a thread.
+        // Each thread seeds its generator once.
         let _ = fastrand::u8(..);
         assert_eq!(
             allocations(|| rules.apply(&mut headers, trusted).unwrap()),
@@ -132,7 +131,7 @@ fn edge_hygiene_allocates_the_request_id_alone() {
 }
 
 #[test]
-fn forwarded_fields_allocate_only_where_a_chain_grows() {
+fn forwarded_policy_allocates_only_to_append_to_a_chain() {
     let trusted = TrustedPeers::parse(["10.0.0.0/8"]).unwrap();
     let policy = ForwardedPolicy::builder().trusted(trusted).build().unwrap();
     let host: RequestHost = "shop.example.com".parse().unwrap();
@@ -150,7 +149,7 @@ fn forwarded_fields_allocate_only_where_a_chain_grows() {
                 .unwrap();
         })
     };
-    // The first request of a connection, and the first of all for Via, makes values sharable.
+    // The first request of a connection, and for Via the first of all, makes values sharable.
     for client in [&outside, &balancer] {
         count(&mut browser(), client);
     }
@@ -175,7 +174,7 @@ fn forwarded_fields_allocate_only_where_a_chain_grows() {
         .emit(ForwardedField::Forwarded, true)
         .build()
         .unwrap();
-    // What is the same for all requests of a connection is made with the first.
+    // The first request of a connection makes what all its requests share.
     policy.apply(&mut browser(), &outside, &host);
     let mut headers = browser();
     let count = allocations(|| policy.apply(&mut headers, &outside, &host));
@@ -186,7 +185,7 @@ fn forwarded_fields_allocate_only_where_a_chain_grows() {
 }
 
 #[test]
-fn the_rest_allocates_nothing_where_there_is_nothing_to_do() {
+fn other_rules_allocate_nothing_without_work() {
     let mut headers = browser();
     let count = allocations(|| {
         cookies::join(&mut headers);

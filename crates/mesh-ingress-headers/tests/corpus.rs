@@ -1,4 +1,4 @@
-//! Replays what the fuzzers have found, with a compiler that knows nothing of fuzzing.
+//! Replays the corpus of the fuzz targets, without a fuzzer.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
 
 mod checks;
@@ -6,9 +6,9 @@ mod checks;
 use std::path::Path;
 
 #[test]
-fn the_corpora_of_the_fuzz_targets_pass() {
+fn fuzz_corpora_pass() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    // The published crate comes without them.
+    // The published crate does not contain the corpus.
     if !corpora.is_dir() {
         return;
     }
@@ -17,7 +17,7 @@ fn the_corpora_of_the_fuzz_targets_pass() {
         for entry in corpora.join(target).read_dir().expect(target) {
             let path = entry.unwrap().path();
             let input = std::fs::read(&path).unwrap();
-            // Names the input that fails.
+            // Prints the input that fails.
             println!("{}", path.display());
             check(&input);
             replayed += 1;

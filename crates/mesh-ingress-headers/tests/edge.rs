@@ -1,10 +1,10 @@
-//! What clients from outside must not tell the inside.
+//! Edge hygiene: fields that untrusted clients may not send.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use mesh_ingress_core::Downstream;
 use mesh_ingress_headers::{
-    Client, EdgeHygiene, FieldGroup, ForwardedPolicy, Inventory, Peers, RequestHost,
+    Client, EdgeHygiene, FieldGroup, ForwardedPolicy, HeaderPresence, Peers, RequestHost,
     RequestIdPolicy, UnderscorePolicy,
 };
 
@@ -22,7 +22,7 @@ fn map(names: &str) -> HeaderMap {
         .collect()
 }
 
-/// What is left of these fields, without the request id.
+/// The remaining fields, without the request id.
 fn left(rules: &EdgeHygiene, names: &str, trusted: bool) -> Vec<String> {
     let mut headers = map(names);
     rules.apply(&mut headers, trusted).unwrap();
@@ -48,14 +48,14 @@ fn words(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn from_strangers_nothing_that_steers_or_pretends() {
+fn untrusted_peers_cannot_steer_the_mesh_or_claim_an_identity() {
     let rules = EdgeHygiene::default();
     assert!(left(&rules, SPOOFED, false).is_empty());
     assert_eq!(left(&rules, HARMLESS, false), words(HARMLESS));
 }
 
 #[test]
-fn repeated_lines_go_all_at_once() {
+fn all_lines_of_a_repeated_field_are_removed() {
     let mut headers = HeaderMap::new();
     for _ in 0..3 {
         headers.append(
@@ -70,7 +70,7 @@ fn repeated_lines_go_all_at_once() {
 }
 
 #[test]
-fn from_trusted_peers_all_but_proxy_and_underscores() {
+fn trusted_peers_may_send_all_but_proxy_and_underscores() {
     let rules = EdgeHygiene::default();
     let mut expected = words(SPOOFED);
     expected.retain(|name| name != "proxy" && !name.contains('_'));
@@ -79,7 +79,7 @@ fn from_trusted_peers_all_but_proxy_and_underscores() {
 }
 
 #[test]
-fn each_group_can_be_set() {
+fn each_group_is_configurable() {
     for (group, name) in [
         (FieldGroup::Forwarding, "x-forwarded-for"),
         (FieldGroup::Identity, "x-forwarded-client-cert"),
@@ -108,7 +108,7 @@ fn each_group_can_be_set() {
 }
 
 #[test]
-fn fields_of_ones_own_can_be_added() {
+fn custom_fields_are_removed() {
     let rules = EdgeHygiene::builder()
         .refuse_untrusted("X-Acme-*")
         .refuse_untrusted("X-Tenant")
@@ -132,7 +132,7 @@ fn fields_of_ones_own_can_be_added() {
 }
 
 #[test]
-fn underscores_are_dropped_kept_or_refused() {
+fn underscore_names_are_dropped_kept_or_refused_by_policy() {
     let names = "x_request_id x_forwarded_for x_api_key content_length l5d_dst_override proxy_connection \
                  x-envoy_retry-on transfer_encoding";
     let drop = EdgeHygiene::default();
@@ -180,9 +180,9 @@ fn is_fresh(ids: &[String]) -> bool {
 }
 
 #[test]
-fn a_request_id_is_a_uuid_as_istio_reads_it() {
+fn request_id_is_a_uuid_as_istio_reads_it() {
     use RequestIdPolicy::{Fresh, Ignore, Keep, KeepUuid};
-    // Envoy's mark of a trace that a client forces, and ingress-nginx's 32 digits.
+    // Envoy's mark of a trace forced by a client, and ingress-nginx's 32 digits.
     const FORCED: &str = "01234567-89ab-bdef-8123-456789abcdef";
     const NGINX: &str = "0123456789ab4def8123456789abcdef";
 
@@ -205,9 +205,9 @@ fn a_request_id_is_a_uuid_as_istio_reads_it() {
     assert!(request_ids(Ignore, &[], false).is_empty());
 }
 
-/// Handed out, an id is not among the fields, and whoever tells it tells it once.
+/// A returned id is not inserted, and is written once.
 #[test]
-fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
+fn returned_request_id_is_written_with_the_prepared_fields() {
     let rules = EdgeHygiene::default();
     let client = Client::new(&Downstream::new("203.0.113.7:51000".parse().unwrap()));
     let host: RequestHost = "shop.example.com".parse().unwrap();
@@ -216,9 +216,9 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
     for sent in [None, Some("anything")] {
         let mut headers = HeaderMap::new();
         headers.extend(sent.map(|id| (X_REQUEST_ID, HeaderValue::from_static(id))));
-        let fields = Inventory::of(&headers);
+        let presence = HeaderPresence::of(&headers);
         let id = rules
-            .clean_with(&mut headers, &fields, false)
+            .clean_with(&mut headers, &presence, false)
             .unwrap()
             .unwrap();
         assert!(headers.is_empty(), "{headers:?}");
@@ -234,16 +234,16 @@ fn a_request_id_that_is_handed_out_is_told_with_what_is_prepared() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(X_REQUEST_ID, HeaderValue::from_static(UUID));
-    let fields = Inventory::of(&headers);
+    let presence = HeaderPresence::of(&headers);
     assert_eq!(
-        rules.clean_with(&mut headers, &fields, false).unwrap(),
+        rules.clean_with(&mut headers, &presence, false).unwrap(),
         None
     );
     assert_eq!(headers[X_REQUEST_ID], UUID);
 }
 
 #[test]
-fn no_two_request_ids_are_the_same() {
+fn request_ids_differ() {
     let ids: std::collections::HashSet<_> = (0..10_000)
         .flat_map(|_| request_ids(RequestIdPolicy::default(), &[], false))
         .collect();

@@ -1,4 +1,4 @@
-//! What the upstream is told about the client, and who is believed (RFC 7239, RFC 9110 §7.6.3).
+//! Forwarding headers, trusted peers and `Via` (RFC 7239, RFC 9110 §7.6.3).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 use http::{HeaderMap, HeaderValue, Version};
@@ -34,7 +34,7 @@ fn behind_balancers() -> ForwardedPolicy {
     ForwardedPolicy::builder().trusted(trusted).build().unwrap()
 }
 
-/// All that a client could claim.
+/// All forwarding headers that a client could send.
 const CLAIMS: &[(&str, &str)] = &[
     ("x-forwarded-for", "1.1.1.1"),
     ("x-forwarded-for", "2.2.2.2"),
@@ -48,7 +48,7 @@ const CLAIMS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn an_untrusted_peer_is_not_believed_in_anything() {
+fn forwarding_fields_of_an_untrusted_peer_are_replaced() {
     for policy in [ForwardedPolicy::default(), behind_balancers()] {
         let mut headers = map(CLAIMS);
         let client = peer("203.0.113.7:51000");
@@ -72,7 +72,7 @@ fn an_untrusted_peer_is_not_believed_in_anything() {
 }
 
 #[test]
-fn a_trusted_peer_is_appended_to_and_otherwise_kept() {
+fn trusted_peer_is_appended_to_the_chain_and_its_fields_are_kept() {
     let policy = behind_balancers();
     let mut headers = map(CLAIMS);
     let client = peer("10.0.0.9:40000");
@@ -85,9 +85,9 @@ fn a_trusted_peer_is_appended_to_and_otherwise_kept() {
         ("x-forwarded-proto", &["https"]),
         ("x-forwarded-port", &["8443"]),
         ("x-forwarded-server", &["lb-7"]),
-        // Computed, not believed.
+        // Computed, not copied.
         ("x-real-ip", &["2.2.2.2"]),
-        // Not one of the fields that are believed by default.
+        // Not believed by default.
         ("forwarded", &[]),
     ] {
         assert_eq!(lines(&headers, name), expected, "{name}");
@@ -95,7 +95,7 @@ fn a_trusted_peer_is_appended_to_and_otherwise_kept() {
 }
 
 #[test]
-fn what_a_trusted_peer_leaves_out_is_filled_in() {
+fn missing_fields_of_a_trusted_peer_are_filled_in() {
     let policy = behind_balancers();
     let mut headers = map(&[("x-forwarded-for", " ")]);
     let client = Client::new(
@@ -112,7 +112,7 @@ fn what_a_trusted_peer_leaves_out_is_filled_in() {
 }
 
 #[test]
-fn of_an_unknown_client_nothing_is_claimed() {
+fn unknown_client_gets_no_forwarding_fields() {
     let everybody = TrustedPeers::parse(["0.0.0.0/0", "::/0"]).unwrap();
     let policy = ForwardedPolicy::builder()
         .trusted(everybody)
@@ -134,19 +134,19 @@ fn of_an_unknown_client_nothing_is_claimed() {
 }
 
 #[test]
-fn the_real_client_is_the_last_one_that_is_not_a_proxy_of_ours() {
+fn real_client_is_the_last_untrusted_address() {
     let policy = behind_balancers();
     for (chain, expected) in [
         (&["203.0.113.7"][..], "203.0.113.7"),
         (&["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
         (&["1.1.1.1", "203.0.113.7"], "203.0.113.7"),
         (&["1.1.1.1,203.0.113.7 , 10.1.1.1,,10.2.2.2"], "203.0.113.7"),
-        // A client that pretends to be one of ours: the chain goes on past its claim only if the
-        // claim was written by one of ours, and that one wrote the client's own address.
+        // A client that claims a trusted address: the search would go past it only if a trusted peer
+        // had appended it, but that peer appends the client's own address.
         (&["10.6.6.6, 203.0.113.7"], "203.0.113.7"),
-        // All are ours: the first one.
+        // All are trusted: the first one.
         (&["10.3.3.3, 10.1.1.1"], "10.3.3.3"),
-        // What is no address ends the search.
+        // An entry that is no address ends the search.
         (&["203.0.113.7, unknown, 10.1.1.1"], "10.1.1.1"),
         (&["203.0.113.7, garbage"], "10.0.0.9"),
         (&["203.0.113.7, 300.1.1.1"], "10.0.0.9"),
@@ -185,7 +185,7 @@ fn rfc7239_the_real_client_can_be_read_from_forwarded() {
         ("for=\"[2001:db8::7]:4711\";proto=https", "2001:db8::7"),
         ("proto=https; for=203.0.113.7 ;host=x", "203.0.113.7"),
         ("for=1.1.1.1, for=203.0.113.7, for=10.1.1.1", "203.0.113.7"),
-        // A comma, a semicolon and an escaped quote inside of quotes divide nothing.
+        // A comma, a semicolon and an escaped quote inside quotes do not split.
         (
             "for=203.0.113.7;host=\"a,for=6.6.6.6;\\\",for=7.7.7.7\"",
             "203.0.113.7",
@@ -195,7 +195,7 @@ fn rfc7239_the_real_client_can_be_read_from_forwarded() {
         ("for=203.0.113.7, for=_hidden", "10.0.0.9"),
         ("proto=https", "10.0.0.9"),
         ("\"for=6.6.6.6", "10.0.0.9"),
-        // What a client leaves open does not swallow what the load balancer adds.
+        // An unclosed quote of a client does not hide the element of the load balancer.
         ("for=\"6.6.6.6, for=203.0.113.7", "203.0.113.7"),
         ("for=\"\\, for=\"[2001:db8::7]:4711\"", "2001:db8::7"),
         ("for=203.0.113.7, proto=http;by=\"x", "10.0.0.9"),
@@ -210,7 +210,7 @@ fn rfc7239_the_real_client_can_be_read_from_forwarded() {
 }
 
 #[test]
-fn rfc7239_4_forwarded_is_written_when_wanted_and_quoted_as_it_must() {
+fn rfc7239_4_forwarded_is_written_if_enabled_and_quoted() {
     let policy = ForwardedPolicy::builder()
         .emit(ForwardedField::Forwarded, true)
         .build()
@@ -239,7 +239,7 @@ fn rfc7239_4_forwarded_is_written_when_wanted_and_quoted_as_it_must() {
 }
 
 #[test]
-fn rfc7239_4_a_believed_chain_is_appended_to() {
+fn rfc7239_4_believed_chain_is_appended_to() {
     let policy = ForwardedPolicy::builder()
         .trusted(TrustedPeers::parse(["10.0.0.0/8"]).unwrap())
         .emit(ForwardedField::Forwarded, true)
@@ -258,7 +258,7 @@ fn rfc7239_4_a_believed_chain_is_appended_to() {
 }
 
 #[test]
-fn each_field_can_be_left_out_and_then_comes_from_nobody() {
+fn field_that_is_not_emitted_is_removed() {
     const FIELDS: [(ForwardedField, &str); 6] = [
         (ForwardedField::For, "x-forwarded-for"),
         (ForwardedField::Host, "x-forwarded-host"),
@@ -286,7 +286,7 @@ fn each_field_can_be_left_out_and_then_comes_from_nobody() {
 }
 
 #[test]
-fn a_believed_field_that_is_not_written_is_passed_on_from_trusted_peers() {
+fn believed_field_that_is_not_emitted_passes_from_trusted_peers() {
     let mut builder =
         ForwardedPolicy::builder().trusted(TrustedPeers::parse(["10.0.0.0/8"]).unwrap());
     for field in [
@@ -307,7 +307,7 @@ fn a_believed_field_that_is_not_written_is_passed_on_from_trusted_peers() {
 }
 
 #[test]
-fn a_load_balancer_that_does_not_set_the_host_need_not_be_believed_in_it() {
+fn host_of_a_trusted_peer_need_not_be_believed() {
     let policy = ForwardedPolicy::builder()
         .trusted(TrustedPeers::parse(["10.0.0.0/8"]).unwrap())
         .believe(ForwardedField::Host, false)
@@ -320,7 +320,7 @@ fn a_load_balancer_that_does_not_set_the_host_need_not_be_believed_in_it() {
 }
 
 #[test]
-fn the_scheme_is_what_the_nearest_trusted_peer_said() {
+fn real_scheme_is_that_of_the_nearest_trusted_peer() {
     let policy = behind_balancers();
     for (said, expected) in [
         ("https", Scheme::Https),
@@ -342,7 +342,7 @@ fn the_scheme_is_what_the_nearest_trusted_peer_said() {
 }
 
 #[test]
-fn rfc9110_7_6_3_via_names_the_version_that_was_received() {
+fn rfc9110_7_6_3_via_names_the_received_version() {
     let edge = Via::new("edge.example:8443").unwrap();
     for (version, expected) in [
         (Version::HTTP_10, "1.0 edge.example:8443"),
@@ -357,7 +357,7 @@ fn rfc9110_7_6_3_via_names_the_version_that_was_received() {
 }
 
 #[test]
-fn rfc9110_7_6_3_a_loop_is_found() {
+fn rfc9110_7_6_3_loop_is_detected() {
     for seen in [
         "1.1 edge",
         "HTTP/1.1 EDGE",
@@ -385,7 +385,7 @@ fn rfc9110_7_6_3_a_loop_is_found() {
 }
 
 #[test]
-fn gateways_in_a_row_are_no_loop_but_the_same_one_is() {
+fn two_gateways_in_a_row_are_no_loop() {
     let process = ForwardedPolicy::default();
     let other = ForwardedPolicy::builder().via("inner").build().unwrap();
     let mut headers = HeaderMap::new();
@@ -409,7 +409,7 @@ fn gateways_in_a_row_are_no_loop_but_the_same_one_is() {
 }
 
 #[test]
-fn a_bad_name_for_via_is_found_at_build_time() {
+fn invalid_via_name_is_refused_at_build_time() {
     for bad in ["", "a b", "a,b", "a(b", "\u{fc}", "a\r\nb", "\"a\""] {
         let error = ForwardedPolicy::builder().via(bad).build().unwrap_err();
         assert_eq!(error.setting(), "via", "{bad}");

@@ -1,4 +1,4 @@
-//! What a message must look like to be passed on (RFC 9110, 9112, 9113).
+//! Rules of request and response heads (RFC 9110, 9112, 9113).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -68,7 +68,7 @@ fn rfc9112_6_1_transfer_encoding_is_exactly_chunked() {
             "{bad:?}"
         );
     }
-    // The length can be known, the coding not: 501 (RFC 9112 §6.1).
+    // The length can be known, the coding is unknown: 501 (RFC 9112 §6.1).
     for unknown in [&b"gzip, chunked"[..], b"identity,chunked", b"x, y, Chunked"] {
         assert_eq!(
             request(V11, &[("transfer-encoding", unknown)]),
@@ -210,7 +210,7 @@ fn rfc9110_9_3_6_connect_and_trace_are_not_allowed() {
     assert_eq!(target(&Method::TRACE, "/"), Err(RequestRule::MethodTrace));
     let connect = InvalidRequest::from(RequestRule::MethodConnect);
     assert_eq!(connect.status(), StatusCode::METHOD_NOT_ALLOWED);
-    // What follows a CONNECT may already be meant for the tunnel.
+    // Bytes after a CONNECT may already belong to the tunnel.
     assert!(connect.closes_connection());
     assert!(!InvalidRequest::from(RequestRule::MethodTrace).closes_connection());
 }
@@ -342,7 +342,7 @@ fn rfc9110_15_5_15_limit_on_the_target() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_a_mistake() {
+fn limit_of_zero_is_refused() {
     let errors = [
         RequestRules::builder().max_fields(0).build().unwrap_err(),
         RequestRules::builder().max_section(0).build().unwrap_err(),
@@ -434,7 +434,7 @@ fn rfc9110_8_6_responses_have_one_content_length() {
 }
 
 #[test]
-fn a_refusal_becomes_an_error_of_the_house() {
+fn invalid_request_converts_into_a_core_error() {
     for &rule in RequestRule::ALL {
         let refused = InvalidRequest::from(rule);
         assert!(refused.status().is_client_error() || refused.status().is_server_error());

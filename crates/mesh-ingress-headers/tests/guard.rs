@@ -1,4 +1,4 @@
-//! The guard on whole connections, as octets.
+//! The guard on whole connections, as bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 mod checks;
@@ -9,47 +9,47 @@ use mesh_ingress_headers::guard::{Part, RequestGuard};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Both: in one piece, and as the checks of the fuzz target take it.
-fn passes(octets: &str) {
-    checks::request_guard(octets.as_bytes());
+/// Feeds the bytes in one piece, and as the checks of the fuzz target do.
+fn passes(bytes: &str) {
+    checks::request_guard(bytes.as_bytes());
     let expected = Found {
-        good: octets.len(),
+        good: bytes.len(),
         refused: None,
         undecided: false,
     };
-    assert_eq!(found([octets.as_bytes()]), expected, "{octets:?}");
+    assert_eq!(found([bytes.as_bytes()]), expected, "{bytes:?}");
 }
 
-/// Refused just behind `good`, which is the beginning of `octets`.
+/// The guard refuses the byte after `good`, which is a prefix of `bytes`.
 #[track_caller]
-fn refused(octets: &str, good: &str, rule: RequestRule, part: Part) {
-    assert!(octets.starts_with(good));
-    checks::request_guard(octets.as_bytes());
-    let found = found([octets.as_bytes()]);
-    let because = found.refused.unwrap_or_else(|| panic!("{octets:?} passes"));
-    assert_eq!((because.rule(), because.part()), (rule, part), "{octets:?}");
-    assert_eq!(&octets[..found.good], good);
+fn refused(bytes: &str, good: &str, rule: RequestRule, part: Part) {
+    assert!(bytes.starts_with(good));
+    checks::request_guard(bytes.as_bytes());
+    let found = found([bytes.as_bytes()]);
+    let because = found.refused.unwrap_or_else(|| panic!("{bytes:?} passes"));
+    assert_eq!((because.rule(), because.part()), (rule, part), "{bytes:?}");
+    assert_eq!(&bytes[..found.good], good);
 }
 
-/// A head with a field, refused behind a part of it.
+/// A head with a field that is refused after `good`.
 #[track_caller]
 fn field(field: &str, good: &str, rule: RequestRule) {
     let begin = "POST / HTTP/1.1\r\nHost: a\r\n";
-    let octets = format!("{begin}{field}\r\n\r\n{GET}");
-    refused(&octets, &format!("{begin}{good}"), rule, Part::Head);
+    let bytes = format!("{begin}{field}\r\n\r\n{GET}");
+    refused(&bytes, &format!("{begin}{good}"), rule, Part::Head);
 }
 
-/// The same behind a head that announces chunks.
+/// A chunked body that is refused after `good`.
 #[track_caller]
 fn chunks(body: &str, good: &str, rule: RequestRule) {
     let begin = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let octets = format!("{begin}{body}{GET}");
-    refused(&octets, &format!("{begin}{good}"), rule, Part::Content);
+    let bytes = format!("{begin}{body}{GET}");
+    refused(&bytes, &format!("{begin}{good}"), rule, Part::Content);
 }
 
 #[test]
-fn what_clients_send_passes() {
-    for octets in [
+fn requests_of_common_clients_pass() {
+    for bytes in [
         "",
         GET,
         "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
@@ -67,33 +67,33 @@ fn what_clients_send_passes() {
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nhello",
         "GET / HTTP/1.1\r\nContent-Lengthy: x\r\nTransfer-Encodin: y\r\nUpgrades: z\r\n\r\n",
     ] {
-        passes(octets);
-        passes(&format!("{GET}{octets}"));
+        passes(bytes);
+        passes(&format!("{GET}{bytes}"));
     }
 }
 
 #[test]
-fn every_prefix_of_what_passes_passes() {
-    let octets = format!(
+fn every_prefix_of_an_accepted_stream_is_accepted() {
+    let bytes = format!(
         "{GET}\r\nPOST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n{GET}"
     );
     let mut ends = Vec::new();
-    for length in 0..octets.len() {
-        passes(&octets[..length]);
+    for length in 0..bytes.len() {
+        passes(&bytes[..length]);
         let mut guard = RequestGuard::new();
-        guard.feed(&octets.as_bytes()[..length]).unwrap();
+        guard.feed(&bytes.as_bytes()[..length]).unwrap();
         if guard.is_between_requests() {
             ends.push(length);
         }
     }
     let first = GET.len();
-    assert_eq!(ends, [0, first, first + 1, first + 2, octets.len() - first]);
+    assert_eq!(ends, [0, first, first + 1, first + 2, bytes.len() - first]);
 }
 
 #[test]
 fn rfc9112_2_2_lines_end_in_crlf() {
     use RequestRule::{FieldValue, LineEnd};
-    for (octets, good, rule) in [
+    for (bytes, good, rule) in [
         ("GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1", LineEnd),
         (
             "GET / HTTP/1.1\rHost: a\r\n\r\n",
@@ -133,12 +133,12 @@ fn rfc9112_2_2_lines_end_in_crlf() {
             FieldValue,
         ),
     ] {
-        refused(octets, good, rule, Part::Head);
+        refused(bytes, good, rule, Part::Head);
     }
 }
 
 #[test]
-fn rfc9112_2_2_one_empty_line_before_a_request_is_passed_over() {
+fn rfc9112_2_2_one_empty_line_before_a_request_is_skipped() {
     refused(
         &format!("\r\n\r\n{GET}"),
         "\r\n",
@@ -157,7 +157,7 @@ fn rfc9112_2_2_one_empty_line_before_a_request_is_passed_over() {
 #[test]
 fn rfc9112_3_a_request_line_has_three_parts() {
     use RequestRule::{Fragment, RequestLine, Version};
-    for (octets, good, rule) in [
+    for (bytes, good, rule) in [
         (" GET / HTTP/1.1\r\n", "", RequestLine),
         ("\tGET / HTTP/1.1\r\n", "", RequestLine),
         ("GET\t/ HTTP/1.1\r\n", "GET", RequestLine),
@@ -183,7 +183,7 @@ fn rfc9112_3_a_request_line_has_three_parts() {
         ("\x16\x03\x01\x02\x00", "", RequestLine),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/", Version),
     ] {
-        refused(octets, good, rule, Part::Head);
+        refused(bytes, good, rule, Part::Head);
     }
 }
 
@@ -222,16 +222,16 @@ fn rfc9112_5_2_folded_lines_are_refused() {
         field(line, good, rule);
     }
     let first = "GET / HTTP/1.1\r\n";
-    let octets = format!("{first} Host: a\r\n\r\n");
-    refused(&octets, first, RequestRule::LineFolding, Part::Head);
+    let bytes = format!("{first} Host: a\r\n\r\n");
+    refused(&bytes, first, RequestRule::LineFolding, Part::Head);
 }
 
 #[test]
-fn rfc9110_5_5_values_have_no_control_octets() {
-    for octet in (0..=0x1f_u8).chain([0x7f]) {
-        let octet = char::from(octet);
-        if !['\t', '\r', '\n'].contains(&octet) {
-            field(&format!("X: y{octet}z"), "X: y", RequestRule::FieldValue);
+fn rfc9110_5_5_values_have_no_control_characters() {
+    for byte in (0..=0x1f_u8).chain([0x7f]) {
+        let byte = char::from(byte);
+        if !['\t', '\r', '\n'].contains(&byte) {
+            field(&format!("X: y{byte}z"), "X: y", RequestRule::FieldValue);
         }
     }
 }
@@ -274,9 +274,9 @@ fn rfc9112_6_1_transfer_encoding_is_exactly_chunked_and_once() {
         field(line, good, TransferEncoding);
     }
     let good = "POST / HTTP/1.0\r\nTransfer-Encoding";
-    let octets = format!("{good}: chunked\r\n\r\n0\r\n\r\n");
+    let bytes = format!("{good}: chunked\r\n\r\n0\r\n\r\n");
     let rule = RequestRule::TransferEncodingInHttp10;
-    refused(&octets, good, rule, Part::Head);
+    refused(&bytes, good, rule, Part::Head);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn rfc9112_7_1_data_and_trailers_end_where_they_should() {
         ("0\r\nX: y\r\n z\r\n\r\n", "0\r\nX: y\r\n", LineFolding),
         ("0\r\nX : y\r\n\r\n", "0\r\nX", FieldName),
         ("0\r\nX: \0\r\n\r\n", "0\r\nX: ", FieldValue),
-        // A request in place of the empty line: it is no field.
+        // A request line in place of the empty line is no field.
         ("0\r\n", "0\r\nGET", FieldName),
     ] {
         chunks(body, good, rule);
@@ -406,7 +406,7 @@ fn rfc9112_7_1_1_chunk_extensions_are_short_and_plain() {
 }
 
 #[test]
-fn rfc9110_7_8_what_follows_an_upgrade_is_undecided() {
+fn rfc9110_7_8_bytes_after_an_upgrade_request_are_undecided() {
     for request in [
         "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
         "GET / HTTP/1.1\r\nupgrade:\r\n\r\n",
@@ -416,11 +416,11 @@ fn rfc9110_7_8_what_follows_an_upgrade_is_undecided() {
         "CONNECT a:443 HTTP/1.0\r\n\r\n",
     ] {
         let begin = format!("{GET}{request}");
-        let octets = format!("{begin}{GET}");
-        checks::request_guard(octets.as_bytes());
+        let bytes = format!("{begin}{GET}");
+        checks::request_guard(bytes.as_bytes());
         let mut undecided = RequestGuard::new();
         assert_eq!(
-            undecided.feed(octets.as_bytes()),
+            undecided.feed(bytes.as_bytes()),
             Ok(begin.len()),
             "{request}"
         );
@@ -451,7 +451,7 @@ fn rfc9110_7_8_what_follows_an_upgrade_is_undecided() {
 }
 
 #[test]
-fn rfc9110_7_8_nothing_is_switched_in_the_middle_of_a_request() {
+fn rfc9110_7_8_protocol_is_not_switched_inside_a_request() {
     for begin in [
         "",
         "GET",
@@ -470,14 +470,14 @@ fn rfc9110_7_8_nothing_is_switched_in_the_middle_of_a_request() {
 }
 
 #[test]
-fn nothing_is_allocated() {
-    let octets = format!(
+fn guard_allocates_nothing() {
+    let bytes = format!(
         "{GET}POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n\n"
     );
     let info = allocation_counter::measure(|| {
         for size in [1, 7, 1000] {
             let mut guard = RequestGuard::new();
-            for piece in octets.as_bytes().chunks(size) {
+            for piece in bytes.as_bytes().chunks(size) {
                 let _ = std::hint::black_box(guard.feed(piece));
             }
         }

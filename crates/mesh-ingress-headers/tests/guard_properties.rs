@@ -1,4 +1,4 @@
-//! What must hold of the guard for any octets.
+//! Properties of the guard for any bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
 
 mod checks;
@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Pieces of requests, good and bad.
+/// Pieces of valid and invalid requests.
 fn piece() -> impl Strategy<Value = &'static str> {
     select(
         &[
@@ -55,7 +55,7 @@ fn piece() -> impl Strategy<Value = &'static str> {
     )
 }
 
-/// Good requests with a few octets changed.
+/// Valid requests with a few bytes changed.
 fn almost_good() -> impl Strategy<Value = Vec<u8>> {
     const GOOD: &[&str] = &[
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -63,19 +63,19 @@ fn almost_good() -> impl Strategy<Value = Vec<u8>> {
         "POST / HTTP/1.1\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\na;b\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
     ];
-    const OCTETS: &[u8] = b"\r\n \t:;,#\0\x0b+-05afx\x7f\x80HTc";
-    let edit = (any::<Index>(), select(OCTETS), 0..3_u8);
+    const BYTES: &[u8] = b"\r\n \t:;,#\0\x0b+-05afx\x7f\x80HTc";
+    let edit = (any::<Index>(), select(BYTES), 0..3_u8);
     (vec(select(GOOD), 1..4), vec(edit, 0..4)).prop_map(|(requests, edits)| {
-        let mut octets = requests.concat().into_bytes();
-        for (at, octet, how) in edits {
-            let at = at.index(octets.len());
+        let mut bytes = requests.concat().into_bytes();
+        for (at, byte, how) in edits {
+            let at = at.index(bytes.len());
             match how {
-                0 => octets[at] = octet,
-                1 => octets.insert(at, octet),
-                _ => drop(octets.remove(at)),
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
             }
         }
-        octets
+        bytes
     })
 }
 
@@ -83,29 +83,29 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn all_readers_agree_on_what_passes(pieces in vec(piece(), 0..12)) {
+    fn lenient_readers_agree_on_accepted_streams(pieces in vec(piece(), 0..12)) {
         checks::request_guard(pieces.concat().as_bytes());
     }
 
     #[test]
-    fn all_readers_agree_on_what_passes_of_good_requests_gone_bad(octets in almost_good()) {
-        checks::request_guard(&octets);
+    fn lenient_readers_agree_on_accepted_mutations(bytes in almost_good()) {
+        checks::request_guard(&bytes);
     }
 
     #[test]
-    fn what_comes_in_what_pieces_makes_no_difference(
-        octets in almost_good(),
+    fn guard_result_does_not_depend_on_the_pieces(
+        bytes in almost_good(),
         cuts in vec(any::<Index>(), 0..6),
     ) {
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(octets.len())).collect();
-        cuts.extend([0, octets.len()]);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
-        let pieces = cuts.windows(2).map(|cut| &octets[cut[0]..cut[1]]);
-        prop_assert_eq!(found(pieces), found([&octets[..]]));
+        let pieces = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]);
+        prop_assert_eq!(found(pieces), found([&bytes[..]]));
     }
 
     #[test]
-    fn anything_at_all_does_no_harm(octets in vec(any::<u8>(), 0..200)) {
-        checks::request_guard(&octets);
+    fn guard_accepts_any_bytes_without_panic(bytes in vec(any::<u8>(), 0..200)) {
+        checks::request_guard(&bytes);
     }
 }

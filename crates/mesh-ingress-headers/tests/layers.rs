@@ -17,7 +17,7 @@ use mesh_ingress_headers::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Answers with what it was asked, and with these fields.
+/// Echoes the request, with these response fields.
 #[derive(Clone, Default)]
 struct Echo {
     status: StatusCode,
@@ -78,7 +78,7 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
 }
 
 #[test]
-fn hop_by_hop_both_ways() {
+fn hop_by_hop_fields_are_stripped_from_requests_and_responses() {
     let mut service = HopByHopLayer::new().layer(Echo {
         status: StatusCode::OK,
         fields: request(&[
@@ -100,7 +100,7 @@ fn hop_by_hop_both_ways() {
 }
 
 #[test]
-fn rfc9110_7_8_an_upgrade_is_asked_for_anew_in_http11_alone() {
+fn rfc9110_7_8_upgrade_is_forwarded_in_http11_only() {
     for (version, expected) in [
         (Version::HTTP_10, &[][..]),
         (Version::HTTP_11, &["connection", "te", "upgrade"]),
@@ -126,7 +126,7 @@ fn rfc9110_7_8_an_upgrade_is_asked_for_anew_in_http11_alone() {
 }
 
 #[test]
-fn rfc9110_15_2_2_a_101_keeps_its_upgrade() {
+fn rfc9110_15_2_2_101_keeps_its_upgrade() {
     let mut service = HopByHopLayer::new().layer(Echo {
         status: StatusCode::SWITCHING_PROTOCOLS,
         fields: request(&[
@@ -147,7 +147,7 @@ fn rfc9110_15_2_2_a_101_keeps_its_upgrade() {
 }
 
 #[test]
-fn the_peer_is_read_from_the_extensions() {
+fn peer_is_read_from_the_extensions() {
     let trusted = TrustedPeers::parse(["10.0.0.0/8"]).unwrap();
     let policy = ForwardedPolicy::builder()
         .trusted(trusted.clone())
@@ -172,7 +172,7 @@ fn the_peer_is_read_from_the_extensions() {
         plain.extensions_mut().insert(downstream.clone());
         let mut formatted = request(fields);
         formatted.extensions_mut().insert(Client::new(&downstream));
-        // It is the better informed of the two, and wins.
+        // A `Client` wins over a `Downstream`.
         formatted
             .extensions_mut()
             .insert(Downstream::new("192.0.2.9:9".parse().unwrap()));
@@ -198,7 +198,7 @@ fn the_peer_is_read_from_the_extensions() {
 }
 
 #[test]
-fn a_host_that_was_found_before_is_used() {
+fn request_host_in_the_extensions_is_used() {
     let mut service = ForwardedLayer::new(ForwardedPolicy::default()).layer(Echo::default());
     let mut asked = request(&[("host", "web.default.svc.cluster.local")]);
     asked
@@ -211,7 +211,7 @@ fn a_host_that_was_found_before_is_used() {
 }
 
 #[test]
-fn refusals_do_not_reach_the_service() {
+fn refused_requests_do_not_reach_the_service() {
     let policy = ForwardedPolicy::builder().via("edge").build().unwrap();
     let mut service = ForwardedLayer::new(policy).layer(Echo::default());
     let refused = |result: Result<Response<Asked>, Error>| result.err().unwrap().kind();
@@ -235,7 +235,7 @@ fn refusals_do_not_reach_the_service() {
 }
 
 #[test]
-fn boxed_errors_will_do() {
+fn boxed_errors_are_accepted() {
     #[derive(Clone)]
     struct Boxed(Echo);
 
@@ -261,7 +261,7 @@ fn boxed_errors_will_do() {
 }
 
 #[test]
-fn a_layer_that_refuses_nothing_asks_nothing_of_the_error() {
+fn hop_by_hop_layer_has_no_bound_on_the_error() {
     struct Never;
 
     impl Service<Request<()>> for Never {

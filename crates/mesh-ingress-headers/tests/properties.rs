@@ -1,4 +1,4 @@
-//! What must hold for any message.
+//! Properties of the rules for any message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 mod checks;
@@ -9,14 +9,15 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 use mesh_ingress_core::{Downstream, Scheme};
 use mesh_ingress_headers::{
-    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, Inventory, RequestHost, TrustedPeers,
-    UnderscorePolicy, Via, cookies, framing, hop_by_hop, max_forwards, response, trailers,
+    Client, EdgeHygiene, ForwardedField, ForwardedPolicy, HeaderPresence, RequestHost,
+    TrustedPeers, UnderscorePolicy, Via, cookies, framing, hop_by_hop, max_forwards, response,
+    trailers,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Names that mean something here, look-alikes of them, and others.
+/// Names with a meaning for the rules, look-alikes of them, and others.
 fn name() -> impl Strategy<Value = HeaderName> {
     const KNOWN: &[&str] = &[
         "connection",
@@ -85,7 +86,7 @@ fn value() -> impl Strategy<Value = HeaderValue> {
     let any = vec(any::<u8>(), 0..40);
     prop_oneof![
         3 => list.prop_map(|text| HeaderValue::from_str(&text).unwrap()),
-        1 => any.prop_filter_map("a field value", |octets| HeaderValue::from_bytes(&octets).ok()),
+        1 => any.prop_filter_map("a field value", |bytes| HeaderValue::from_bytes(&bytes).ok()),
     ]
 }
 
@@ -114,7 +115,7 @@ fn client() -> impl Strategy<Value = Client> {
     ]
 }
 
-/// Accepted ones, by construction.
+/// Hosts that are valid by construction.
 fn host() -> impl Strategy<Value = RequestHost> {
     let name =
         "([a-zA-Z0-9_]([a-zA-Z0-9_-]{0,20}[a-zA-Z0-9_])?\\.){0,3}[a-zA-Z][a-zA-Z0-9_]{0,10}\\.?";
@@ -184,12 +185,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn hop_by_hop_keeps_its_promises(headers in headers()) {
+    fn strip_agrees_with_the_reference(headers in headers()) {
         checks::hop_by_hop(&text_of(&headers));
     }
 
     #[test]
-    fn nothing_panics_whatever_the_message(
+    fn no_message_makes_a_rule_panic(
         headers in headers(),
         client in client(),
         host in host(),
@@ -214,27 +215,27 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_a_host_or_none(octets in vec(any::<u8>(), 0..80)) {
-        checks::request_host(&octets);
+    fn any_bytes_parse_as_a_host_or_are_refused(bytes in vec(any::<u8>(), 0..80)) {
+        checks::request_host(&bytes);
     }
 
     #[test]
-    fn near_hosts_are_hosts_or_none(text in "\\PC{0,3}[a-zA-Z0-9.:_\\[\\]-]{0,40}\\PC{0,3}") {
+    fn look_alike_hosts_parse_or_are_refused(text in "\\PC{0,3}[a-zA-Z0-9.:_\\[\\]-]{0,40}\\PC{0,3}") {
         checks::request_host(text.as_bytes());
     }
 
     #[test]
-    fn hosts_are_hosts(host in host()) {
+    fn generated_hosts_are_accepted(host in host()) {
         checks::request_host(host.as_str().as_bytes());
     }
 
     #[test]
-    fn any_text_is_a_service_or_none(text in "[a-z0-9.:-]{0,80}|\\PC{0,20}") {
+    fn any_text_parses_as_a_service_or_is_refused(text in "[a-z0-9.:-]{0,80}|\\PC{0,20}") {
         checks::service_ref(text.as_bytes());
     }
 
     #[test]
-    fn rfc7239_what_is_written_parses(
+    fn rfc7239_written_elements_parse(
         headers in headers(),
         client in client(),
         host in host(),
@@ -262,7 +263,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stranger_decides_nothing_of_what_is_said_about_it(
+    fn untrusted_peer_does_not_influence_its_forwarding_fields(
         headers in headers(),
         client in client(),
         host in host(),
@@ -289,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_prepared_is_what_the_rules_write(
+    fn prepared_fields_equal_those_of_the_rules(
         headers in headers(),
         client in client(),
         host in host(),
@@ -311,10 +312,10 @@ proptest! {
             prop_assert!(headers.contains_key("forwarded"));
             return Ok(());
         };
-        let suits = prepared.suit(&Inventory::of(&headers), version);
+        let suits = prepared.fits(&HeaderPresence::of(&headers), version);
         let says = ["via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
         prop_assert_eq!(suits, !says.iter().any(|name| headers.contains_key(*name)));
-        prop_assert!(!prepared.suit(&Inventory::of(&headers), Version::HTTP_3));
+        prop_assert!(!prepared.fits(&HeaderPresence::of(&headers), Version::HTTP_3));
         if suits {
             let (mut expected, mut inserted) = (headers.clone(), headers.clone());
             policy.apply(&mut expected, &client, &host);
@@ -332,8 +333,8 @@ proptest! {
                 .collect();
             let mut written = Vec::new();
             prepared.write(&mut written);
-            let sorted = |octets: &[u8]| {
-                let mut lines: Vec<_> = octets.split(|octet| *octet == b'\n').map(<[u8]>::to_vec).collect();
+            let sorted = |bytes: &[u8]| {
+                let mut lines: Vec<_> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
                 lines.sort();
                 lines
             };
@@ -342,13 +343,13 @@ proptest! {
     }
 
     #[test]
-    fn what_a_balancer_appends_is_what_counts(
+    fn address_appended_by_a_load_balancer_is_the_real_client(
         claimed in "[ -~]{0,40}",
         real in any::<IpAddr>(),
         balancer in any::<[u8; 3]>(),
         in_forwarded in any::<bool>(),
     ) {
-        // 10/8 is ours; a client in there would be one of ours.
+        // 10/8 is trusted, so no client may have an address in it.
         prop_assume!(!matches!(real.to_canonical(), IpAddr::V4(ip) if ip.octets()[0] == 10));
         let policy = ForwardedPolicy::builder()
             .trusted(TrustedPeers::parse(["10.0.0.0/8"]).unwrap())
@@ -371,7 +372,7 @@ proptest! {
     }
 
     #[test]
-    fn edge_hygiene_leaves_nothing_that_steers_or_pretends(headers in headers()) {
+    fn edge_hygiene_leaves_no_spoofable_field(headers in headers()) {
         let mut headers = headers;
         EdgeHygiene::default().apply(&mut headers, false).unwrap();
         for name in headers.keys() {
@@ -385,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn a_checked_request_has_one_framing(headers in headers(), version in select(&[
+    fn accepted_request_has_one_framing(headers in headers(), version in select(&[
         Version::HTTP_10, Version::HTTP_11, Version::HTTP_2,
     ][..])) {
         let uri = Uri::from_static("/");
@@ -400,7 +401,7 @@ proptest! {
     }
 
     #[test]
-    fn stripping_twice_is_stripping_once(headers in headers()) {
+    fn strip_is_idempotent(headers in headers()) {
         let mut once = headers;
         hop_by_hop::strip(&mut once);
         let mut twice = once.clone();

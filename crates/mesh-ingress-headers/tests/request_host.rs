@@ -19,7 +19,7 @@ fn of_host(host: &[u8]) -> Result<RequestHost, RequestRule> {
 }
 
 #[test]
-fn rfc9110_7_2_hosts_that_are_served() {
+fn rfc9110_7_2_accepted_hosts() {
     let long_name = format!("{}.example", ["a".repeat(61).as_str(); 3].join("."));
     let longest = format!("{}.{}", "a".repeat(60), vec!["b".repeat(63); 3].join("."));
     assert_eq!(longest.len(), 252);
@@ -102,7 +102,7 @@ fn rfc9110_7_2_hosts_that_are_served() {
 }
 
 #[test]
-fn rfc9112_3_2_hosts_that_are_refused() {
+fn rfc9112_3_2_refused_hosts() {
     let long_label = format!("{}.example", "a".repeat(64));
     let long_name = "a.".repeat(126) + "aa";
     assert_eq!(long_name.len(), 254);
@@ -224,7 +224,7 @@ fn rfc9112_3_2_http11_needs_exactly_one_host() {
 }
 
 #[test]
-fn rfc9112_3_2_2_the_target_wins_in_http1() {
+fn rfc9112_3_2_2_absolute_target_wins_in_http1() {
     for version in [Version::HTTP_10, Version::HTTP_11] {
         let host = of("http://target.example:8080/x", &[b"host.example"], version).unwrap();
         assert_eq!(host.as_str(), "target.example:8080");
@@ -310,7 +310,7 @@ fn rfc9113_8_3_1_host_and_authority_agree_in_http2() {
 }
 
 #[test]
-fn two_are_equal_when_written_the_same() {
+fn hosts_are_equal_if_their_bytes_are() {
     let one: RequestHost = "shop.example".parse().unwrap();
     assert_eq!(one, one.clone());
     assert_ne!(one, "SHOP.example".parse().unwrap());

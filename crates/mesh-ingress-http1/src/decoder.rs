@@ -7,14 +7,14 @@ use httparse::Status;
 
 use crate::{Limits, Malformed};
 
-/// Octets that all chunk extensions of one body may take together. Nobody uses them but to be a
+/// Bytes that all chunk extensions of one body may take together. Nobody uses them but to be a
 /// burden.
 const EXTENSIONS: usize = 16 * 1024;
 
 /// Whitespace behind the size of a chunk: some servers fill up to a fixed width.
 const PADDING: usize = 64;
 
-/// What ends nearly every body: the line end of the last chunk, the one without octets, and no
+/// What ends nearly every body: the line end of the last chunk, the one without bytes, and no
 /// trailers.
 const END: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -23,34 +23,34 @@ const END: &[u8] = b"\r\n0\r\n\r\n";
 pub enum Decoder {
     /// Nothing.
     Complete,
-    /// So many octets, not none.
+    /// So many bytes, not none.
     Length(u64),
     /// Chunks, the last of which is empty (RFC 9112 §7.1).
     Chunked {
-        /// Where in them the next octet is.
+        /// Where in them the next byte is.
         state: Chunk,
-        /// Octets of chunk extensions there may still be.
+        /// Bytes of chunk extensions there may still be.
         extensions: usize,
     },
     /// All that comes.
     UntilClose,
 }
 
-/// Where in a body of chunks the next octet is.
+/// Where in a body of chunks the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
     /// The line that says its size.
     Size,
-    /// So many octets, not none.
+    /// So many bytes, not none.
     Data(u64),
-    /// The line end behind its octets.
+    /// The line end behind its bytes.
     End,
-    /// So many octets have been seen to be no end of the section.
+    /// So many bytes have been seen to be no end of the section.
     Trailers(usize),
 }
 
 impl Decoder {
-    /// A body of so many octets.
+    /// A body of so many bytes.
     #[must_use]
     pub fn length(length: u64) -> Self {
         match length {
@@ -74,7 +74,7 @@ impl Decoder {
         *self == Self::Complete
     }
 
-    /// The next piece of the body, as far as `buf` has it. Never a piece without octets.
+    /// The next piece of the body, as far as `buf` has it. Never a piece without bytes.
     ///
     /// # Errors
     /// When what comes is no chunk, or no trailer.
@@ -138,18 +138,18 @@ impl Decoder {
     }
 }
 
-/// What there is of the octets that are still to come.
+/// What there is of the bytes that are still to come.
 fn take(buf: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
-    let octets = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
-    *left -= octets as u64;
-    (octets > 0).then(|| buf.split_to(octets).freeze())
+    let bytes = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+    *left -= bytes as u64;
+    (bytes > 0).then(|| buf.split_to(bytes).freeze())
 }
 
 /// Takes the line that says the size of a chunk (RFC 9112 §7.1) off `buf`, if it is all there.
 fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Malformed> {
     let mut size = 0_u64;
     let mut digits = 0;
-    while let Some(digit) = buf.get(digits).and_then(|&octet| hex(octet)) {
+    while let Some(digit) = buf.get(digits).and_then(|&byte| hex(byte)) {
         // Zeros in front would make it endless.
         if digits == 16 {
             return Err(Malformed::Chunk("a size of more than 16 digits"));
@@ -168,7 +168,7 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
         return Err(Malformed::Chunk("a size with something behind it"));
     }
     // Whitespace and extensions say nothing that matters, and are dropped.
-    let end = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'));
+    let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let line = &rest[..end.unwrap_or(rest.len())];
     let extension = line.trim_ascii_start();
     if line.len() - extension.len() > PADDING {
@@ -192,11 +192,11 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
     Ok(Some(size))
 }
 
-fn hex(octet: u8) -> Option<u64> {
-    (octet as char).to_digit(16).map(u64::from)
+fn hex(byte: u8) -> Option<u64> {
+    (byte as char).to_digit(16).map(u64::from)
 }
 
-/// Where the trailer section ends, if it is all there. The first `seen` octets need not be looked at
+/// Where the trailer section ends, if it is all there. The first `seen` bytes need not be looked at
 /// again.
 fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>, Malformed> {
     for (at, _) in buf
@@ -214,7 +214,7 @@ fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>
             return Ok(Some(at + 1));
         }
     }
-    if buf.len() > limits.octets {
+    if buf.len() > limits.bytes {
         return Err(Malformed::TrailersTooLarge);
     }
     Ok(None)
@@ -227,7 +227,7 @@ fn trailers(section: &[u8], limits: Limits) -> Result<HeaderMap, Malformed> {
     }
     let mut parsed = vec![httparse::EMPTY_HEADER; limits.fields];
     let fields = match httparse::parse_headers(section, &mut parsed) {
-        Ok(Status::Complete((length, fields))) if length <= limits.octets => fields,
+        Ok(Status::Complete((length, fields))) if length <= limits.bytes => fields,
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TrailersTooLarge),
         Err(error) => return Err(Malformed::Trailers(error.into())),
     };

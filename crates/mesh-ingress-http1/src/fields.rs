@@ -1,6 +1,7 @@
 //! Sections of fields: where they are in what has been read, and how they are written.
 
 use std::cell::Cell;
+use std::io::Write as _;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -13,17 +14,17 @@ use crate::Malformed;
 
 /// Fields that are read without an allocation. To clear room for as many as there may be would cost
 /// more than to read those there are.
-pub(crate) const FEW: usize = 32;
+pub(crate) const INLINE_FIELDS: usize = 32;
 
 /// Room for what a gateway adds as a rule, and for an answer that has more to say than the request:
 /// a map that grows sorts all its fields anew.
-const ADDED: usize = 6;
+const EXTRA_FIELDS: usize = 6;
 
 /// Bounds to a section of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Octets of it, with the line in front.
-    pub octets: usize,
+    /// Bytes of it, with the line in front.
+    pub bytes: usize,
     /// How many there may be.
     pub fields: usize,
 }
@@ -47,7 +48,7 @@ pub(crate) fn within(whole: &[u8], part: &[u8]) -> (usize, usize) {
 }
 
 /// Notes where the fields are that were found in `whole`.
-pub(crate) fn note(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [Span]) {
+pub(crate) fn record(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [Span]) {
     for (field, span) in found.iter().zip(spans) {
         span.name = within(whole, field.name.as_bytes());
         span.value = within(whole, field.value);
@@ -60,18 +61,18 @@ thread_local! {
 }
 
 /// So much of it at a time.
-const HEADS_ROOM: usize = 8 * 1024;
+const HEADS_CAPACITY: usize = 8 * 1024;
 
 /// Copies the head of a request. It is kept until there is an answer, and where it was read,
 /// something else is read meanwhile.
-pub(crate) fn keep(head: &[u8]) -> Bytes {
-    if head.len() > HEADS_ROOM / 4 {
+pub(crate) fn copy_head(head: &[u8]) -> Bytes {
+    if head.len() > HEADS_CAPACITY / 4 {
         return Bytes::copy_from_slice(head);
     }
     let heads = HEADS.try_with(Cell::take).ok().flatten();
-    let mut heads = heads.unwrap_or_else(|| BytesMut::with_capacity(HEADS_ROOM));
+    let mut heads = heads.unwrap_or_else(|| BytesMut::with_capacity(HEADS_CAPACITY));
     if heads.capacity() < head.len() {
-        heads.reserve(HEADS_ROOM);
+        heads.reserve(HEADS_CAPACITY);
     }
     heads.extend_from_slice(head);
     let kept = heads.split().freeze();
@@ -80,29 +81,29 @@ pub(crate) fn keep(head: &[u8]) -> Bytes {
     kept
 }
 
-/// Adds the fields to a map, sharing their octets, and shows each.
+/// Adds the fields to a map, sharing their bytes, and shows each.
 ///
 /// A `Connection: keep-alive` is only shown: it is about this connection, is not to be passed on
 /// (RFC 9110 §7.6.1), and names nothing else that is not. Many send it always.
 pub(crate) fn collect(
-    octets: &Bytes,
+    bytes: &Bytes,
     spans: &[Span],
     headers: &mut HeaderMap,
     mut show: impl FnMut(&HeaderName, &[u8]),
 ) -> Result<(), Malformed> {
     let too_large = |_| Malformed::HeadTooLarge;
-    let fields = spans.len().saturating_add(ADDED);
+    let fields = spans.len().saturating_add(EXTRA_FIELDS);
     headers.try_reserve(fields).map_err(too_large)?;
     for span in spans {
-        let name = name(&octets[span.name.0..span.name.1]);
+        let name = name(&bytes[span.name.0..span.name.1]);
         let name = name.map_err(|error| Malformed::Head(error.into()))?;
         let (start, end) = span.value;
-        let value = &octets[start..end];
+        let value = &bytes[start..end];
         show(&name, value);
         if name == CONNECTION && (value == KEEP_ALIVE || value.eq_ignore_ascii_case(KEEP_ALIVE)) {
             continue;
         }
-        let value = HeaderValue::from_maybe_shared(octets.slice(start..end));
+        let value = HeaderValue::from_maybe_shared(bytes.slice(start..end));
         let value = value.map_err(|error| Malformed::Head(error.into()))?;
         headers.try_append(name, value).map_err(too_large)?;
     }
@@ -112,30 +113,30 @@ pub(crate) fn collect(
 /// A field's name. Those that most heads have, as most write them, are told by a look at each: to make
 /// all letters small and to look through all names there are costs several times as much.
 #[inline]
-fn name(octets: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
-    Ok(match octets.len() {
-        4 => match octets {
+fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    Ok(match bytes.len() {
+        4 => match bytes {
             b"Host" | b"host" => HOST,
             b"Date" | b"date" => DATE,
             b"ETag" | b"etag" => ETAG,
             b"Vary" | b"vary" => VARY,
-            _ => return HeaderName::from_bytes(octets),
+            _ => return HeaderName::from_bytes(bytes),
         },
-        6 => match octets {
+        6 => match bytes {
             b"Server" | b"server" => SERVER,
             b"Accept" | b"accept" => ACCEPT,
             b"Cookie" | b"cookie" => COOKIE,
-            _ => return HeaderName::from_bytes(octets),
+            _ => return HeaderName::from_bytes(bytes),
         },
-        10 => match octets {
+        10 => match bytes {
             b"Connection" | b"connection" => CONNECTION,
             b"User-Agent" | b"user-agent" => USER_AGENT,
             b"Set-Cookie" | b"set-cookie" => SET_COOKIE,
-            _ => return HeaderName::from_bytes(octets),
+            _ => return HeaderName::from_bytes(bytes),
         },
-        12 if matches!(octets, b"Content-Type" | b"content-type") => CONTENT_TYPE,
-        14 if matches!(octets, b"Content-Length" | b"content-length") => CONTENT_LENGTH,
-        _ => return HeaderName::from_bytes(octets),
+        12 if matches!(bytes, b"Content-Type" | b"content-type") => CONTENT_TYPE,
+        14 if matches!(bytes, b"Content-Length" | b"content-length") => CONTENT_LENGTH,
+        _ => return HeaderName::from_bytes(bytes),
     })
 }
 
@@ -145,33 +146,39 @@ const KEEP_ALIVE: &[u8] = b"keep-alive";
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Persistence {
     closes: bool,
-    keeps_alive: bool,
+    keep_alive: bool,
 }
 
 impl Persistence {
     /// Said once on any line, it holds.
     #[inline]
-    pub(crate) fn hear(&mut self, value: &[u8]) {
+    pub(crate) fn observe(&mut self, value: &[u8]) {
         match value {
             // What nearly all say, in one look.
-            KEEP_ALIVE => self.keeps_alive = true,
+            KEEP_ALIVE => self.keep_alive = true,
             b"close" => self.closes = true,
             _ => {
                 self.closes |= has_token(value, b"close");
-                self.keeps_alive |= has_token(value, KEEP_ALIVE);
+                self.keep_alive |= has_token(value, KEEP_ALIVE);
             }
         }
     }
 
-    pub(crate) fn keeps_alive(self, version: Version) -> bool {
-        (self.keeps_alive || version == Version::HTTP_11) && !self.closes
+    pub(crate) fn keep_alive(self, version: Version) -> bool {
+        (self.keep_alive || version == Version::HTTP_11) && !self.closes
     }
 }
 
 /// Whether a list of words has this one in it, in any case.
 pub(crate) fn has_token(value: &[u8], token: &[u8]) -> bool {
-    let mut tokens = value.split(|&octet| octet == b',');
+    let mut tokens = value.split(|&byte| byte == b',');
     tokens.any(|word| word.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// Writes the line in front of a chunk (RFC 9112 §7.1).
+pub(crate) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "{size:x}\r\n");
 }
 
 /// Writes field lines.
@@ -220,15 +227,15 @@ mod tests {
             small: bool,
             other in any::<Option<(prop::sample::Index, u8)>>(),
         ) {
-            let mut octets = text.as_bytes().to_vec();
+            let mut bytes = text.as_bytes().to_vec();
             if small {
-                octets.make_ascii_lowercase();
+                bytes.make_ascii_lowercase();
             }
-            if let Some((at, octet)) = other.filter(|_| !octets.is_empty()) {
-                let at = at.index(octets.len());
-                octets[at] = octet;
+            if let Some((at, byte)) = other.filter(|_| !bytes.is_empty()) {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
             }
-            let (ours, theirs) = (name(&octets), HeaderName::from_bytes(&octets));
+            let (ours, theirs) = (name(&bytes), HeaderName::from_bytes(&bytes));
             prop_assert_eq!(ours.ok(), theirs.ok());
         }
     }

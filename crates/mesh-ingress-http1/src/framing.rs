@@ -1,26 +1,29 @@
-//! How a body is written, and what is said of it before.
+//! How the body of a message is delimited when it is written.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use mesh_ingress_headers::framing::content_length;
 
-use crate::{Malformed, Outbox, fields};
+use crate::{Malformed, fields};
 
-/// How the receiver knows where a body ends that is written.
+/// How the receiver knows where the body ends (RFC 9112 §6).
+///
+/// It encodes the frames of a body. Encoded bytes go to anything that has a `Vec<u8>` for copied bytes
+/// ([`AsMut`]) and takes pieces without a copy ([`Extend`]), in the order of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many octets are still to come.
+    /// `Content-Length`: so many bytes are still to come.
     Length(u64),
-    /// It comes in chunks, the last of which is empty (RFC 9112 §7.1).
+    /// `Transfer-Encoding: chunked`: an empty chunk is the last (RFC 9112 §7.1).
     Chunked,
-    /// It ends with the connection: for clients of HTTP/1.0 only (RFC 9112 §6.3).
+    /// The end of the connection: for HTTP/1.0 clients only (RFC 9112 §6.3).
     UntilClose,
 }
 
 impl Framing {
-    /// What is said of a body, by itself first: its own length is a fact, a field is a claim. `None`
-    /// where there is none.
+    /// The framing of a body; `None` if there is no body. The body's own length is a fact and counts
+    /// first, a `Content-Length` field is a claim.
     pub fn of<B: Body>(body: &B, headers: &HeaderMap) -> Option<Self> {
         if body.is_end_stream() {
             return None;
@@ -32,52 +35,66 @@ impl Framing {
         })
     }
 
-    /// Adds a piece of the body to what is to be written; whether it was the last.
+    /// Encodes a frame and returns whether it was the last.
     ///
     /// # Errors
-    /// [`Malformed::Length`] when there is more of it than was said.
-    pub fn add(&mut self, frame: Frame<Bytes>, outbox: &mut Outbox) -> Result<bool, Malformed> {
-        let data = match frame.into_data() {
-            Ok(data) => data,
+    /// [`Malformed::Length`] when there are more bytes than the length says.
+    pub fn encode<O>(&mut self, frame: Frame<Bytes>, out: &mut O) -> Result<bool, Malformed>
+    where
+        O: AsMut<Vec<u8>> + Extend<Bytes>,
+    {
+        match frame.into_data() {
+            Ok(data) => self.encode_data(data, out),
             Err(frame) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                return self.end(&trailers, outbox).map(|()| true);
+                self.finish(&trailers, out).map(|()| true)
             }
-        };
+        }
+    }
+
+    /// Encodes a piece of the body and returns whether it was the last.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_data<O>(&mut self, data: Bytes, out: &mut O) -> Result<bool, Malformed>
+    where
+        O: AsMut<Vec<u8>> + Extend<Bytes>,
+    {
         match self {
             Self::Length(left) => {
                 let more = left.checked_sub(data.len() as u64);
                 *left = more.ok_or(Malformed::Length)?;
-                outbox.piece(data);
+                out.extend([data]);
                 Ok(*left == 0)
             }
-            // A chunk without octets would be the last (RFC 9112 §7.1).
+            // An empty chunk would be the last (RFC 9112 §7.1).
             Self::Chunked if data.is_empty() => Ok(false),
             Self::Chunked => {
-                outbox.chunk(data);
+                fields::write_chunk_size(out.as_mut(), data.len());
+                out.extend([data]);
+                out.as_mut().extend_from_slice(b"\r\n");
                 Ok(false)
             }
             Self::UntilClose => {
-                outbox.piece(data);
+                out.extend([data]);
                 Ok(false)
             }
         }
     }
 
-    /// The body has ended. Only chunks can be followed by trailers, and these not before the last
-    /// chunk has gone out.
+    /// Encodes the end of the body. Trailers are written only behind chunks: nothing else can be
+    /// followed by them.
     ///
     /// # Errors
-    /// [`Malformed::Length`] when there is less of it than was said.
-    pub fn end(&mut self, trailers: &HeaderMap, outbox: &mut Outbox) -> Result<(), Malformed> {
+    /// [`Malformed::Length`] when there were fewer bytes than the length says.
+    pub fn finish<O>(&mut self, trailers: &HeaderMap, out: &mut O) -> Result<(), Malformed>
+    where
+        O: AsMut<Vec<u8>>,
+    {
         match self {
             Self::Length(left) if *left > 0 => Err(Malformed::Length),
-            Self::Chunked if trailers.is_empty() => {
-                outbox.last_chunk();
-                Ok(())
-            }
             Self::Chunked => {
-                let out = outbox.framing();
+                let out = out.as_mut();
                 out.extend_from_slice(b"0\r\n");
                 fields::write(out, trailers);
                 out.extend_from_slice(b"\r\n");

@@ -1,4 +1,4 @@
-//! What is wrong with the octets.
+//! What is wrong with the bytes.
 
 use mesh_ingress_core::BoxError;
 
@@ -9,7 +9,7 @@ pub enum Malformed {
     /// The line that begins it, or its fields, are not those of a message of HTTP/1.
     #[error("what came is no message of HTTP/1")]
     Head(#[source] BoxError),
-    /// There are more fields, or more octets of them, than [`Limits`](crate::Limits) allow.
+    /// There are more fields, or more bytes of them, than [`Limits`](crate::Limits) allow.
     #[error("the header section is too large")]
     HeadTooLarge,
     /// A chunk has no size, no end, or too much about it (RFC 9112 §7.1).

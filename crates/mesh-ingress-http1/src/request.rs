@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use httparse::Status;
 use mesh_ingress_headers::{PreparedFields, framing};
 
-use crate::fields::{self, FEW, Persistence, Span, has_token, within};
+use crate::fields::{self, INLINE_FIELDS, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
 /// A head, and what it says of what follows.
@@ -20,17 +20,17 @@ pub struct Head {
     /// How its body is to be read.
     pub body: Decoder,
     /// The client wants to use the connection again (RFC 9112 §9.3).
-    pub keeps_alive: bool,
+    pub keep_alive: bool,
     /// It takes trailers (`TE: trailers`, RFC 9110 §6.5.1).
-    pub takes_trailers: bool,
+    pub accepts_trailers: bool,
     /// It waits to be told to send the body (`Expect: 100-continue`, RFC 9110 §10.1.1).
     pub expects_continue: bool,
     /// It asks for another protocol behind the request (RFC 9110 §7.8, §9.3.6).
-    pub asks_to_switch: bool,
+    pub wants_upgrade: bool,
 }
 
 /// What the first look at a head finds.
-struct Outline {
+struct RawHead {
     length: usize,
     method: Method,
     target: (usize, usize),
@@ -40,52 +40,52 @@ struct Outline {
 
 /// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
 ///
-/// The octets are expected to have passed a
+/// The bytes are expected to have passed a
 /// [`RequestGuard`](mesh_ingress_headers::guard::RequestGuard), which refuses what is ambiguous
 /// about the end of a body.
 ///
 /// # Errors
 /// When it is no request of HTTP/1, or beyond `limits`.
-pub fn take(
+pub fn parse(
     buf: &mut BytesMut,
     limits: Limits,
     headers: &mut HeaderMap,
 ) -> Result<Option<Head>, Malformed> {
-    let mut parsed = [const { MaybeUninit::uninit() }; FEW];
-    let mut spans = [Span::default(); FEW];
-    let few = FEW.min(limits.fields);
-    match outline(buf, limits, &mut parsed[..few], &mut spans) {
+    let mut parsed = [const { MaybeUninit::uninit() }; INLINE_FIELDS];
+    let mut spans = [Span::default(); INLINE_FIELDS];
+    let few = INLINE_FIELDS.min(limits.fields);
+    match scan(buf, limits, &mut parsed[..few], &mut spans) {
         Ok(None) => Ok(None),
-        Ok(Some(outline)) => build(buf, headers, outline, &spans).map(Some),
+        Ok(Some(raw)) => build(buf, headers, raw, &spans).map(Some),
         // It may only be that there are more fields.
         Err(Malformed::HeadTooLarge) if limits.fields > few => {
             let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
             let mut spans = vec![Span::default(); limits.fields];
-            match outline(buf, limits, &mut parsed, &mut spans)? {
+            match scan(buf, limits, &mut parsed, &mut spans)? {
                 None => Ok(None),
-                Some(outline) => build(buf, headers, outline, &spans).map(Some),
+                Some(raw) => build(buf, headers, raw, &spans).map(Some),
             }
         }
         Err(malformed) => Err(malformed),
     }
 }
 
-fn outline<'b>(
+fn scan<'b>(
     buf: &'b [u8],
     limits: Limits,
     parsed: &mut [MaybeUninit<httparse::Header<'b>>],
     spans: &mut [Span],
-) -> Result<Option<Outline>, Malformed> {
+) -> Result<Option<RawHead>, Malformed> {
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(buf, parsed) {
-        Ok(Status::Complete(length)) if length <= limits.octets => length,
-        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(Status::Complete(length)) if length <= limits.bytes => length,
+        Ok(Status::Partial) if buf.len() < limits.bytes => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
         Err(error) => return Err(Malformed::Head(error.into())),
     };
-    fields::note(buf, request.headers, spans);
+    fields::record(buf, request.headers, spans);
     let method = Method::from_bytes(request.method.unwrap_or_default().as_bytes());
-    Ok(Some(Outline {
+    Ok(Some(RawHead {
         length,
         method: method.map_err(|error| Malformed::Head(error.into()))?,
         target: within(buf, request.path.unwrap_or_default().as_bytes()),
@@ -100,44 +100,39 @@ fn outline<'b>(
 fn build(
     buf: &mut BytesMut,
     headers: &mut HeaderMap,
-    outline: Outline,
+    raw: RawHead,
     spans: &[Span],
 ) -> Result<Head, Malformed> {
-    let octets = fields::keep(&buf[..outline.length]);
-    buf.advance(outline.length);
-    let (start, end) = outline.target;
-    let target = Uri::from_maybe_shared(octets.slice(start..end));
+    let bytes = fields::copy_head(&buf[..raw.length]);
+    buf.advance(raw.length);
+    let (start, end) = raw.target;
+    let target = Uri::from_maybe_shared(bytes.slice(start..end));
     let target = target.map_err(|error| Malformed::Head(error.into()))?;
     let mut persistence = Persistence::default();
     let (mut length, mut chunked) = (None, false);
-    let (mut takes_trailers, mut expects_continue, mut upgrade) = (false, false, false);
+    let (mut accepts_trailers, mut expects_continue, mut upgrade) = (false, false, false);
     let mut headers = std::mem::take(headers);
-    fields::collect(
-        &octets,
-        &spans[..outline.fields],
-        &mut headers,
-        |name, value| {
-            if name == CONNECTION {
-                persistence.hear(value);
-            } else if name == CONTENT_LENGTH {
-                length = framing::number(value);
-            } else if name == TRANSFER_ENCODING {
-                chunked = true;
-            } else if name == TE {
-                takes_trailers |= has_token(value, b"trailers");
-            } else if name == EXPECT {
-                expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
-            } else if name == UPGRADE {
-                upgrade = true;
-            }
-        },
-    )?;
-    let http11 = outline.version == Version::HTTP_11;
-    let asks_to_switch = outline.method == Method::CONNECT || upgrade && http11;
+    fields::collect(&bytes, &spans[..raw.fields], &mut headers, |name, value| {
+        if name == CONNECTION {
+            persistence.observe(value);
+        } else if name == CONTENT_LENGTH {
+            length = framing::number(value);
+        } else if name == TRANSFER_ENCODING {
+            chunked = true;
+        } else if name == TE {
+            accepts_trailers |= has_token(value, b"trailers");
+        } else if name == EXPECT {
+            expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+        } else if name == UPGRADE {
+            upgrade = true;
+        }
+    })?;
+    let http11 = raw.version == Version::HTTP_11;
+    let wants_upgrade = raw.method == Method::CONNECT || upgrade && http11;
     let mut request = Request::new(());
-    *request.method_mut() = outline.method;
+    *request.method_mut() = raw.method;
     *request.uri_mut() = target;
-    *request.version_mut() = outline.version;
+    *request.version_mut() = raw.version;
     *request.headers_mut() = headers;
     Ok(Head {
         request,
@@ -145,18 +140,18 @@ fn build(
             true => Decoder::chunked(),
             false => Decoder::length(length.unwrap_or_default()),
         },
-        keeps_alive: persistence.keeps_alive(outline.version),
-        takes_trailers,
+        keep_alive: persistence.keep_alive(raw.version),
+        accepts_trailers,
         expects_continue: expects_continue && http11,
-        asks_to_switch,
+        wants_upgrade,
     })
 }
 
 /// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with the one framing field that
-/// tells the truth, and with further lines, if there are any.
+/// tells the truth, and with extra lines, if there are any.
 pub fn write<B>(
     request: &Request<B>,
-    further: Option<&PreparedFields>,
+    extra: Option<&PreparedFields>,
     framing: Option<Framing>,
     out: &mut Vec<u8>,
 ) {
@@ -188,8 +183,8 @@ pub fn write<B>(
         }
         fields::write_field(out, name.as_str(), value.as_bytes());
     }
-    if let Some(further) = further {
-        further.write(out);
+    if let Some(extra) = extra {
+        extra.write(out);
     }
     // Writing to memory does not fail.
     let _ = match framing {

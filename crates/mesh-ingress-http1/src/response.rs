@@ -9,10 +9,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING}
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use http_body::Body;
 use httparse::Status;
-use hyper::ext::ReasonPhrase;
 use mesh_ingress_headers::framing;
 
-use crate::fields::{self, FEW, Persistence, Span, has_token, within};
+use crate::fields::{self, INLINE_FIELDS, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
 /// A head, and what it says of what follows.
@@ -20,14 +19,16 @@ use crate::{Decoder, Framing, Limits, Malformed};
 pub struct Head {
     /// The response without its body, and without a `Connection` that says `keep-alive` and no more.
     pub response: Response<()>,
+    /// The reason phrase, where it is not the one that goes with the status code.
+    pub reason: Option<Bytes>,
     /// How its body is to be read.
     pub body: Decoder,
     /// The connection may be used again behind the body.
-    pub keeps_alive: bool,
+    pub keep_alive: bool,
 }
 
 /// What the first look at a head finds.
-struct Outline {
+struct RawHead {
     length: usize,
     status: StatusCode,
     reason: Option<(usize, usize)>,
@@ -39,53 +40,53 @@ struct Outline {
 ///
 /// # Errors
 /// When it is no response of HTTP/1, or beyond `limits`.
-pub fn take(
+pub fn parse(
     buf: &mut BytesMut,
     method: &Method,
     limits: Limits,
     headers: &mut HeaderMap,
 ) -> Result<Option<Head>, Malformed> {
-    let mut parsed = [const { MaybeUninit::uninit() }; FEW];
-    let mut spans = [Span::default(); FEW];
-    let few = FEW.min(limits.fields);
-    match outline(buf, limits, &mut parsed[..few], &mut spans) {
+    let mut parsed = [const { MaybeUninit::uninit() }; INLINE_FIELDS];
+    let mut spans = [Span::default(); INLINE_FIELDS];
+    let few = INLINE_FIELDS.min(limits.fields);
+    match scan(buf, limits, &mut parsed[..few], &mut spans) {
         Ok(None) => Ok(None),
-        Ok(Some(outline)) => build(buf, method, headers, &outline, &spans).map(Some),
+        Ok(Some(raw)) => build(buf, method, headers, &raw, &spans).map(Some),
         // It may only be that there are more fields.
         Err(Malformed::HeadTooLarge) if limits.fields > few => {
             let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
             let mut spans = vec![Span::default(); limits.fields];
-            match outline(buf, limits, &mut parsed, &mut spans)? {
+            match scan(buf, limits, &mut parsed, &mut spans)? {
                 None => Ok(None),
-                Some(outline) => build(buf, method, headers, &outline, &spans).map(Some),
+                Some(raw) => build(buf, method, headers, &raw, &spans).map(Some),
             }
         }
         Err(malformed) => Err(malformed),
     }
 }
 
-fn outline<'b>(
+fn scan<'b>(
     buf: &'b [u8],
     limits: Limits,
     parsed: &mut [MaybeUninit<httparse::Header<'b>>],
     spans: &mut [Span],
-) -> Result<Option<Outline>, Malformed> {
+) -> Result<Option<RawHead>, Malformed> {
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut response, buf, parsed) {
-        Ok(Status::Complete(length)) if length <= limits.octets => length,
-        Ok(Status::Partial) if buf.len() < limits.octets => return Ok(None),
+        Ok(Status::Complete(length)) if length <= limits.bytes => length,
+        Ok(Status::Partial) if buf.len() < limits.bytes => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLarge),
         Err(error) => return Err(Malformed::Head(error.into())),
     };
-    fields::note(buf, response.headers, spans);
+    fields::record(buf, response.headers, spans);
     let status = StatusCode::from_u16(response.code.unwrap_or_default())
         .map_err(|error| Malformed::Head(error.into()))?;
     // Only what says more than the number does.
     let reason = response
         .reason
         .filter(|reason| Some(*reason) != status.canonical_reason());
-    Ok(Some(Outline {
+    Ok(Some(RawHead {
         length,
         status,
         reason: reason.map(|reason| within(buf, reason.as_bytes())),
@@ -101,58 +102,52 @@ fn build(
     buf: &mut BytesMut,
     method: &Method,
     headers: &mut HeaderMap,
-    outline: &Outline,
+    raw: &RawHead,
     spans: &[Span],
 ) -> Result<Head, Malformed> {
-    let octets = buf.split_to(outline.length).freeze();
+    let bytes = buf.split_to(raw.length).freeze();
     let mut persistence = Persistence::default();
-    let mut framed = Framed::default();
+    let mut length = BodyLength::default();
     let mut headers = std::mem::take(headers);
-    fields::collect(
-        &octets,
-        &spans[..outline.fields],
-        &mut headers,
-        |name, value| {
-            if name == CONNECTION {
-                persistence.hear(value);
-            } else if name == CONTENT_LENGTH {
-                framed.length(value);
-            } else if name == TRANSFER_ENCODING {
-                framed.transfer_encoding(value);
-            }
-        },
-    )?;
-    let body = framed.decoder(method, outline.status, outline.version);
+    fields::collect(&bytes, &spans[..raw.fields], &mut headers, |name, value| {
+        if name == CONNECTION {
+            persistence.observe(value);
+        } else if name == CONTENT_LENGTH {
+            length.length(value);
+        } else if name == TRANSFER_ENCODING {
+            length.transfer_encoding(value);
+        }
+    })?;
+    let body = length.decoder(method, raw.status, raw.version);
     let mut response = Response::new(());
-    *response.status_mut() = outline.status;
-    *response.version_mut() = outline.version;
+    *response.status_mut() = raw.status;
+    *response.version_mut() = raw.version;
     *response.headers_mut() = headers;
-    if let Some((start, end)) = outline.reason
-        && let Ok(reason) = ReasonPhrase::try_from(Bytes::copy_from_slice(&octets[start..end]))
-    {
-        response.extensions_mut().insert(reason);
-    }
+    let reason = raw
+        .reason
+        .map(|(start, end)| Bytes::copy_from_slice(&bytes[start..end]));
     Ok(Head {
         response,
+        reason,
         body,
-        keeps_alive: persistence.keeps_alive(outline.version),
+        keep_alive: persistence.keep_alive(raw.version),
     })
 }
 
 /// What the fields say of the body's length.
 #[derive(Default)]
-struct Framed {
+struct BodyLength {
     length: Option<u64>,
     transfer_encoding: bool,
     chunked: bool,
     /// They can be read in two ways.
-    doubtful: bool,
+    ambiguous: bool,
 }
 
-impl Framed {
+impl BodyLength {
     fn length(&mut self, value: &[u8]) {
         let number = framing::number(value);
-        self.doubtful |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
+        self.ambiguous |= number.is_none() || self.length.is_some_and(|said| number != Some(said));
         self.length = number;
     }
 
@@ -171,8 +166,8 @@ impl Framed {
             || method == Method::HEAD;
         match (self.transfer_encoding, self.length) {
             _ if bodiless => Decoder::Complete,
-            (false, Some(length)) if !self.doubtful => Decoder::length(length),
-            (true, None) if self.chunked && !self.doubtful && version == Version::HTTP_11 => {
+            (false, Some(length)) if !self.ambiguous => Decoder::length(length),
+            (true, None) if self.chunked && !self.ambiguous && version == Version::HTTP_11 => {
                 Decoder::chunked()
             }
             _ => Decoder::UntilClose,
@@ -183,21 +178,21 @@ impl Framed {
 /// Whether these may be the begin of a response: without a line end it could take a while to find
 /// out that somebody speaks something else.
 #[must_use]
-pub fn may_begin(octets: &[u8]) -> bool {
+pub fn may_begin(bytes: &[u8]) -> bool {
     const BEGIN: &[u8] = b"HTTP/1.";
-    let length = octets.len().min(BEGIN.len());
-    octets[..length] == BEGIN[..length]
+    let length = bytes.len().min(BEGIN.len());
+    bytes[..length] == BEGIN[..length]
 }
 
 /// What the form of a response depends on, apart from itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestContext {
     /// The client's: it is answered in a version that it knows.
     pub version: Version,
     /// The method was `HEAD`: there is no body, whatever the fields say.
     pub head: bool,
     /// The connection may be used again.
-    pub keeps_alive: bool,
+    pub keep_alive: bool,
 }
 
 /// Writes the head of a response, with the one framing field that tells the truth, `Connection` as
@@ -208,24 +203,25 @@ pub struct Asked {
 /// had (RFC 9110 §8.6).
 pub fn write<B: Body>(
     response: &Response<B>,
-    asked: Asked,
+    reason: Option<&[u8]>,
+    context: RequestContext,
     out: &mut Vec<u8>,
 ) -> (Option<Framing>, bool) {
     let status = response.status();
     let headers = response.headers();
     // Never a length (RFC 9110 §8.6), and never a body.
     let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
-    let bodiless = lengthless || status == StatusCode::NOT_MODIFIED || asked.head;
+    let bodiless = lengthless || status == StatusCode::NOT_MODIFIED || context.head;
     let framing = match bodiless {
         true => None,
         false => Framing::of(response.body(), headers),
     };
     let framing = match framing {
-        Some(Framing::Chunked) if asked.version == Version::HTTP_10 => Some(Framing::UntilClose),
+        Some(Framing::Chunked) if context.version == Version::HTTP_10 => Some(Framing::UntilClose),
         framing => framing,
     };
-    let mut keeps_alive = asked.keeps_alive && framing != Some(Framing::UntilClose);
-    write_status_line(response, asked.version, out);
+    let mut keep_alive = context.keep_alive && framing != Some(Framing::UntilClose);
+    write_status_line(response.status(), reason, context.version, out);
     let (mut sized, mut dated) = (lengthless, false);
     let (mut says_close, mut says_keep_alive) = (false, false);
     for (name, value) in headers {
@@ -246,7 +242,7 @@ pub fn write<B: Body>(
         } else if *name == CONNECTION {
             let value = value.as_bytes();
             let close = has_token(value, b"close");
-            keeps_alive &= !close;
+            keep_alive &= !close;
             says_close |= close;
             says_keep_alive |= has_token(value, b"keep-alive");
         } else if *name == DATE {
@@ -254,12 +250,12 @@ pub fn write<B: Body>(
         }
         fields::write_field(out, name.as_str(), value.as_bytes());
     }
-    let http10 = asked.version == Version::HTTP_10;
+    let http10 = context.version == Version::HTTP_10;
     if status != StatusCode::SWITCHING_PROTOCOLS {
         // `close` wins, whatever else was said.
-        if !keeps_alive && !says_close {
+        if !keep_alive && !says_close {
             out.extend_from_slice(b"connection: close\r\n");
-        } else if keeps_alive && http10 && !says_keep_alive {
+        } else if keep_alive && http10 && !says_keep_alive {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
     }
@@ -280,23 +276,24 @@ pub fn write<B: Body>(
         );
     }
     out.extend_from_slice(b"\r\n");
-    (framing, keeps_alive)
+    (framing, keep_alive)
 }
 
 /// RFC 9112 §4.
-fn write_status_line<B>(response: &Response<B>, version: Version, out: &mut Vec<u8>) {
+fn write_status_line(
+    status: StatusCode,
+    reason: Option<&[u8]>,
+    version: Version,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(match version {
         Version::HTTP_10 => b"HTTP/1.0 ",
         _ => b"HTTP/1.1 ",
     });
-    let status = response.status();
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    let reason = match response.extensions().get::<ReasonPhrase>() {
-        Some(reason) => reason.as_bytes(),
-        None => status.canonical_reason().unwrap_or_default().as_bytes(),
-    };
-    out.extend_from_slice(reason);
+    let canonical = || status.canonical_reason().unwrap_or_default().as_bytes();
+    out.extend_from_slice(reason.unwrap_or_else(canonical));
     out.extend_from_slice(b"\r\n");
 }
 

@@ -1,5 +1,5 @@
 //! What the guard lets pass is read as the guard has read it: both find the same requests in the
-//! same octets, whatever these are.
+//! same bytes, whatever these are.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
 
 use std::path::Path;
@@ -11,18 +11,18 @@ use mesh_ingress_http1::{Decoder, Limits, Malformed, request};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
-    octets: 64 * 1024,
+    bytes: 64 * 1024,
     fields: 100,
 };
 
-/// How far into the octets the guard sees whole requests, if it refuses nothing: the ends of all.
-fn ends_by_guard(octets: &[u8]) -> Option<Vec<usize>> {
+/// How far into the bytes the guard sees whole requests, if it refuses nothing: the ends of all.
+fn ends_by_guard(bytes: &[u8]) -> Option<Vec<usize>> {
     let mut guard = RequestGuard::new();
     let mut ends = Vec::new();
     let mut amid = false;
-    for (at, octet) in octets.iter().enumerate() {
+    for (at, byte) in bytes.iter().enumerate() {
         guard.stayed();
-        guard.feed(&[*octet]).ok()?;
+        guard.feed(&[*byte]).ok()?;
         let between = guard.is_between_requests() || guard.is_undecided();
         if amid && between {
             ends.push(at + 1);
@@ -33,27 +33,27 @@ fn ends_by_guard(octets: &[u8]) -> Option<Vec<usize>> {
 }
 
 /// The same by the parser; an error if it refuses something.
-fn ends_by_parser(octets: &[u8]) -> Result<Vec<usize>, Malformed> {
-    let mut buf = BytesMut::from(octets);
+fn ends_by_parser(bytes: &[u8]) -> Result<Vec<usize>, Malformed> {
+    let mut buf = BytesMut::from(bytes);
     let mut ends = Vec::new();
-    while let Some(head) = request::take(&mut buf, LIMITS, &mut HeaderMap::new())? {
+    while let Some(head) = request::parse(&mut buf, LIMITS, &mut HeaderMap::new())? {
         let mut body: Decoder = head.body;
         while body.next(&mut buf, LIMITS)?.is_some() {}
         if !body.is_complete() {
             break;
         }
-        ends.push(octets.len() - buf.len());
+        ends.push(bytes.len() - buf.len());
     }
     Ok(ends)
 }
 
-fn agree(octets: &[u8]) {
-    let Some(by_guard) = ends_by_guard(octets) else {
+fn agree(bytes: &[u8]) {
+    let Some(by_guard) = ends_by_guard(bytes) else {
         return;
     };
     // It may refuse more: targets that are none, and too many fields.
-    if let Ok(by_parser) = ends_by_parser(octets) {
-        assert_eq!(by_guard, by_parser, "{}", octets.escape_ascii());
+    if let Ok(by_parser) = ends_by_parser(bytes) {
+        assert_eq!(by_guard, by_parser, "{}", bytes.escape_ascii());
     }
 }
 
@@ -118,10 +118,10 @@ proptest! {
         ]), 1..5),
         cut in 0_usize..400,
     ) {
-        let octets = requests.concat();
-        let octets = &octets.as_bytes()[..cut.min(octets.len())];
-        let by_guard = ends_by_guard(octets);
+        let bytes = requests.concat();
+        let bytes = &bytes.as_bytes()[..cut.min(bytes.len())];
+        let by_guard = ends_by_guard(bytes);
         prop_assert!(by_guard.is_some());
-        prop_assert_eq!(by_guard, ends_by_parser(octets).ok());
+        prop_assert_eq!(by_guard, ends_by_parser(bytes).ok());
     }
 }

@@ -4,75 +4,75 @@ use bytes::Buf as _;
 
 use crate::Reason;
 
-/// How a connection of a client begins (RFC 9113 §3.4).
+/// The client connection preface (RFC 9113 §3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a frame is.
+/// Frame types.
 pub mod kind {
-    /// A piece of a body.
+    /// A part of a body.
     pub const DATA: u8 = 0;
-    /// The begin of a message, or its trailers.
+    /// The header section of a message, or its trailers.
     pub const HEADERS: u8 = 1;
-    /// Means nothing any more.
+    /// Deprecated by RFC 9113.
     pub const PRIORITY: u8 = 2;
-    /// A stream ends.
+    /// Terminates a stream.
     pub const RST_STREAM: u8 = 3;
-    /// What the sender wants or allows.
+    /// The sender's settings.
     pub const SETTINGS: u8 = 4;
-    /// A response nobody has asked for.
+    /// Announces a pushed response.
     pub const PUSH_PROMISE: u8 = 5;
-    /// Is there anybody?
+    /// Checks that the peer is alive.
     pub const PING: u8 = 6;
-    /// The connection ends.
+    /// Shuts the connection down.
     pub const GOAWAY: u8 = 7;
-    /// More may be sent.
+    /// Grants flow-control window.
     pub const WINDOW_UPDATE: u8 = 8;
-    /// The rest of what did not fit into `HEADERS`.
+    /// Continues a field section that does not fit into one frame.
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Flags of frames. What is set of them depends on the kind.
+/// Frame flags; their meaning depends on the frame type.
 pub mod flag {
-    /// The last frame of the stream, of `DATA` and `HEADERS`.
+    /// `DATA`, `HEADERS`: the last frame of the stream.
     pub const END_STREAM: u8 = 0x1;
-    /// The answer to such a frame, of `SETTINGS` and `PING`.
+    /// `SETTINGS`, `PING`: the acknowledgement.
     pub const ACK: u8 = 0x1;
-    /// No `CONTINUATION` follows.
+    /// `HEADERS`, `CONTINUATION`: no `CONTINUATION` follows.
     pub const END_HEADERS: u8 = 0x4;
-    /// There is padding, of `DATA` and `HEADERS`.
+    /// `DATA`, `HEADERS`: the payload is padded.
     pub const PADDED: u8 = 0x8;
-    /// There are five octets that mean nothing any more, of `HEADERS`.
+    /// `HEADERS`: five bytes of deprecated priority come first.
     pub const PRIORITY: u8 = 0x20;
 }
 
-/// How long the head of a frame is.
-pub const HEAD: usize = 9;
-/// What the payload of a frame may have, unless the receiver allows more (RFC 9113 §6.5.2).
+/// The length of a frame header in bytes.
+pub const HEADER_LEN: usize = 9;
+/// The initial maximum payload of a frame in bytes (RFC 9113 §6.5.2).
 pub const MAX_PAYLOAD: usize = 16_384;
-/// The window of a connection, and of its streams, at its begin (RFC 9113 §6.9.2).
+/// The initial flow-control window of a connection and of its streams in bytes (RFC 9113 §6.9.2).
 pub const WINDOW: u32 = 65_535;
 /// The largest window (RFC 9113 §6.9.1).
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
 
-/// What is in front of each frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// Octets that follow.
+pub struct FrameHeader {
+    /// The length of the payload in bytes.
     pub length: usize,
     /// One of [`kind`].
     pub kind: u8,
-    /// Of [`flag`].
+    /// Flags of [`flag`].
     pub flags: u8,
-    /// The stream it is about, or 0 if that is the connection.
+    /// The stream identifier; 0 is the connection.
     pub stream: u32,
 }
 
-impl Head {
-    /// Reads the head of a frame, if it is complete.
+impl FrameHeader {
+    /// Reads a frame header, if it is complete.
     #[must_use]
-    pub fn read(octets: &[u8]) -> Option<Self> {
-        let octets: &[u8; HEAD] = octets.first_chunk()?;
-        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *octets;
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; HEADER_LEN] = bytes.first_chunk()?;
+        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = *bytes;
         Some(Self {
             length: u32::from_be_bytes([0, l1, l2, l3]) as usize,
             kind,
@@ -81,15 +81,15 @@ impl Head {
         })
     }
 
-    /// Its octets.
+    /// The header as bytes.
     #[must_use]
-    pub fn octets(self) -> [u8; HEAD] {
+    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let [_, l1, l2, l3] = (self.length as u32).to_be_bytes();
         let [s1, s2, s3, s4] = self.stream.to_be_bytes();
         [l1, l2, l3, self.kind, self.flags, s1, s2, s3, s4]
     }
 
-    /// Whether one of the flags is set.
+    /// Whether a flag is set.
     #[must_use]
     pub fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -99,8 +99,8 @@ impl Head {
 /// A payload without its padding (RFC 9113 §6.1).
 ///
 /// # Errors
-/// When there is more padding than payload.
-pub fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Reason> {
+/// When the padding is longer than the payload.
+pub fn unpadded(head: FrameHeader, payload: &[u8]) -> Result<&[u8], Reason> {
     if !head.has(flag::PADDED) {
         return Ok(payload);
     }
@@ -113,25 +113,25 @@ pub fn unpadded(head: Head, payload: &[u8]) -> Result<&[u8], Reason> {
 
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let length = payload.len();
-    let head = Head {
+    let head = FrameHeader {
         length,
         kind,
         flags,
         stream,
     };
-    out.extend_from_slice(&head.octets());
+    out.extend_from_slice(&head.to_bytes());
     out.extend_from_slice(payload);
 }
 
-/// Writes the head of a `DATA` frame.
+/// Writes the header of a `DATA` frame.
 pub fn data(out: &mut Vec<u8>, stream: u32, length: usize, ends: bool) {
-    let head = Head {
+    let head = FrameHeader {
         length,
         kind: kind::DATA,
         flags: if ends { flag::END_STREAM } else { 0 },
         stream,
     };
-    out.extend_from_slice(&head.octets());
+    out.extend_from_slice(&head.to_bytes());
 }
 
 /// Writes a `RST_STREAM`.
@@ -145,10 +145,10 @@ pub fn reset(out: &mut Vec<u8>, stream: u32, reason: Reason) {
     );
 }
 
-/// Writes a `PING`, or the answer to one.
-pub fn ping(out: &mut Vec<u8>, octets: [u8; 8], ack: bool) {
+/// Writes a `PING`, or its acknowledgement.
+pub fn ping(out: &mut Vec<u8>, bytes: [u8; 8], ack: bool) {
     let flags = if ack { flag::ACK } else { 0 };
-    frame(out, kind::PING, flags, 0, &octets);
+    frame(out, kind::PING, flags, 0, &bytes);
 }
 
 /// Writes a `GOAWAY`.
@@ -160,25 +160,25 @@ pub fn goaway(out: &mut Vec<u8>, last: u32, reason: Reason) {
 }
 
 /// Writes a `WINDOW_UPDATE`.
-pub fn window_update(out: &mut Vec<u8>, stream: u32, octets: u32) {
-    frame(out, kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
+pub fn window_update(out: &mut Vec<u8>, stream: u32, bytes: u32) {
+    frame(out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
 }
 
-/// Settings, and their numbers (RFC 9113 §6.5.2).
+/// Setting identifiers (RFC 9113 §6.5.2).
 pub mod setting {
-    /// How large a table the other end of HPACK may have.
+    /// The maximum size of the peer's HPACK table in bytes.
     pub const HEADER_TABLE_SIZE: u16 = 1;
-    /// Whether responses nobody has asked for are welcome.
+    /// Whether server push is allowed.
     pub const ENABLE_PUSH: u16 = 2;
-    /// How many streams may be open at once.
+    /// The maximum number of concurrent streams.
     pub const MAX_CONCURRENT_STREAMS: u16 = 3;
-    /// The window of a stream at its begin.
+    /// The initial window of a stream in bytes.
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
-    /// The largest payload of a frame.
+    /// The maximum payload of a frame in bytes.
     pub const MAX_FRAME_SIZE: u16 = 5;
-    /// The largest field section.
+    /// The maximum size of a field section in bytes.
     pub const MAX_HEADER_LIST_SIZE: u16 = 6;
-    /// Whether there may be an extended `CONNECT` (RFC 8441 §3).
+    /// Whether extended `CONNECT` is allowed (RFC 8441 §3).
     pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
@@ -192,16 +192,16 @@ pub fn settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {
     frame(out, kind::SETTINGS, 0, 0, &payload);
 }
 
-/// Writes that the settings of the other end are in force.
+/// Acknowledges the peer's settings.
 pub fn settings_ack(out: &mut Vec<u8>) {
     frame(out, kind::SETTINGS, flag::ACK, 0, &[]);
 }
 
-/// Reads the payload of `SETTINGS`, and shows each one that can be.
+/// Reads the payload of `SETTINGS`, and calls `apply` with each identifier and value.
 ///
 /// # Errors
-/// When there is one that cannot be.
-pub fn each_setting(mut payload: &[u8], mut show: impl FnMut(u16, u32)) -> Result<(), Reason> {
+/// When a value is out of range.
+pub fn each_setting(mut payload: &[u8], mut apply: impl FnMut(u16, u32)) -> Result<(), Reason> {
     if !payload.len().is_multiple_of(6) {
         return Err(Reason::FRAME_SIZE_ERROR);
     }
@@ -217,19 +217,19 @@ pub fn each_setting(mut payload: &[u8], mut show: impl FnMut(u16, u32)) -> Resul
             setting::MAX_FRAME_SIZE if !(MAX_PAYLOAD as u32..1 << 24).contains(&value) => {
                 return Err(Reason::PROTOCOL_ERROR);
             }
-            _ => show(name, value),
+            _ => apply(name, value),
         }
     }
     Ok(())
 }
 
-/// The number in a payload of four octets: that of `RST_STREAM` and `WINDOW_UPDATE`.
+/// The number in the four-byte payload of `RST_STREAM` or `WINDOW_UPDATE`.
 ///
 /// # Errors
-/// When there are more octets, or less.
+/// When the payload has another length.
 pub fn number(payload: &[u8]) -> Result<u32, Reason> {
-    let octets = payload.try_into().map_err(|_| Reason::FRAME_SIZE_ERROR)?;
-    Ok(u32::from_be_bytes(octets))
+    let bytes = payload.try_into().map_err(|_| Reason::FRAME_SIZE_ERROR)?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -238,24 +238,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9113_4_1_a_head_is_read_as_it_was_written() {
-        let head = Head {
+    fn rfc9113_4_1_frame_header_round_trips() {
+        let head = FrameHeader {
             length: 0x01_02_03,
             kind: kind::DATA,
             flags: flag::END_STREAM,
             stream: 0x7f_01_02_03,
         };
-        assert_eq!(Head::read(&head.octets()), Some(head));
-        assert_eq!(Head::read(&head.octets()[..8]), None);
-        // The first bit of the stream means nothing.
-        let mut octets = head.octets();
-        octets[5] |= 0x80;
-        assert_eq!(Head::read(&octets), Some(head));
+        assert_eq!(FrameHeader::read(&head.to_bytes()), Some(head));
+        assert_eq!(FrameHeader::read(&head.to_bytes()[..8]), None);
+        // The first bit of the stream identifier is reserved.
+        let mut bytes = head.to_bytes();
+        bytes[5] |= 0x80;
+        assert_eq!(FrameHeader::read(&bytes), Some(head));
     }
 
     #[test]
-    fn rfc9113_6_1_padding_is_not_longer_than_its_frame() {
-        let head = Head {
+    fn rfc9113_6_1_padding_longer_than_its_frame_is_refused() {
+        let head = FrameHeader {
             length: 3,
             kind: kind::DATA,
             flags: flag::PADDED,
@@ -265,17 +265,20 @@ mod tests {
         assert_eq!(unpadded(head, &[2, 0, 0]).unwrap(), b"");
         assert_eq!(unpadded(head, &[3, 0, 0]), Err(Reason::PROTOCOL_ERROR));
         assert_eq!(unpadded(head, &[]), Err(Reason::FRAME_SIZE_ERROR));
-        let bare = Head { flags: 0, ..head };
+        let bare = FrameHeader { flags: 0, ..head };
         assert_eq!(unpadded(bare, &[3, 0, 0]).unwrap(), [3, 0, 0]);
     }
 
     #[test]
-    fn rfc9113_6_5_2_settings_are_what_they_can_be() {
+    fn rfc9113_6_5_2_settings_outside_their_range_are_refused() {
         let read = |settings: &[(u16, u32)]| {
             let mut out = Vec::new();
             super::settings(&mut out, settings);
-            let mut shown = Vec::new();
-            each_setting(&out[HEAD..], |name, value| shown.push((name, value))).map(|()| shown)
+            let mut applied = Vec::new();
+            each_setting(&out[HEADER_LEN..], |name, value| {
+                applied.push((name, value))
+            })
+            .map(|()| applied)
         };
         let good = [(1, 0), (2, 1), (4, MAX_WINDOW), (5, 16_384), (0xff, 7)];
         assert_eq!(read(&good).unwrap(), good);

@@ -1,4 +1,4 @@
-//! HPACK (RFC 7541): how fields are written in HTTP/2.
+//! HPACK (RFC 7541): header compression of HTTP/2.
 
 mod decoder;
 mod encoder;
@@ -11,11 +11,11 @@ pub use self::decoder::{Decoded, Decoder};
 pub(crate) use self::encoder::{Encoder, field, status};
 pub use self::field::Field;
 
-/// Octets that are no field section: the connection cannot go on, as its two ends do not have the
-/// same table any more (RFC 7541 §2.3.3, RFC 9113 §4.3).
+/// A field section that cannot be decoded. It is a connection error, because the two ends no longer
+/// have the same dynamic table (RFC 7541 §2.3.3, RFC 9113 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the field section is not HPACK: {0}")]
-pub struct NotHpack(&'static str);
+pub struct DecodeError(&'static str);
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! HTTP/2 (RFC 9113, RFC 7541) on the wire, for whoever owns the connection: how frames and fields
-//! are read and written towards clients. No task, no socket and no policy: what is here turns octets
-//! into messages and back, and who calls it decides when.
+//! A codec of HTTP/2 (RFC 9113, RFC 7541) for servers: reads and writes frames and field sections. It
+//! has no task, no socket and no policy: it turns bytes into messages and back, and its caller owns
+//! the connection.
 //!
 //! | | reading | writing |
 //! |---|---|---|
@@ -9,12 +9,12 @@
 //! | responses and their trailers | – | [`response::Writer`] |
 //! | fields | [`hpack::Decoder`] | with the response |
 //!
-//! * **Few instructions**: a field in the table is read once, when it comes, and shares its octets
-//!   with every request that refers to it. What goes out refers to the static table only, and is
-//!   squeezed where that makes it shorter.
-//! * **Little memory**: a connection holds what its client put into the table, 4 KiB at most.
-//! * **Strict**: what RFC 9113 calls malformed is told apart from what breaks the connection, with
-//!   the reason in words.
+//! * **Few instructions**: a field in the dynamic table is parsed once, when it is inserted, and shares
+//!   its bytes with every request that refers to it. The encoder uses the static table only, and
+//!   Huffman codes where they are shorter.
+//! * **Little memory**: a connection holds its client's dynamic table, at most 4 KiB.
+//! * **Strict**: malformed requests (RFC 9113 §8.1.1) are told apart from connection errors, each with
+//!   a reason in words.
 //!
 //! ```
 //! use http::HeaderMap;
@@ -37,7 +37,7 @@ pub mod response;
 
 pub use self::reason::Reason;
 
-/// The examples of the README are tests, too.
+/// Runs the examples of the README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! Why a stream or a connection ends.
+//! Error codes: why a stream or a connection ends.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ macro_rules! reasons {
         impl Reason {
             $($(#[$doc])* pub const $name: Self = Self($code);)*
 
-            /// Its name in RFC 9113; `None` for one that is not there.
+            /// Its name in RFC 9113; `None` for an unknown code.
             #[must_use]
             pub fn name(self) -> Option<&'static str> {
                 match self {
@@ -24,33 +24,33 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Nothing is wrong.
+    /// No error: a graceful end.
     NO_ERROR = 0;
-    /// The other end has broken the rules.
+    /// The peer violated the protocol.
     PROTOCOL_ERROR = 1;
-    /// This end is broken, or what is behind it.
+    /// An internal error.
     INTERNAL_ERROR = 2;
-    /// More has been sent than there was a window for.
+    /// The peer exceeded a flow-control window.
     FLOW_CONTROL_ERROR = 3;
     /// Settings were not acknowledged in time.
     SETTINGS_TIMEOUT = 4;
-    /// A frame came on a stream that has ended.
+    /// A frame arrived on a closed stream.
     STREAM_CLOSED = 5;
-    /// A frame has a size that it cannot have.
+    /// A frame has an invalid size.
     FRAME_SIZE_ERROR = 6;
-    /// Nothing has been done with the stream: it may be sent again.
+    /// The stream was not processed: the request may be retried.
     REFUSED_STREAM = 7;
-    /// Nobody needs the stream any more.
+    /// The stream is no longer needed.
     CANCEL = 8;
-    /// The tables of HPACK do not agree any more.
+    /// The HPACK state cannot be maintained.
     COMPRESSION_ERROR = 9;
-    /// What a `CONNECT` was connected to has broken.
+    /// The connection of a `CONNECT` was reset or closed.
     CONNECT_ERROR = 10;
-    /// The other end causes too much work.
+    /// The peer causes excessive load.
     ENHANCE_YOUR_CALM = 11;
-    /// The transport is not safe enough.
+    /// The transport does not meet the security requirements.
     INADEQUATE_SECURITY = 12;
-    /// HTTP/1.1 is wanted.
+    /// HTTP/1.1 is required.
     HTTP_1_1_REQUIRED = 13;
 }
 

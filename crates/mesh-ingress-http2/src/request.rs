@@ -1,34 +1,34 @@
-//! The head of a request, and its trailers.
+//! Reads the heads and trailers of requests.
 
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use crate::hpack::{Decoded, Decoder, Field, NotHpack};
+use crate::hpack::{DecodeError, Decoded, Decoder, Field};
 
-/// A head, and what it says of what follows.
+/// The head of a request, and what it announces.
 #[derive(Debug)]
-pub struct Head {
+pub struct RequestHead {
     /// The request without its body.
     pub request: Request<()>,
-    /// How long its body is to be, if that is said once and clearly.
+    /// The length of the body, if there is exactly one valid `Content-Length`.
     pub length: Option<u64>,
-    /// What an extended `CONNECT` is for (RFC 8441 §4).
+    /// The `:protocol` of an extended `CONNECT` (RFC 8441 §4).
     pub protocol: Option<HeaderValue>,
-    /// The client waits to be told to send the body (RFC 9110 §10.1.1).
+    /// The client waits for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
 }
 
-/// Why a field section makes no request. The connection goes on.
+/// Why a field section is not accepted as a request. The connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RequestError {
     /// It is malformed (RFC 9113 §8.1.1), which ends the stream.
     #[error("a malformed request: {0}")]
     Malformed(&'static str),
-    /// Its target is not of RFC 3986: 400.
-    #[error("a path with characters that no path has")]
-    OddPath,
-    /// There is more of it than the limit: 431.
+    /// Its `:path` is not valid in RFC 3986: answer 400.
+    #[error("the path has invalid characters")]
+    InvalidPath,
+    /// It is larger than the limit: answer 431.
     #[error("the field section is larger than the limit")]
     TooLarge,
 }
@@ -44,50 +44,50 @@ struct Parts {
     protocol: Option<HeaderValue>,
     length: Length,
     expects_continue: bool,
-    /// A field that is not of the frame has come.
+    /// A regular field has come.
     regular: bool,
     malformed: Option<&'static str>,
 }
 
-/// What is said of the body's length.
+/// What `Content-Length` announces.
 #[derive(Clone, Copy, Debug, Default)]
 enum Length {
     #[default]
-    Unsaid,
-    Said(u64),
-    /// Whoever reads the fields has to make something of it.
-    Doubtful,
+    Absent,
+    Valid(u64),
+    /// Repeated or invalid: left to the checks of the fields.
+    Invalid,
 }
 
-/// Reads a field section as a request. `headers` is an empty map whose room it gets, and `limit` is
-/// for the size of all fields, each counted with 32 octets more (RFC 9113 §10.5.1).
+/// Reads a field section as a request. The request takes the empty map `headers`, for its capacity;
+/// `limit` bounds the size of all fields in bytes, with 32 more for each (RFC 9113 §10.5.1).
 ///
 /// # Errors
-/// The outer one ends the connection, the inner one only this stream.
+/// The outer error is a connection error, the inner one a stream error.
 pub fn read(
     section: &[u8],
     decoder: &mut Decoder,
     limit: usize,
     headers: &mut HeaderMap,
-) -> Result<Result<Head, Refused>, NotHpack> {
+) -> Result<Result<RequestHead, RequestError>, DecodeError> {
     let mut fields = std::mem::take(headers);
     let mut parts = Parts::default();
     let decoded = decoder.decode(section, limit, |field| parts.add(field, &mut fields))?;
     Ok(match decoded {
-        Decoded::TooLarge => Err(Refused::TooLarge),
-        Decoded::Whole => parts.head(fields),
+        Decoded::TooLarge => Err(RequestError::TooLarge),
+        Decoded::Complete => parts.head(fields),
     })
 }
 
 /// Reads a field section as the trailers of a request.
 ///
 /// # Errors
-/// The outer one ends the connection, the inner one only this stream.
+/// The outer error is a connection error, the inner one a stream error.
 pub fn read_trailers(
     section: &[u8],
     decoder: &mut Decoder,
     limit: usize,
-) -> Result<Result<HeaderMap, Refused>, NotHpack> {
+) -> Result<Result<HeaderMap, RequestError>, DecodeError> {
     let mut fields = HeaderMap::new();
     let mut malformed = None;
     let decoded = decoder.decode(section, limit, |field| match field {
@@ -97,12 +97,12 @@ pub fn read_trailers(
             }
         }
         Field::Malformed(why) => malformed = Some(why),
-        _ => malformed = Some("a pseudo-field among trailers"),
+        _ => malformed = Some("a pseudo-header field among trailers"),
     })?;
     Ok(match (decoded, malformed) {
-        (Decoded::TooLarge, _) => Err(Refused::TooLarge),
-        (Decoded::Whole, Some(why)) => Err(Refused::Malformed(why)),
-        (Decoded::Whole, None) => Ok(fields),
+        (Decoded::TooLarge, _) => Err(RequestError::TooLarge),
+        (Decoded::Complete, Some(why)) => Err(RequestError::Malformed(why)),
+        (Decoded::Complete, None) => Ok(fields),
     })
 }
 
@@ -111,34 +111,38 @@ impl Parts {
         match field {
             Field::Regular(name, value) => {
                 self.regular = true;
-                self.look_at(&name, &value);
+                self.inspect(&name, &value);
                 if fields.try_append(name, value).is_err() {
                     self.malformed = Some("too many fields");
                 }
             }
             Field::Malformed(why) => self.malformed = Some(why),
             // RFC 9113 §8.3
-            _ if self.regular => self.malformed = Some("a pseudo-field behind a field"),
-            Field::Method(method) => once(&mut self.method, method, &mut self.malformed),
-            Field::Scheme(scheme) => once(&mut self.scheme, scheme, &mut self.malformed),
-            Field::Authority(authority) => {
-                once(&mut self.authority, authority, &mut self.malformed);
+            _ if self.regular => {
+                self.malformed = Some("a pseudo-header field after a regular field")
             }
-            Field::Path(path) => once(&mut self.path, path, &mut self.malformed),
-            Field::OddPath => {
+            Field::Method(method) => set_once(&mut self.method, method, &mut self.malformed),
+            Field::Scheme(scheme) => set_once(&mut self.scheme, scheme, &mut self.malformed),
+            Field::Authority(authority) => {
+                set_once(&mut self.authority, authority, &mut self.malformed);
+            }
+            Field::Path(path) => set_once(&mut self.path, path, &mut self.malformed),
+            Field::InvalidPath => {
                 self.odd_path = true;
                 let path = PathAndQuery::from_static("/");
-                once(&mut self.path, path, &mut self.malformed);
+                set_once(&mut self.path, path, &mut self.malformed);
             }
-            Field::Protocol(protocol) => once(&mut self.protocol, protocol, &mut self.malformed),
+            Field::Protocol(protocol) => {
+                set_once(&mut self.protocol, protocol, &mut self.malformed)
+            }
         }
     }
 
-    fn look_at(&mut self, name: &HeaderName, value: &HeaderValue) {
+    fn inspect(&mut self, name: &HeaderName, value: &HeaderValue) {
         if *name == CONTENT_LENGTH {
             self.length = match (self.length, number(value.as_bytes())) {
-                (Length::Unsaid, Some(length)) => Length::Said(length),
-                _ => Length::Doubtful,
+                (Length::Absent, Some(length)) => Length::Valid(length),
+                _ => Length::Invalid,
             };
         } else if *name == EXPECT {
             self.expects_continue |= value.as_bytes().eq_ignore_ascii_case(b"100-continue");
@@ -146,44 +150,44 @@ impl Parts {
     }
 
     /// RFC 9113 §8.3.1, §8.5; RFC 8441 §4.
-    fn head(self, headers: HeaderMap) -> Result<Head, Refused> {
+    fn head(self, headers: HeaderMap) -> Result<RequestHead, RequestError> {
         if let Some(why) = self.malformed {
-            return Err(Refused::Malformed(why));
+            return Err(RequestError::Malformed(why));
         }
-        let method = self.method.ok_or(Refused::Malformed("no `:method`"))?;
+        let method = self.method.ok_or(RequestError::Malformed("no `:method`"))?;
         let tunnel = method == Method::CONNECT && self.protocol.is_none();
         if self.protocol.is_some() && method != Method::CONNECT {
-            return Err(Refused::Malformed("a `:protocol` of another method"));
+            return Err(RequestError::Malformed("a `:protocol` without CONNECT"));
         }
         if tunnel {
             if self.scheme.is_some() || self.path.is_some() {
                 let why = "a CONNECT with `:scheme` or `:path`";
-                return Err(Refused::Malformed(why));
+                return Err(RequestError::Malformed(why));
             }
         } else if self.scheme.is_none() {
-            return Err(Refused::Malformed("no `:scheme`"));
+            return Err(RequestError::Malformed("no `:scheme`"));
         } else if self.path.is_none() {
-            return Err(Refused::Malformed("no `:path`"));
+            return Err(RequestError::Malformed("no `:path`"));
         }
         if method == Method::CONNECT && self.authority.is_none() {
-            return Err(Refused::Malformed("a CONNECT without `:authority`"));
+            return Err(RequestError::Malformed("a CONNECT without `:authority`"));
         }
         if self.path.as_ref().is_some_and(|path| path == "*") && method != Method::OPTIONS {
-            return Err(Refused::Malformed("`*` is a path of OPTIONS only"));
+            return Err(RequestError::Malformed("`*` is a path of OPTIONS only"));
         }
         if self.odd_path {
-            return Err(Refused::OddPath);
+            return Err(RequestError::InvalidPath);
         }
         let mut request = Request::new(());
         *request.uri_mut() = uri(self.scheme, self.authority, self.path)?;
         *request.method_mut() = method;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;
-        Ok(Head {
+        Ok(RequestHead {
             request,
             length: match self.length {
-                Length::Said(length) => Some(length),
-                Length::Unsaid | Length::Doubtful => None,
+                Length::Valid(length) => Some(length),
+                Length::Absent | Length::Invalid => None,
             },
             protocol: self.protocol,
             expects_continue: self.expects_continue,
@@ -195,18 +199,18 @@ fn uri(
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
-) -> Result<Uri, Refused> {
+) -> Result<Uri, RequestError> {
     let mut parts = http::uri::Parts::default();
-    // A scheme without an authority is none for the `http` crate; who it is meant for is in `Host`.
+    // The `http` crate has no scheme without an authority; the host is then in `Host`.
     parts.scheme = scheme.filter(|_| authority.is_some());
     parts.authority = authority;
     parts.path_and_query = path;
-    Uri::from_parts(parts).map_err(|_| Refused::OddPath)
+    Uri::from_parts(parts).map_err(|_| RequestError::InvalidPath)
 }
 
-fn once<T>(place: &mut Option<T>, part: T, malformed: &mut Option<&'static str>) {
-    if place.replace(part).is_some() {
-        *malformed = Some("a pseudo-field twice");
+fn set_once<T>(current: &mut Option<T>, value: T, malformed: &mut Option<&'static str>) {
+    if current.replace(value).is_some() {
+        *malformed = Some("a repeated pseudo-header field");
     }
 }
 
@@ -234,19 +238,19 @@ mod tests {
         let literal = |(name, value): &(&str, &str)| {
             let name_length = u8::try_from(name.len()).unwrap();
             let value_length = u8::try_from(value.len()).unwrap();
-            let octets = [&[0, name_length], name.as_bytes(), &[value_length]];
-            [&octets.concat(), value.as_bytes()].concat()
+            let bytes = [&[0, name_length], name.as_bytes(), &[value_length]];
+            [&bytes.concat(), value.as_bytes()].concat()
         };
         fields.iter().map(literal).collect::<Vec<_>>().concat()
     }
 
-    fn head(fields: &[(&str, &str)]) -> Result<Head, Refused> {
+    fn head(fields: &[(&str, &str)]) -> Result<RequestHead, RequestError> {
         let section = section(fields);
         read(&section, &mut Decoder::new(0), 1000, &mut HeaderMap::new()).unwrap()
     }
 
     #[test]
-    fn rfc9113_8_3_1_a_request_has_a_target_in_parts() {
+    fn rfc9113_8_3_1_target_is_made_of_pseudo_header_fields() {
         let head = head(&[&GET[..], &[("x", "1"), ("x", "2")]].concat()).unwrap();
         assert_eq!(head.request.method(), Method::GET);
         assert_eq!(head.request.version(), Version::HTTP_2);
@@ -257,14 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn rfc9113_8_3_1_the_host_may_be_in_a_field() {
+    fn rfc9113_8_3_1_host_field_may_replace_the_authority() {
         let fields = [GET[0], GET[1], GET[3], ("host", "shop.example.com")];
         let head = head(&fields).unwrap();
         assert_eq!(head.request.uri().to_string(), "/cart?id=1");
     }
 
     #[test]
-    fn rfc8441_4_an_extended_connect_has_all_parts_and_a_plain_one_an_authority_only() {
+    fn rfc8441_4_extended_connect_has_all_pseudo_header_fields_and_plain_connect_only_the_authority()
+     {
         let mut fields = [&GET[..], &[(":protocol", "websocket")]].concat();
         assert!(head(&fields).is_err(), "of a GET");
         fields[0].1 = "CONNECT";
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_8_6_a_length_is_said_once_and_clearly() {
+    fn rfc9110_8_6_length_needs_one_valid_content_length() {
         let length = |values: &[&str]| {
             let lengths = values.iter().map(|value| ("content-length", *value));
             let fields: Vec<_> = GET.into_iter().chain(lengths).collect();
@@ -284,43 +289,50 @@ mod tests {
         };
         assert_eq!(length(&["5"]), Some(5));
         assert_eq!(length(&["0"]), Some(0));
-        for doubtful in [
+        for invalid in [
             &["+5"][..],
             &["5", "5"],
             &["5, 5"],
             &[""],
             &["99999999999999999999"],
         ] {
-            assert_eq!(length(doubtful), None, "{doubtful:?}");
+            assert_eq!(length(invalid), None, "{invalid:?}");
         }
     }
 
     #[test]
-    fn rfc3986_3_3_an_odd_path_is_told_apart() {
+    fn rfc3986_3_3_invalid_path_is_recognised() {
         for path in ["/<", "/a#b", "/`"] {
             let mut fields = GET;
             fields[3].1 = path;
-            assert_eq!(head(&fields).unwrap_err(), Refused::OddPath, "{path}");
+            assert_eq!(
+                head(&fields).unwrap_err(),
+                RequestError::InvalidPath,
+                "{path}"
+            );
         }
     }
 
     #[test]
-    fn rfc9113_8_1_trailers_have_no_pseudo_fields() {
+    fn rfc9113_8_1_trailers_have_no_pseudo_header_fields() {
         let read = |fields: &[(&str, &str)]| {
             read_trailers(&section(fields), &mut Decoder::new(0), 100).unwrap()
         };
         assert_eq!(read(&[("x", "1")]).unwrap()["x"], "1");
         assert!(matches!(
             read(&[(":path", "/")]),
-            Err(Refused::Malformed(_))
+            Err(RequestError::Malformed(_))
         ));
-        assert!(matches!(read(&[("X", "1")]), Err(Refused::Malformed(_))));
+        assert!(matches!(
+            read(&[("X", "1")]),
+            Err(RequestError::Malformed(_))
+        ));
         let large = "y".repeat(100);
-        assert_eq!(read(&[("x", &large)]), Err(Refused::TooLarge));
+        assert_eq!(read(&[("x", &large)]), Err(RequestError::TooLarge));
     }
 
     #[test]
-    fn rfc9110_10_1_1_an_expectation_is_told() {
+    fn rfc9110_10_1_1_expect_100_continue_is_recognised() {
         let fields = [&GET[..], &[("expect", "100-Continue")]].concat();
         assert!(head(&fields).unwrap().expects_continue);
     }

@@ -1,11 +1,11 @@
-//! The head of a response, and its trailers.
+//! Writes the heads and trailers of responses.
 
 use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::frame::{HEAD, Head, flag, kind};
+use crate::frame::{FrameHeader, HEADER_LEN, flag, kind};
 use crate::hpack::{self, Encoder};
 use crate::request::number;
 
@@ -16,14 +16,15 @@ pub struct Writer {
     max_payload: usize,
 }
 
-/// What there is of a body.
+/// What is known of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// None, whatever the fields say of one (RFC 9110 §6.4.1): to `HEAD`, or of a status without.
+    /// No body, even if `Content-Length` announces one (RFC 9110 §6.4.1): a response to `HEAD`, or a
+    /// status without a body.
     Bodiless,
-    /// So many octets.
+    /// A body of this many bytes.
     Length(u64),
-    /// That is not known.
+    /// A body of unknown length.
     Unknown,
 }
 
@@ -34,7 +35,7 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// One for a client that has not sent its settings yet.
+    /// A writer with the initial settings of a client.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -49,13 +50,13 @@ impl Writer {
     }
 
     /// `SETTINGS_MAX_FRAME_SIZE` of the client.
-    pub fn max_payload(&mut self, octets: usize) {
-        self.max_payload = octets;
+    pub fn max_payload(&mut self, bytes: usize) {
+        self.max_payload = bytes;
     }
 
-    /// Writes the head of a response, with a length if there is one, and with a `Date` (RFC 9110
-    /// §6.6.1). What is of the connection in HTTP/1.1 is left out (RFC 9113 §8.2.2). `ends` tells
-    /// that nothing follows.
+    /// Writes the head of a response, with a `Content-Length` if the length is known, and with a `Date`
+    /// (RFC 9110 §6.6.1). Connection-specific fields are left out (RFC 9113 §8.2.2). `ends` ends the
+    /// stream.
     pub fn head(
         &mut self,
         stream: u32,
@@ -67,21 +68,21 @@ impl Writer {
     ) {
         let begin = self.begin(out);
         hpack::status(status, out);
-        // Never a length (RFC 9110 §8.6).
+        // These never have a length (RFC 9110 §8.6).
         let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
         let (mut sized, mut dated) = (lengthless, status.is_informational());
         for (name, value) in fields {
             if *name == CONTENT_LENGTH {
-                let is_true = match content {
+                let agrees = match content {
                     _ if sized => false,
                     Content::Length(length) => number(value.as_bytes()) == Some(length),
                     Content::Bodiless | Content::Unknown => true,
                 };
-                if !is_true {
+                if !agrees {
                     continue;
                 }
                 sized = true;
-            } else if is_of_connection(name) {
+            } else if is_connection_specific(name) {
                 continue;
             } else if *name == DATE {
                 dated = true;
@@ -105,40 +106,40 @@ impl Writer {
     pub fn trailers(&mut self, stream: u32, fields: &HeaderMap, out: &mut Vec<u8>) {
         let begin = self.begin(out);
         for (name, value) in fields {
-            if !is_of_connection(name) {
+            if !is_connection_specific(name) {
                 hpack::field(name, value, out);
             }
         }
         self.end(begin, stream, true, out);
     }
 
-    /// Leaves room for the head of a frame, and tells where.
+    /// Reserves space for a frame header, and returns its position.
     fn begin(&mut self, out: &mut Vec<u8>) -> usize {
         let begin = out.len();
-        out.extend_from_slice(&[0; HEAD]);
+        out.extend_from_slice(&[0; HEADER_LEN]);
         self.encoder.begin(out);
         begin
     }
 
-    /// Makes frames of what has been written since.
+    /// Makes frames of the bytes written since `begin`.
     fn end(&self, begin: usize, stream: u32, ends: bool, out: &mut Vec<u8>) {
-        let section = begin + HEAD;
-        let octets = out.len() - section;
+        let section = begin + HEADER_LEN;
+        let bytes = out.len() - section;
         let flags = if ends { flag::END_STREAM } else { 0 };
-        let head = |length, kind, flags| Head {
+        let head = |length, kind, flags| FrameHeader {
             length,
             kind,
             flags,
             stream,
         };
-        if octets <= self.max_payload {
-            let head = head(octets, kind::HEADERS, flags | flag::END_HEADERS);
-            out[begin..section].copy_from_slice(&head.octets());
+        if bytes <= self.max_payload {
+            let head = head(bytes, kind::HEADERS, flags | flag::END_HEADERS);
+            out[begin..section].copy_from_slice(&head.to_bytes());
             return;
         }
         let rest = out.split_off(section + self.max_payload);
         let first = head(self.max_payload, kind::HEADERS, flags);
-        out[begin..section].copy_from_slice(&first.octets());
+        out[begin..section].copy_from_slice(&first.to_bytes());
         let mut pieces = rest.chunks(self.max_payload).peekable();
         while let Some(piece) = pieces.next() {
             let flags = if pieces.peek().is_none() {
@@ -147,14 +148,14 @@ impl Writer {
                 0
             };
             let head = head(piece.len(), kind::CONTINUATION, flags);
-            out.extend_from_slice(&head.octets());
+            out.extend_from_slice(&head.to_bytes());
             out.extend_from_slice(piece);
         }
     }
 }
 
 /// RFC 9113 §8.2.2
-fn is_of_connection(name: &HeaderName) -> bool {
+fn is_connection_specific(name: &HeaderName) -> bool {
     match *name {
         CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),

@@ -1,4 +1,4 @@
-//! Replays what the fuzzers have found, and any octets proptest thinks of.
+//! Replays the corpus of the fuzz target, and random bytes.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checks;
@@ -11,7 +11,7 @@ fn field_sections() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../fuzz/corpus/field_sections"
     );
-    // The published crate comes without them.
+    // The published crate does not contain the corpus.
     if !std::path::Path::new(corpus).is_dir() {
         return;
     }
@@ -26,7 +26,7 @@ fn field_sections() {
 
 proptest! {
     #[test]
-    fn any_octets(input in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes(input in proptest::collection::vec(any::<u8>(), 0..400)) {
         checks::field_sections(&input);
     }
 }

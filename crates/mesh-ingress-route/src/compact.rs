@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 
-/// A text that is kept where it is used if it has `N` octets at most.
+/// A text that is kept where it is used if it has `N` bytes at most.
 #[derive(Clone)]
 pub(crate) enum Text<const N: usize> {
     Short(u8, [u8; N]),
@@ -53,7 +53,7 @@ impl<const N: usize> PartialEq for Text<N> {
 
 impl<const N: usize> Eq for Text<N> {}
 
-/// As its octets are: it is looked up by them.
+/// As its bytes are: it is looked up by them.
 impl<const N: usize> Hash for Text<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_its_octets_wherever_it_is() {
+    fn a_text_is_its_bytes_wherever_it_is() {
         for length in [0, 1, 7, 8, 9, 255, 256, 1000] {
             let text = vec![b'x'; length];
             let kept = Text::<8>::new(&text);

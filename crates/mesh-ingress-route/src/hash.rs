@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// client does: a keyed hash would guard against nobody, and costs more than all else of a look-up.
 pub(crate) type BuildHasher = BuildHasherDefault<HostHasher>;
 
-/// Multiplies and folds, eight octets at a time.
+/// Multiplies and folds, eight bytes at a time.
 #[derive(Default)]
 pub(crate) struct HostHasher(u64);
 
@@ -19,15 +19,15 @@ impl HostHasher {
 }
 
 impl Hasher for HostHasher {
-    fn write(&mut self, octets: &[u8]) {
-        let (words, rest) = octets.as_chunks();
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks();
         for word in words {
             self.mix(u64::from_le_bytes(*word));
         }
         let rest = rest
             .iter()
-            .fold(0, |word, octet| word << 8 | u64::from(*octet));
-        self.mix(rest ^ (octets.len() as u64) << 56);
+            .fold(0, |word, byte| word << 8 | u64::from(*byte));
+        self.mix(rest ^ (bytes.len() as u64) << 56);
     }
 
     fn finish(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use mesh_ingress_core::ParseError;
 
-/// The longest name DNS can have, in octets (RFC 1035 §2.3.4).
+/// The longest name DNS can have, in bytes (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 253;
 
 /// How many labels the `*` of a wildcard host stands for.

@@ -6,8 +6,8 @@ use mesh_ingress_core::ParseError;
 
 /// How a route matches the path of a request.
 ///
-/// Paths are compared as they were sent, octet by octet and case-sensitive: `%2F` is not a slash
-/// and `%61` is not an `a`. The same octets that were matched are forwarded, so that no two
+/// Paths are compared as they were sent, byte by byte and case-sensitive: `%2F` is not a slash
+/// and `%61` is not an `a`. The same bytes that were matched are forwarded, so that no two
 /// decoders can disagree about what was allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -143,9 +143,9 @@ pub fn has_dot_segments(path: &str) -> bool {
     // Where in an element we are: how many dots it has so far, if it has nothing else.
     let mut dots = Some(0_u8);
     let mut found = false;
-    while let Some((octet, after)) = next_octet(rest) {
+    while let Some((byte, after)) = next_byte(rest) {
         rest = after;
-        match octet {
+        match byte {
             b'/' | b'\\' => {
                 if found || is_dot_segment(dots) {
                     return true;
@@ -167,14 +167,14 @@ fn is_dot_segment(dots: Option<u8>) -> bool {
     matches!(dots, Some(1 | 2))
 }
 
-/// The first octet, decoded if it is percent-encoded, and what follows it.
-fn next_octet(bytes: &[u8]) -> Option<(u8, &[u8])> {
+/// The first byte, decoded if it is percent-encoded, and what follows it.
+fn next_byte(bytes: &[u8]) -> Option<(u8, &[u8])> {
     match bytes {
         [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
             (Some(high), Some(low)) => Some((high << 4 | low, rest)),
             _ => Some((b'%', bytes.get(1..)?)),
         },
-        [octet, rest @ ..] => Some((*octet, rest)),
+        [byte, rest @ ..] => Some((*byte, rest)),
         [] => None,
     }
 }

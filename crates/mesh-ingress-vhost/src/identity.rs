@@ -8,7 +8,7 @@ use mesh_ingress_core::{Downstream, Scheme};
 
 /// The scheme, host and port a client used, to put back into the response.
 ///
-/// Made per request, before [`set_vhost`](crate::set_vhost) overwrites what the client said. It
+/// Made per request, before [`rewrite_host`](crate::rewrite_host) overwrites what the client said. It
 /// holds the text as it came; nothing is parsed or formatted unless a response needs it.
 ///
 /// ```

@@ -3,12 +3,12 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use mesh_ingress_core::{Upstream, Vhost};
+use mesh_ingress_core::{Protocol, Upstream, Vhost};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::future::{ResponseFuture, Restoring};
-use crate::{PublicIdentity, set_request_vhost};
+use crate::{PublicIdentity, rewrite_host};
 
 /// Applies [`UpstreamVhost`] to services. See the [crate documentation](crate).
 #[derive(Clone, Debug)]
@@ -117,7 +117,8 @@ where
             public,
             upstream: request.extensions().get::<Upstream>().cloned(),
         });
-        set_request_vhost(&mut request, vhost);
+        // The service inside may speak either version, or find its connection by the URI.
+        rewrite_host(&mut request, vhost, Protocol::Alpn);
         ResponseFuture::new(self.inner.call(request), restoring)
     }
 }

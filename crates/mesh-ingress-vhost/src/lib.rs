@@ -42,7 +42,7 @@
 //! http://web.default.svc.cluster.local/cart`. The layer remembers what the client called this
 //! gateway and puts that back, in `Location`, `Content-Location`, `Refresh`, `Link`, `Set-Cookie`
 //! and `Access-Control-Allow-Origin`; [`restore`] has the rules, and is what to call without
-//! layers, together with [`set_vhost`] and [`PublicIdentity`].
+//! layers, together with [`rewrite_host`] and [`PublicIdentity`].
 //!
 //! # When to keep the public name
 //!
@@ -62,4 +62,4 @@ pub use self::future::ResponseFuture;
 pub use self::identity::PublicIdentity;
 pub use self::layer::{UpstreamVhost, UpstreamVhostLayer};
 pub use self::restore::restore;
-pub use self::rewrite::{set_request_vhost, set_vhost};
+pub use self::rewrite::rewrite_host;

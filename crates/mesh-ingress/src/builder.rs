@@ -1,4 +1,4 @@
-//! Putting a gateway together.
+//! The builder of a gateway.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct MeshIngressBuilder {
     mesh: Mesh,
     verdict: Option<VerdictRules>,
     require_mesh: bool,
-    tell_verdict: bool,
+    verdict_extension: bool,
     response: ResponseHygiene,
     name: String,
     details: bool,
@@ -47,7 +47,7 @@ impl Default for MeshIngressBuilder {
             mesh: Mesh::default(),
             verdict: None,
             require_mesh: false,
-            tell_verdict: true,
+            verdict_extension: true,
             response: ResponseHygiene::default(),
             name: "mesh-ingress".to_owned(),
             details: false,
@@ -57,7 +57,7 @@ impl Default for MeshIngressBuilder {
 }
 
 impl MeshIngressBuilder {
-    /// Adds a route. Their order does not matter but for ties: see [`crate::route`].
+    /// Adds a route. The order of routes matters for ties only: see [`crate::route`].
     pub fn route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
@@ -75,29 +75,30 @@ impl MeshIngressBuilder {
         self
     }
 
-    /// What finds services. Default, with the feature `hickory`: cluster DNS as
+    /// The resolver that finds the addresses of services. Default, with the feature `hickory`: cluster DNS as
     /// `/etc/resolv.conf` names it.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// The forwarder, with time-outs and pool limits of your choice. Default:
-    /// [`Forwarder::default`], with what fits the [`mesh`](Self::mesh). One forwarder may serve several gateways, which then share
-    /// connections.
+    /// The forwarder, which has the time-outs and pool limits. Default: [`Forwarder::default`] with the
+    /// connect retry that fits the [`mesh`](Self::mesh). One forwarder may serve several gateways,
+    /// which then share connections.
     pub fn forwarder(mut self, forwarder: Forwarder) -> Self {
         self.forwarder = Some(forwarder);
         self
     }
 
-    /// Who is believed about the client, and what upstreams are told of it. Default: nobody is,
-    /// and `X-Forwarded-{For,Host,Proto,Port}` and `X-Real-IP` say what this gateway saw.
+    /// Which peers are trusted to tell the client's address, and which fields tell it to upstreams.
+    /// Default: no peer is trusted, and `X-Forwarded-{For,Host,Proto,Port}` and `X-Real-IP` have the
+    /// values that this gateway saw.
     pub fn forwarded(mut self, policy: ForwardedPolicy) -> Self {
         self.forwarded = policy;
         self
     }
 
-    /// What is taken off requests of peers that are not trusted: see [`EdgeHygiene`]. Default:
+    /// Which fields are removed from requests of untrusted peers: see [`EdgeHygiene`]. Default:
     /// mesh control fields, client certificates, identities and names with `_`; a request id that
     /// is no UUID is replaced.
     pub fn hygiene(mut self, hygiene: EdgeHygiene) -> Self {
@@ -105,22 +106,22 @@ impl MeshIngressBuilder {
         self
     }
 
-    /// The data plane this gateway stands in: sets defaults, see [`Mesh`]. Default: [`Mesh::None`].
+    /// The data plane this gateway runs in: sets defaults, see [`Mesh`]. Default: [`Mesh::None`].
     pub fn mesh(mut self, mesh: Mesh) -> Self {
         self.mesh = mesh;
         self
     }
 
-    /// What marks a response as one that came through the mesh: see [`VerdictRules`]. Default:
-    /// what fits the [`mesh`](Self::mesh).
+    /// The marks of a response that came through the mesh: see [`VerdictRules`]. Default: those that
+    /// fit the [`mesh`](Self::mesh).
     pub fn verdict(mut self, rules: VerdictRules) -> Self {
         self.verdict = Some(rules);
         self
     }
 
-    /// Whether a response that came past the mesh is refused (502): one that is judged
-    /// [`Passthrough`](mesh_ingress_core::Verdict::Passthrough), or that bears no mark although
-    /// earlier ones of the same backend did. Off by default, because the marks are circumstantial:
+    /// Whether a response that bypassed the mesh is replaced by a 502: one that is judged
+    /// [`Passthrough`](mesh_ingress_core::Verdict::Passthrough), or that has no mark although
+    /// earlier responses of the same backend had one. Off by default, because the marks are circumstantial:
     /// behind an Istio sidecar choose a [`verdict`](Self::verdict) that can tell.
     pub fn require_mesh(mut self, require: bool) -> Self {
         self.require_mesh = require;
@@ -128,15 +129,15 @@ impl MeshIngressBuilder {
     }
 
     /// Whether each response carries the mesh's [`Verdict`](mesh_ingress_core::Verdict) as an
-    /// extension, for layers around this gateway. Turn it off where nobody reads it: it costs three
+    /// extension, for layers around this gateway. Turn it off if no layer reads it: it costs three
     /// allocations. [`MeshIngress::verdicts`] counts in any case. Default on.
-    pub fn tell_verdict(mut self, on: bool) -> Self {
-        self.tell_verdict = on;
+    pub fn verdict_extension(mut self, on: bool) -> Self {
+        self.verdict_extension = on;
         self
     }
 
-    /// What is taken off responses: see [`ResponseHygiene`]. Default: hop-by-hop fields, those of
-    /// the mesh (`X-Envoy-*`, `L5d-*` …) and a `Server` that names it.
+    /// Which fields are removed from responses: see [`ResponseHygiene`]. Default: hop-by-hop fields,
+    /// those of the mesh (`X-Envoy-*`, `L5d-*` …) and a `Server` that names the mesh.
     pub fn response_hygiene(mut self, hygiene: ResponseHygiene) -> Self {
         self.response = hygiene;
         self
@@ -155,12 +156,12 @@ impl MeshIngressBuilder {
         self
     }
 
-    /// Makes own error pages: gets the error and the answer that would be sent, and returns the one
-    /// to send. What identifies the gateway (`Proxy-Status`) and keeps the answer out of caches is
-    /// added afterwards. gRPC clients get theirs in `grpc-status` and are not asked about.
+    /// Renders custom error pages: `render` gets the error and the default response, and returns the
+    /// response to send. `Proxy-Status` and `Cache-Control: no-store` are added afterwards. It is not
+    /// called for gRPC clients, which get the error in `grpc-status`.
     ///
     /// The error names services and addresses: its [`kind`](Error::kind) and
-    /// [`origin`](Error::origin) are for the public, its [`report`](Error::report) is not. Default:
+    /// [`origin`](Error::origin) may be published, its [`report`](Error::report) may not. Default:
     /// one line of text, with the status and the kind.
     ///
     /// ```
@@ -182,14 +183,13 @@ impl MeshIngressBuilder {
         self
     }
 
-    /// The gateway. Within a Tokio runtime the names of all services are looked up at once;
-    /// without one, on first use.
+    /// Builds the gateway. Within a Tokio runtime all services are resolved at once; without one, each
+    /// on first use.
     ///
     /// # Errors
     ///
     /// When a route is wrong or contradicts another, or the system's name servers cannot be read.
-    /// A service that does not resolve (yet) is no error: its requests are answered with 503 until
-    /// it does.
+    /// A service that does not resolve is no error: its requests are answered with 503 until it does.
     pub fn build(self) -> Result<MeshIngress, BuildError> {
         let resolver = match self.resolver {
             Some(resolver) => resolver,
@@ -197,9 +197,9 @@ impl MeshIngressBuilder {
         };
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.*".contains(&b);
         // An sf-token begins with a letter (RFC 8941 §3.3.4).
-        let named = self.name.starts_with(|c: char| c.is_ascii_alphabetic())
+        let is_valid = self.name.starts_with(|c: char| c.is_ascii_alphabetic())
             && self.name.bytes().all(is_token);
-        if !named || HeaderValue::from_str(&self.name).is_err() {
+        if !is_valid || HeaderValue::from_str(&self.name).is_err() {
             return Err(BuildError::Name(self.name));
         }
         MeshIngress::new(
@@ -216,7 +216,7 @@ impl MeshIngressBuilder {
                 mesh: self.mesh,
                 verdict: self.verdict.unwrap_or_else(|| self.mesh.verdict_rules()),
                 require_mesh: self.require_mesh,
-                tell_verdict: self.tell_verdict,
+                verdict_extension: self.verdict_extension,
                 response: self.response,
                 responder: Responder::new(&self.name, self.details, self.error_page),
             },

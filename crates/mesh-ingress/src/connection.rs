@@ -2,54 +2,64 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::BoxError;
+use mesh_ingress_core::{BoxError, Downstream};
 use mesh_ingress_forward::ResponseBody;
 use mesh_ingress_headers::{
-    Client, InvalidRequest, Inventory, PreparedClient, PreparedFields, RequestHost,
+    Client, HeaderPresence, InvalidRequest, PreparedClient, PreparedFields, RequestHost,
 };
 use tower_service::Service;
 
+use crate::mesh::Inner;
 use crate::{MeshIngress, ResponseFuture, request};
 
-/// A [`MeshIngress`] that knows its client. Made by [`MeshIngress::for_connection`].
+/// A [`MeshIngress`] that knows its client, for servers that do not insert a [`Downstream`] into each
+/// request. Made by [`MeshIngress::for_connection`].
 #[derive(Clone, Debug)]
 pub struct MeshConnection {
     mesh: MeshIngress,
-    client: Client,
-    /// What the last request was meant for: as a rule the next one is, too.
-    host: Arc<LastHost>,
+    memory: Arc<ConnectionMemory>,
 }
 
-/// Remembers hosts that have been read, and what all requests are told of the client.
+/// What a gateway remembers of a client's connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionMemory {
+    /// The gateway that remembers: another one has other policies.
+    mesh: Weak<Inner>,
+    pub(crate) client: Client,
+    pub(crate) host: LastHost,
+}
+
+/// What a connection remembers for its next request: parsed hosts, and the prepared fields that tell
+/// upstreams about its client.
 #[derive(Debug, Default)]
 pub(crate) struct LastHost {
-    /// That of the second request, and so the only one of most connections that have several
-    /// requests. Those that have one only remember nothing.
+    /// The host of the second request: the only host of most connections that have several requests.
+    /// A connection with a single request remembers nothing.
     first: OnceLock<RequestHost>,
     last: Mutex<Option<RequestHost>>,
-    /// Requests that were for none of these, since `last` was of use.
-    missed: AtomicU32,
-    /// `None` in it where the policy has nothing to prepare.
+    /// Requests for neither of these since the last hit of `last`.
+    misses: AtomicU32,
+    /// Holds `None` where the policy has nothing to prepare.
     client: OnceLock<Option<PreparedClient>>,
 }
 
-/// Whom a request is meant for, said once.
+/// Where a request names its host, if it names it exactly once.
 #[derive(Clone, Copy)]
-enum Said<'r> {
-    /// In `Host`.
+enum HostSource<'r> {
+    /// `Host`.
     Field(&'r HeaderValue),
-    /// In `:authority`.
+    /// `:authority`.
     Authority(&'r str),
 }
 
-impl Said<'_> {
+impl HostSource<'_> {
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Field(field) => field.as_bytes(),
@@ -59,64 +69,67 @@ impl Said<'_> {
 }
 
 impl LastHost {
-    /// Whom a request is meant for.
+    /// The host of a request.
     pub(crate) fn of<B>(
         &self,
         request: &Request<B>,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<RequestHost, InvalidRequest> {
         let (uri, version) = (request.uri(), request.version());
         let field = request.headers().get(HOST);
-        // Said once, in the place where each version says it.
-        let said = match (version, uri.authority(), field) {
-            (Version::HTTP_11, None, Some(field)) if !fields.repeats_host() => Said::Field(field),
+        // Named once, in the place where each version names it.
+        let source = match (version, uri.authority(), field) {
+            (Version::HTTP_11, None, Some(field)) if !presence.repeats_host() => {
+                HostSource::Field(field)
+            }
             (Version::HTTP_2 | Version::HTTP_3, Some(authority), None) => {
-                Said::Authority(authority.as_str())
+                HostSource::Authority(authority.as_str())
             }
             _ => return RequestHost::of(uri, request.headers(), version),
         };
         if let Some(first) = self.first.get()
-            && first.value() == said.as_bytes()
+            && first.value() == source.as_bytes()
         {
             return Ok(first.clone());
         }
-        let missed = self.missed.load(Ordering::Relaxed);
-        if is_worth_a_look(missed)
+        let misses = self.misses.load(Ordering::Relaxed);
+        if should_check_last(misses)
             && let Some(last) = &*self.last()
-            && last.value() == said.as_bytes()
+            && last.value() == source.as_bytes()
         {
-            self.missed.store(2, Ordering::Relaxed);
+            self.misses.store(2, Ordering::Relaxed);
             return Ok(last.clone());
         }
-        let host = match said {
-            Said::Field(field) => RequestHost::of_field(field)?,
-            Said::Authority(authority) => authority.parse()?,
+        let host = match source {
+            HostSource::Field(field) => RequestHost::of_field(field)?,
+            HostSource::Authority(authority) => authority.parse()?,
         };
-        match missed {
+        match misses {
             0 => {}
-            // Another request may be first at the same time, which is no matter.
+            // A concurrent request may set it first, which does no harm.
             1 => {
                 let _ = self.first.set(host.detached());
             }
-            missed if is_worth_remembering(missed) => {
+            misses if should_remember(misses) => {
                 *self.last() = Some(host.detached());
             }
             _ => {}
         }
-        self.missed
-            .store(missed.wrapping_add(1).max(1), Ordering::Relaxed);
+        self.misses
+            .store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
         Ok(host)
     }
 
     fn last(&self) -> MutexGuard<'_, Option<RequestHost>> {
-        // It is whole at every point where a panic could strike.
+        // A panic cannot leave it half-written, so a poisoned lock is still good.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is prepared for a request of this client, if it may have that; `prepare` does it.
+    /// The prepared fields for a request of this client, if the request can use them. `prepare` makes
+    /// them.
     pub(crate) fn prepared(
         &self,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         version: Version,
         host: &RequestHost,
         prepare: impl FnOnce() -> Option<PreparedClient>,
@@ -124,7 +137,7 @@ impl LastHost {
         let once;
         let client = match self.client.get() {
             Some(client) => client,
-            // As long as there is no second request, nothing is kept for it.
+            // Nothing is kept before the second request.
             None if self.first.get().is_none() => {
                 once = prepare();
                 &once
@@ -132,29 +145,43 @@ impl LastHost {
             None => self.client.get_or_init(prepare),
         };
         let client = client.as_ref();
-        let client = client.filter(|client| client.suit(fields, version))?;
+        let client = client.filter(|client| client.fits(presence, version))?;
         Some(client.for_host(host))
     }
 }
 
-/// The connections of a load balancer may be for a thousand hosts in turn, and to remember each would
-/// cost more than to read the next.
-fn is_worth_remembering(missed: u32) -> bool {
-    missed < 10 || missed.is_multiple_of(32)
+/// A load balancer may ask for a thousand hosts in turn on one connection. To remember each of them
+/// would cost more than to parse the next.
+fn should_remember(misses: u32) -> bool {
+    misses < 10 || misses.is_multiple_of(32)
 }
 
-/// Whether the request before was worth remembering: who comes for the same again comes at once.
-fn is_worth_a_look(missed: u32) -> bool {
-    missed > 1 && is_worth_remembering(missed - 1)
+/// Whether the previous request was remembered: a repeated host repeats at once.
+fn should_check_last(misses: u32) -> bool {
+    misses > 1 && should_remember(misses - 1)
+}
+
+impl ConnectionMemory {
+    pub(crate) fn new(mesh: &Arc<Inner>, downstream: &Downstream) -> Self {
+        Self {
+            mesh: Arc::downgrade(mesh),
+            client: Client::new(downstream),
+            host: LastHost::default(),
+        }
+    }
+
+    /// What this gateway remembers of the connection; `None` if another one was first.
+    #[inline]
+    pub(crate) fn of<'d>(mesh: &Arc<Inner>, downstream: &'d Downstream) -> Option<&'d Self> {
+        let memory = downstream.memo(|| Self::new(mesh, downstream));
+        memory.filter(|memory| memory.mesh.as_ptr() == Arc::as_ptr(mesh))
+    }
 }
 
 impl MeshConnection {
-    pub(crate) fn new(mesh: MeshIngress, client: Client) -> Self {
-        Self {
-            mesh,
-            client,
-            host: Arc::default(),
-        }
+    pub(crate) fn new(mesh: MeshIngress, downstream: &Downstream) -> Self {
+        let memory = Arc::new(ConnectionMemory::new(mesh.inner(), downstream));
+        Self { mesh, memory }
     }
 
     /// Serves one request of this connection.
@@ -163,7 +190,13 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        request::dispatch(self.mesh.inner(), &self.client, Some(&self.host), request)
+        let memory = &self.memory;
+        request::dispatch(
+            self.mesh.inner(),
+            &memory.client,
+            Some(&memory.host),
+            request,
+        )
     }
 }
 
@@ -190,22 +223,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_remembered_a_request_is_meant_for_whom_it_says() {
+    fn remembered_host_is_used_only_for_requests_that_name_it() {
         let last = LastHost::default();
         for number in (0..300).flat_map(|number| [0, number % 3, 7, number]) {
             let host = format!("Shop-{number}.example.com");
             let request = Request::builder().header(HOST, &host).body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            let found = last.of(&request, &fields).unwrap();
+            let presence = HeaderPresence::of(request.headers());
+            let found = last.of(&request, &presence).unwrap();
             assert_eq!(found.as_str(), host);
             assert_eq!(found.canonical_host(), host.to_lowercase());
         }
         assert!(last.first.get().is_some() && last.last().is_some());
     }
 
-    /// What is read here is what is read where nothing is remembered.
+    /// Remembered hosts give the same result as [`RequestHost::of`].
     #[test]
-    fn a_host_is_refused_for_the_same_reason_every_time() {
+    fn invalid_host_is_refused_for_the_same_reason_every_time() {
         let last = LastHost::default();
         let hosts = [
             "shop",
@@ -230,34 +263,31 @@ mod tests {
                 _ => request.header(HOST, *host),
             };
             let request = request.body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            let found = last.of(&request, &fields);
-            let alone = RequestHost::of(request.uri(), request.headers(), version);
-            assert_eq!(found, alone, "{host} {version:?}");
+            let presence = HeaderPresence::of(request.headers());
+            let found = last.of(&request, &presence);
+            let parsed = RequestHost::of(request.uri(), request.headers(), version);
+            assert_eq!(found, parsed, "{host} {version:?}");
         }
     }
 
-    /// Whoever comes for one host after a thousand others is soon known.
     #[test]
-    fn a_host_that_comes_again_and_again_is_remembered() {
+    fn repeated_host_is_remembered_soon_after_a_thousand_others() {
         let last = LastHost::default();
         let ask = |number: u32| {
             let host = format!("shop-{number}.example.com");
             let request = Request::builder().header(HOST, &host).body(()).unwrap();
-            let fields = Inventory::of(request.headers());
-            assert_eq!(last.of(&request, &fields).unwrap().as_str(), host);
-            last.missed.load(Ordering::Relaxed)
+            let presence = HeaderPresence::of(request.headers());
+            assert_eq!(last.of(&request, &presence).unwrap().as_str(), host);
+            last.misses.load(Ordering::Relaxed)
         };
         (0..1000).for_each(|number| assert_eq!(ask(number), number + 1));
-        let misses = (0..100).filter(|_| ask(7) > 2).count();
-        assert!(misses <= 32, "{misses}");
+        let late = (0..100).filter(|_| ask(7) > 2).count();
+        assert!(late <= 32, "{late}");
     }
 
     #[test]
-    fn what_is_remembered_of_a_thousand_hosts_is_little() {
-        let remembered: Vec<u32> = (2..200)
-            .filter(|missed| is_worth_remembering(*missed))
-            .collect();
+    fn few_of_a_thousand_hosts_are_remembered() {
+        let remembered: Vec<u32> = (2..200).filter(|misses| should_remember(*misses)).collect();
         assert_eq!(
             remembered,
             [2, 3, 4, 5, 6, 7, 8, 9, 32, 64, 96, 128, 160, 192]

@@ -1,4 +1,4 @@
-//! Looking for what keeps requests out of the mesh.
+//! Diagnoses why requests bypass the mesh.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,19 +7,20 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind, ServiceRef, Upstream, Verdict, Vhost};
 use mesh_ingress_headers::ConnectionOptions;
-use mesh_ingress_vhost::set_vhost;
+use mesh_ingress_vhost::rewrite_host;
 
 use crate::mesh::Inner;
 use crate::table::Target;
 
-/// How much a [`Finding`] matters.
+/// How serious a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Health {
     /// As it should be.
     Good,
-    /// It may be as it should be; somebody should look.
+    /// It may be as it should be; an operator should check.
     Doubtful,
-    /// Requests fail or leave the mesh.
+    /// Requests fail or bypass the mesh.
     Bad,
 }
 
@@ -33,11 +34,11 @@ impl fmt::Display for Health {
     }
 }
 
-/// One thing that was looked at. Made by [`MeshIngress::doctor`](crate::MeshIngress::doctor).
+/// The result of one check. Made by [`MeshIngress::doctor`](crate::MeshIngress::doctor).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How it is.
+    /// How serious it is.
     pub health: Health,
     /// The Service it is about; `None` for the gateway itself.
     pub service: Option<ServiceRef>,
@@ -75,10 +76,10 @@ pub(crate) async fn examine(inner: &Inner) -> Vec<Finding> {
     let mut seen = HashSet::new();
     for (route, prepared) in table.iter() {
         for target in prepared.targets() {
-            // What requests of this route say: the vhost, or what the client said. A wildcard is
-            // no name to ask by; then the address is.
-            let kept = || route.get_host().parse().ok();
-            let host: Option<Vhost> = target.vhost.clone().or_else(kept);
+            // The `Host` of this route's requests: the vhost, or the client's. A wildcard names no
+            // host; the probe then sends the address.
+            let public = || route.get_host().parse().ok();
+            let host: Option<Vhost> = target.vhost.clone().or_else(public);
             if seen.insert((
                 target.watch.service().clone(),
                 host.clone(),
@@ -103,8 +104,8 @@ pub(crate) async fn sidecar_ready(inner: &Inner) -> Option<Result<(), Error>> {
         if response.status() == StatusCode::OK {
             return Ok(());
         }
-        let said = format!("{addr}{path} answered {}", response.status());
-        Err(Error::new(ErrorKind::DestinationUnavailable, said))
+        let outcome = format!("{addr}{path} answered {}", response.status());
+        Err(Error::new(ErrorKind::DestinationUnavailable, outcome))
     }))
 }
 
@@ -140,7 +141,7 @@ async fn examine_target(
     findings.push(probe(inner, host, &upstream, service).await);
 }
 
-/// Sends a `HEAD /`, which changes nothing, the way requests go.
+/// Sends a `HEAD /`, which changes nothing, on the path of the route's requests.
 async fn probe(
     inner: &Inner,
     host: Option<&Vhost>,
@@ -151,12 +152,11 @@ async fn probe(
     let request = Request::builder()
         .method(Method::HEAD)
         .uri(format!("http://{addr}/"));
-    let (mut parts, body) = request.body(Body::empty()).unwrap_or_default().into_parts();
+    let mut request = request.body(Body::empty()).unwrap_or_default();
     if let Some(host) = host {
-        set_vhost(&mut parts, host);
+        rewrite_host(&mut request, host, upstream.http_protocol());
     }
     let pool = inner.settings.forwarder.pool(upstream);
-    let request = Request::from_parts(parts, body);
     let response = match pool.send(request, &ConnectionOptions::default()).await {
         Ok(response) => response,
         Err(error) => {
@@ -165,16 +165,16 @@ async fn probe(
     };
     let status = response.status();
     let verdict = inner.settings.verdict.judge(response.headers());
-    let said = format!("HEAD / answers {status}, {verdict}");
+    let outcome = format!("HEAD / answers {status}, {verdict}");
     let by_proxy = response
         .headers()
         .contains_key("x-envoy-upstream-service-time");
     match verdict {
-        Verdict::Meshed => good(service, said),
+        Verdict::Meshed => good(service, outcome),
         Verdict::Passthrough => bad(
             service,
             format!(
-                "{said}: Host matched no virtual host of the mesh, or the proxy was passed by. Is \
+                "{outcome}: Host matched no virtual host of the mesh, or the proxy was passed by. Is \
                  the port named http-… and the Service in the mesh's registry? Is traffic to {addr} \
                  captured (excludeOutboundIPRanges, excludeOutboundPorts)?"
             ),
@@ -182,16 +182,16 @@ async fn probe(
         _ if status == StatusCode::BAD_GATEWAY && !by_proxy => doubtful(
             service,
             format!(
-                "{said}: does outboundTrafficPolicy REGISTRY_ONLY block a Host it does not know?"
+                "{outcome}: does outboundTrafficPolicy REGISTRY_ONLY block a Host it does not know?"
             ),
         ),
         _ if status == StatusCode::UPGRADE_REQUIRED => bad(
             service,
-            format!("{said}: a sidecar takes this for HTTP/1.0, which it does not serve"),
+            format!("{outcome}: a sidecar takes this for HTTP/1.0, which it does not serve"),
         ),
         _ => doubtful(
             service,
-            format!("{said}: the response has no mark that only a mesh leaves"),
+            format!("{outcome}: the response has no mark that only a mesh leaves"),
         ),
     }
 }

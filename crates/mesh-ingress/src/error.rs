@@ -3,7 +3,7 @@
 use mesh_ingress_core::{BoxError, ServiceRef};
 use mesh_ingress_route::RouteError;
 
-/// Why a [`MeshIngress`](crate::MeshIngress) could not be built, or a route table not be swapped.
+/// Why a [`MeshIngress`](crate::MeshIngress) could not be built, or its routes not be replaced.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -13,15 +13,14 @@ pub enum BuildError {
     /// The resolver cannot be set up.
     #[error("cannot set up cluster DNS")]
     Resolver(#[source] BoxError),
-    /// There is nothing to resolve services with.
+    /// No resolver was given, and the feature `hickory` is off.
     #[error(
         "no resolver: pass one to MeshIngressBuilder::resolver, or enable the feature \"hickory\""
     )]
     NoResolver,
-    /// A backend is to be spoken to over TLS, and the forwarder does not know how.
+    /// A backend wants a TLS profile that the forwarder does not have.
     #[error(
-        "{service} is to be spoken to over TLS with the profile {profile:?}, which the forwarder \
-         does not have: give it one with ForwarderBuilder::tls_profile (feature \"tls\")"
+        "{service} wants the TLS profile {profile:?}, which the forwarder does not have: add it with ForwarderBuilder::tls_profile (feature \"tls\")"
     )]
     TlsProfile {
         /// The Service.

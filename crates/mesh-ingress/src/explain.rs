@@ -1,4 +1,4 @@
-//! What would become of a request, for support and for tests.
+//! Explains what the gateway would do with a request, for operators and for tests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,23 +11,23 @@ use mesh_ingress_core::{Error, Protocol, ServiceRef, Tls, Vhost};
 use mesh_ingress_headers::Client;
 
 use crate::mesh::Inner;
-use crate::request::{Addressed, Decision, decide};
+use crate::request::{Decision, RoutedRequest, decide};
 
-/// What would become of a request. Made by [`MeshIngress::explain`](crate::MeshIngress::explain);
-/// `Display` writes it for people.
+/// What the gateway would do with a request. Made by
+/// [`MeshIngress::explain`](crate::MeshIngress::explain); `Display` writes it for humans.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Explanation {
     /// It is sent to one of these backends: one, unless the route has weights.
     Forward(Vec<BackendExplanation>),
-    /// It is answered here: a redirect, or a route with a status.
+    /// The gateway answers it: a redirect, or a route with a status.
     Answer {
         /// The status of the answer.
         status: StatusCode,
-        /// Where a redirect leads.
+        /// The `Location` of a redirect.
         location: Option<HeaderValue>,
     },
-    /// It is refused.
+    /// The gateway refuses it.
     Refuse(Error),
 }
 
@@ -41,27 +41,27 @@ pub struct BackendExplanation {
     pub service: ServiceRef,
     /// What `Host` / `:authority` is set to; `None` if the client's is kept.
     pub vhost: Option<Vhost>,
-    /// Where the Service is, as far as that is known: `None` before the first answer of DNS.
+    /// The addresses of the Service; `None` before the first DNS answer.
     pub addresses: Option<Result<Vec<SocketAddr>, Error>>,
     /// How long ago DNS confirmed the address.
     pub age: Option<Duration>,
-    /// The protocol spoken to it. Together with the addresses and TLS it is what connections are
-    /// shared by: the pool's key.
+    /// The protocol spoken to it. Addresses, protocol and TLS are the key of the connection pool.
     pub protocol: Protocol,
-    /// How TLS is spoken to it, and whose certificate is expected; `None` is cleartext.
+    /// The TLS profile and the expected server name; `None` is cleartext.
     pub tls: Option<Arc<Tls>>,
-    /// The target as it is sent.
+    /// The request target as it is sent.
     pub target: String,
-    /// What the backend is told otherwise than the client said it.
+    /// The header fields that differ from the client's.
     pub headers: Vec<HeaderChange>,
 }
 
-/// A header field that differs between what came and what is sent.
+/// A header field that differs between the client's request and the one that is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeaderChange {
-    /// The field.
+    /// The name of the field.
     pub name: String,
-    /// Its values as they came; empty if the field is added.
+    /// Its values in the client's request; empty if the field is added.
     pub before: Vec<HeaderValue>,
     /// Its values as they are sent; empty if the field is removed.
     pub after: Vec<HeaderValue>,
@@ -70,13 +70,13 @@ pub struct HeaderChange {
 pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -> Explanation {
     let mut backends = Vec::new();
     loop {
-        let asked = backends.len();
+        let index = backends.len();
         let mut last = true;
         let mut sent = head(request);
         let decision = decide(inner, client, None, &mut sent, |prepared, route| {
             let targets = prepared.targets();
-            last = asked + 1 >= targets.len();
-            targets.get(asked).or_else(|| prepared.pick(route))
+            last = index + 1 >= targets.len();
+            targets.get(index).or_else(|| prepared.pick(route))
         });
         match decision {
             Err(error) => return Explanation::Refuse(error),
@@ -86,8 +86,8 @@ pub(crate) fn explain<B>(inner: &Inner, client: &Client, request: &Request<B>) -
                     location: response.headers().get(http::header::LOCATION).cloned(),
                 };
             }
-            Ok(Decision::Forward(addressed)) => {
-                backends.push(backend(request.headers(), &sent, &addressed));
+            Ok(Decision::Forward(routed)) => {
+                backends.push(backend(request.headers(), &sent, &routed));
             }
         }
         if last {
@@ -105,8 +105,8 @@ fn head<B>(request: &Request<B>) -> Request<()> {
     head
 }
 
-fn backend(came: &HeaderMap, sent: &Request<()>, addressed: &Addressed) -> BackendExplanation {
-    let target = &addressed.target;
+fn backend(received: &HeaderMap, sent: &Request<()>, routed: &RoutedRequest) -> BackendExplanation {
+    let target = &routed.target;
     let uri = sent.uri();
     let resolved = target.watch.get();
     BackendExplanation {
@@ -121,7 +121,7 @@ fn backend(came: &HeaderMap, sent: &Request<()>, addressed: &Addressed) -> Backe
             .path_and_query()
             .map_or("/", |target| target.as_str())
             .to_owned(),
-        headers: changes(came, sent.headers()),
+        headers: changes(received, sent.headers()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding};
@@ -15,16 +15,18 @@ use mesh_ingress_resolve::Ready;
 use pin_project_lite::pin_project;
 
 use crate::mesh::Inner;
-use crate::request::Addressed;
-use crate::respond::Dialect;
-use crate::response::Sent;
+use crate::request::RoutedRequest;
+use crate::respond::ErrorFormat;
+use crate::response::ResponseContext;
 
 pin_project! {
-    /// Resolves to the response, be it the upstream's or one that says what failed.
+    /// Resolves to a response: the upstream's, or a local reply that tells what failed.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<B> {
         #[pin]
         state: State<B>,
+        // Those of the request, for the response.
+        extensions: Extensions,
     }
 }
 
@@ -32,63 +34,75 @@ pin_project! {
     #[project = StateProj]
     #[project_replace = StateOwned]
     enum State<B> {
-        // What is rare is in boxes: all are as large as the largest, and moved as such.
+        // Rare states are boxed: every state is as large as the largest, and moved as such.
         Answered {
             response: Option<Box<Response<ResponseBody>>>,
         },
         Resolving {
             #[pin]
             ready: Ready,
-            waiting: Option<Box<(Addressed, Request<B>)>>,
+            waiting: Option<Box<(RoutedRequest, Request<B>)>>,
             inner: Arc<Inner>,
-            dialect: Dialect,
+            format: ErrorFormat,
         },
         Forwarding {
             #[pin]
             forwarding: Forwarding,
-            sent: Sent,
-            dialect: Dialect,
+            context: ResponseContext,
+            format: ErrorFormat,
         },
         Done,
     }
 }
 
 impl<B> ResponseFuture<B> {
-    pub(crate) fn failed(inner: &Inner, dialect: Dialect, error: &Error) -> Self {
-        Self::made(inner.settings.responder.respond(dialect, error))
+    pub(crate) fn failed(inner: &Inner, format: ErrorFormat, error: &Error) -> Self {
+        Self::ready(inner.settings.responder.respond(format, error))
     }
 
-    pub(crate) fn made(response: Response<ResponseBody>) -> Self {
+    pub(crate) fn ready(response: Response<ResponseBody>) -> Self {
         Self {
             state: State::Answered {
                 response: Some(Box::new(response)),
             },
+            extensions: Extensions::new(),
         }
+    }
+
+    /// The extensions of the request become some of the response.
+    pub(crate) fn with_extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
     }
 
     pub(crate) fn resolving(
         inner: &Arc<Inner>,
-        dialect: Dialect,
+        format: ErrorFormat,
         ready: Ready,
-        waiting: (Addressed, Request<B>),
+        waiting: (RoutedRequest, Request<B>),
     ) -> Self {
         Self {
             state: State::Resolving {
                 ready,
                 waiting: Some(Box::new(waiting)),
                 inner: Arc::clone(inner),
-                dialect,
+                format,
             },
+            extensions: Extensions::new(),
         }
     }
 
-    pub(crate) fn forwarding(dialect: Dialect, (forwarding, sent): (Forwarding, Sent)) -> Self {
+    pub(crate) fn forwarding(
+        format: ErrorFormat,
+        (forwarding, context): (Forwarding, ResponseContext),
+    ) -> Self {
         Self {
             state: State::Forwarding {
                 forwarding,
-                sent,
-                dialect,
+                context,
+                format,
             },
+            extensions: Extensions::new(),
         }
     }
 }
@@ -101,9 +115,32 @@ where
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
+        let mut polled = this.state.poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && !this.extensions.is_empty()
+        {
+            let of_response =
+                std::mem::replace(response.extensions_mut(), std::mem::take(this.extensions));
+            if !of_response.is_empty() {
+                response.extensions_mut().extend(of_response);
+            }
+        }
+        polled
+    }
+}
+
+impl<B> State<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, Infallible>> {
         loop {
-            let next = match this.state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProj::Answered { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(*response)),
                     None => return Poll::Pending,
@@ -112,49 +149,49 @@ where
                     ready,
                     waiting,
                     inner,
-                    dialect,
+                    format,
                 } => match (ready!(ready.poll(cx)), waiting.take()) {
                     (Ok(upstream), Some(waiting)) => {
-                        let (addressed, request) = *waiting;
+                        let (routed, request) = *waiting;
                         let forwarder = &inner.settings.forwarder;
-                        let reach = addressed.target.reach(forwarder, None, upstream);
-                        let forwarding = addressed.forward(request, reach);
-                        Self::forwarding(*dialect, forwarding).state
+                        let pool = routed.target.resolve_pool(forwarder, None, upstream);
+                        let forwarding = routed.forward(request, pool);
+                        ResponseFuture::forwarding(*format, forwarding).state
                     }
-                    (Err(error), _) => Self::failed(inner, *dialect, &error).state,
+                    (Err(error), _) => ResponseFuture::failed(inner, *format, &error).state,
                     (Ok(_), None) => return Poll::Pending,
                 },
                 StateProj::Forwarding {
                     forwarding,
-                    sent,
-                    dialect,
+                    context,
+                    format,
                 } => {
-                    let settings = &sent.target.settings;
-                    // In place: a response is large, and each hand would copy it.
-                    let mut answer = forwarding.poll(cx);
-                    let instead = match &mut answer {
+                    let settings = &context.target.settings;
+                    // In place: a response is large, and each move would copy it.
+                    let mut forwarded = forwarding.poll(cx);
+                    let replacement = match &mut forwarded {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(response)) => {
-                            let refused = sent.succeeded(response).err();
-                            refused.map(|error| settings.responder.respond(*dialect, &error))
+                            let refused = context.succeeded(response).err();
+                            refused.map(|error| settings.responder.respond(*format, &error))
                         }
                         Poll::Ready(Err(error)) => {
-                            sent.failed(error);
-                            Some(settings.responder.respond(*dialect, error))
+                            context.failed(error);
+                            Some(settings.responder.respond(*format, error))
                         }
                     };
-                    this.state.set(State::Done);
-                    if let Some(response) = instead {
+                    self.set(State::Done);
+                    if let Some(response) = replacement {
                         return Poll::Ready(Ok(response));
                     }
-                    return match answer {
+                    return match forwarded {
                         Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                         _ => Poll::Pending,
                     };
                 }
                 StateProj::Done => return Poll::Pending,
             };
-            this.state.set(next);
+            self.set(next);
         }
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! # Why
 //!
-//! A gateway at the edge of a service mesh that dials pods, or that passes the public `Host` on,
+//! A gateway at the edge of a service mesh that dials pods, or that forwards the public `Host`,
 //! takes its traffic out of the mesh: no mTLS, no routing, no telemetry, and no error either.
 //! ingress-nginx had two annotations against that, `service-upstream` (connect to the ClusterIP
-//! and the service port) and `upstream-vhost` (say the service's own name). This crate is both of
-//! them, with a connection pool made for ClusterIPs, as one [`tower_service::Service`] that other
-//! gateways embed.
+//! and the service port) and `upstream-vhost` (set `Host` to the service's own name). This crate does
+//! both, with a connection pool made for ClusterIPs, as one [`tower_service::Service`] to embed.
 //!
 //! # How
 //!
@@ -25,29 +24,30 @@
 //! # }
 //! ```
 //!
-//! The parts are tower layers of their own, for those who compose by hand:
+//! Its parts are tower layers, to compose by hand:
 //! [`UpstreamVhostLayer`], [`ServiceUpstreamLayer`], [`Forwarder`].
 //!
 //! # What a request goes through
 //!
 //! client identity ([`Downstream`]) → framing and `Host` checks → hop-by-hop fields off → route →
-//! forwarded headers → upstream-vhost → service-upstream → [`Forwarder`] → response. What fails on
-//! the way becomes an HTTP (or gRPC) answer with a `Proxy-Status` field (RFC 9209).
+//! forwarded headers → upstream-vhost → service-upstream → [`Forwarder`] → response. An error
+//! becomes an HTTP or gRPC response with a `Proxy-Status` field (RFC 9209).
 //!
 //! # Features
 //!
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `hickory` | yes | `ClusterDns`: cluster DNS through hickory's DNS client. Without it, pass a [`Resolve`] of your own |
-//! | `tls` | no | `TlsClient`: TLS and mutual TLS towards backends outside the mesh ([`Backend::tls`]), with rustls and a cryptography provider that you give |
-//! | `tls-ring` | no | the same, with ring as the provider unless another is given |
+//! | `server` | no | [`server`]: `Server::bind(addr)?.serve(mesh).await`, the server that the gateway `mesh-ingress` uses |
+//! | `tls` | no | `TlsClient`: TLS and mutual TLS towards backends outside the mesh ([`Backend::tls`]), with rustls and a cryptography provider of your choice |
+//! | `tls-ring` | no | `tls`, with ring as the default provider |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod connection;
 mod doctor;
 mod error;
-mod event;
+mod error_log;
 mod explain;
 mod future;
 mod mesh;
@@ -84,6 +84,9 @@ pub use mesh_ingress_resolve::ClusterDns;
 pub use mesh_ingress_resolve::{AddressPolicy, Resolve, ServiceUpstreamLayer, Watch};
 pub use mesh_ingress_route as route;
 pub use mesh_ingress_route::{Backend, Route};
+#[cfg(feature = "server")]
+#[cfg_attr(docsrs, doc(cfg(feature = "server")))]
+pub use mesh_ingress_server as server;
 pub use mesh_ingress_vhost::UpstreamVhostLayer;
 
 #[cfg(doctest)]

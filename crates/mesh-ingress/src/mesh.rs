@@ -18,6 +18,7 @@ use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 use tower_service::Service;
 
+use crate::connection::ConnectionMemory;
 use crate::respond::Responder;
 use crate::table::{self, Table};
 use crate::{
@@ -30,11 +31,12 @@ use crate::{
 ///
 /// One [`Arc`] to clone, and `Send + Sync`; it answers errors as responses, so that
 /// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
-/// any type. See the [crate documentation](crate) for the way of a request.
+/// any type. See the [crate documentation](crate) for what a request goes through.
 ///
-/// The client's address comes from a [`Downstream`] request extension, or, formatted once a
-/// connection, from [`for_connection`](Self::for_connection). Without either nothing is claimed
-/// about the client, and what it claims itself is removed.
+/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server` inserts.
+/// What upstreams are told about the client is formatted once a connection, and the response carries the
+/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
+/// either, upstreams get no fields about the client, and those the client sent itself are removed.
 #[derive(Clone)]
 pub struct MeshIngress {
     inner: Arc<Inner>,
@@ -54,7 +56,7 @@ pub(crate) struct Settings {
     pub(crate) mesh: Mesh,
     pub(crate) verdict: VerdictRules,
     pub(crate) require_mesh: bool,
-    pub(crate) tell_verdict: bool,
+    pub(crate) verdict_extension: bool,
     pub(crate) response: ResponseHygiene,
     pub(crate) responder: Responder,
 }
@@ -76,11 +78,11 @@ impl MeshIngress {
         })
     }
 
-    /// Replaces all routes at once. Requests under way, WebSockets included, go on as they were
-    /// routed; services that stay keep their addresses and connections.
+    /// Replaces all routes at once. Requests in flight, WebSockets included, keep their routes;
+    /// services in both tables keep their addresses and connections.
     ///
     /// # Errors
-    /// When a route is wrong or contradicts another; then the routes stay as they are.
+    /// When a route is wrong or contradicts another; the old routes then stay in place.
     pub fn set_routes(&self, routes: impl IntoIterator<Item = Route>) -> Result<(), BuildError> {
         let settings = &self.inner.settings;
         let routes = routes.into_iter().collect();
@@ -89,42 +91,64 @@ impl MeshIngress {
         Ok(())
     }
 
-    /// The gateway for one client connection: what upstreams are told of the client is formatted
-    /// once, not once a request.
+    /// The gateway for one client connection: the fields that tell upstreams about the client are
+    /// formatted once, not once per request.
     #[must_use]
     pub fn for_connection(&self, downstream: &Downstream) -> MeshConnection {
-        MeshConnection::new(self.clone(), Client::new(downstream))
+        MeshConnection::new(self.clone(), downstream)
     }
 
     /// Serves one request. The same as calling the service, without `&mut` and without a clone.
-    pub fn handle<B>(&self, request: Request<B>) -> ResponseFuture<B>
+    pub fn handle<B>(&self, mut request: Request<B>) -> ResponseFuture<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let client = request.extensions().get::<Downstream>();
-        let client = client.map_or_else(Client::unknown, Client::new);
-        request::dispatch(&self.inner, &client, None, request)
+        let extensions = request.extensions_mut();
+        if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
+            // Nobody on the way needs them. They go back with the response.
+            let extensions = std::mem::take(extensions);
+            let response = self.handle_from(extensions.get(), request);
+            return response.with_extensions(extensions);
+        }
+        let downstream = extensions.get::<Downstream>().cloned();
+        self.handle_from(downstream.as_ref(), request)
     }
 
-    /// Looks for what keeps requests out of the mesh: whether the proxy beside this gateway is
-    /// ready, whether each service resolves, and what a `HEAD /` to it tells about its way. Sends
-    /// these requests; to be called by an operator, or once at the start.
+    fn handle_from<B>(&self, client: Option<&Downstream>, request: Request<B>) -> ResponseFuture<B>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let memory = client.and_then(|client| ConnectionMemory::of(&self.inner, client));
+        match (memory, client) {
+            (Some(memory), _) => {
+                request::dispatch(&self.inner, &memory.client, Some(&memory.host), request)
+            }
+            (None, Some(client)) => {
+                request::dispatch(&self.inner, &Client::new(client), None, request)
+            }
+            (None, None) => request::dispatch(&self.inner, &Client::unknown(), None, request),
+        }
+    }
+
+    /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether
+    /// each service resolves, and whether the response to a `HEAD /` came through the mesh. It sends
+    /// these requests, so call it on an operator's demand or once at the start.
     pub async fn doctor(&self) -> Vec<Finding> {
         doctor::examine(&self.inner).await
     }
 
     /// Whether the proxy of the mesh beside this gateway is ready; `None` if the
-    /// [`Mesh`] has none to ask. For a readiness probe: requests sent before it is ready fail, or
-    /// pass it by.
+    /// [`Mesh`] has none to ask. For a readiness probe: requests sent before the proxy is ready fail or
+    /// bypass it.
     pub async fn sidecar_ready(&self) -> Option<Result<(), Error>> {
         doctor::sidecar_ready(&self.inner).await
     }
 
     /// Opens connections to each backend until `connections` are ready, so that the first requests
-    /// do not wait for DNS and handshakes. To be awaited at the start, in the runtime that serves.
-    /// Returns the services that could not be reached, each with its cause; they are tried again
-    /// with each request.
+    /// do not wait for DNS and handshakes. Await it at the start, in the runtime that serves. Returns
+    /// the services that could not be reached, each with its cause; each request tries them again.
     pub async fn warm_up(&self, connections: usize) -> Vec<(ServiceRef, Error)> {
         let table = self.inner.table.load_full();
         let targets = table.iter().flat_map(|(_, prepared)| prepared.targets());
@@ -132,8 +156,8 @@ impl MeshIngress {
         for target in targets {
             let warmed = async {
                 let resolved = target.watch.ready().await?;
-                let reach = target.reach(&self.inner.settings.forwarder, None, resolved);
-                reach.pool.warm_up(connections).await
+                let pool = target.resolve_pool(&self.inner.settings.forwarder, None, resolved);
+                pool.connections.warm_up(connections).await
             };
             if let Err(error) = warmed.await {
                 failed.push((target.watch.service().clone(), error));
@@ -142,7 +166,7 @@ impl MeshIngress {
         failed
     }
 
-    /// How the responses of each backend came, through the mesh or past it, since the routes were
+    /// For each backend how many responses came through the mesh or bypassed it, since the routes were
     /// set. As metrics: `mesh_ingress.upstream.responses` by `route`, `service` and `verdict`.
     #[must_use]
     pub fn verdicts(&self) -> Vec<TargetVerdicts> {
@@ -153,8 +177,8 @@ impl MeshIngress {
             .collect()
     }
 
-    /// Says what would become of a request, without sending anything: route, backends, what each
-    /// would be told, and where it is.
+    /// Explains what the gateway would do with a request, without sending it: the route, its backends,
+    /// and each backend's address and header changes.
     ///
     /// ```
     /// use mesh_ingress::{MeshIngress, Route};

@@ -1,12 +1,12 @@
-//! What a data plane wants, as defaults.
+//! The defaults for each data plane.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mesh_ingress_headers::verdict::VerdictRules;
 
-/// The data plane this gateway stands in. It sets defaults only: both halves of the contract, the
-/// ClusterIP and the service's own name, are kept whatever is chosen, because they do harm nowhere.
+/// The data plane this gateway runs in. It sets defaults only: requests go to the ClusterIP with the
+/// service's own name in `Host` whatever is chosen, because both do no harm in any mesh.
 ///
 /// ```
 /// use mesh_ingress::{Mesh, MeshIngress};
@@ -16,33 +16,33 @@ use mesh_ingress_headers::verdict::VerdictRules;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mesh {
-    /// No mesh, or not known which: responses are judged by the marks that any mesh may leave.
+    /// No mesh, or an unknown one: responses are judged by the marks of all meshes.
     #[default]
     None,
-    /// An Istio sidecar captures what this process sends.
+    /// An Istio sidecar captures this process's connections.
     ///
     /// It picks the destination by `Host` on ports named `http…` or `grpc…`, and leaves
-    /// `server: envoy` on every response (istio `pilot/pkg/networking/util/proxy_headers.go`): one
-    /// without has passed it by. Connections are refused only while it (re)starts: the default
-    /// forwarder tries again for two seconds. It is ready when `127.0.0.1:15021/healthz/ready` says so (istio
-    /// `pkg/config/constants`, `StatusPort`).
+    /// `server: envoy` on every response (istio `pilot/pkg/networking/util/proxy_headers.go`): a response
+    /// without it bypassed the sidecar. Connections are refused only while the sidecar (re)starts, so
+    /// the default forwarder retries them for two seconds. `127.0.0.1:15021/healthz/ready` tells
+    /// whether it is ready (istio `pkg/config/constants`, `StatusPort`).
     IstioSidecar,
     /// Istio's ambient mode: ztunnel, and waypoints where Services have them.
     ///
     /// The destination is picked by ClusterIP and port (istio `architecture/ambient/ztunnel.md`);
-    /// `server: istio-envoy` is the mark of a waypoint. ztunnel belongs to the node: there is no
-    /// readiness of its own to ask for here.
+    /// `server: istio-envoy` is the mark of a waypoint. ztunnel runs
+    /// once per node, so the gateway has no proxy of its own to ask for readiness.
     IstioAmbient,
-    /// A Linkerd proxy captures what this process sends.
+    /// A Linkerd proxy captures this process's connections.
     ///
-    /// In ingress mode it picks the destination by `l5d-dst-override`, which clients must not
-    /// choose: it is removed from what they send and set to the service and its port
-    /// (linkerd.io, "Handling ingress traffic"). Ready when `127.0.0.1:4191/ready` says so.
+    /// In ingress mode it picks the destination by `l5d-dst-override`. Clients must not choose it: it
+    /// is removed from their requests and set to the service and its port (linkerd.io, "Handling
+    /// ingress traffic"). `127.0.0.1:4191/ready` tells whether the proxy is ready.
     Linkerd,
 }
 
 impl Mesh {
-    /// Where the proxy beside us says that it is ready.
+    /// The readiness endpoint of the proxy beside the gateway.
     pub(crate) fn ready_probe(self) -> Option<(SocketAddr, &'static str)> {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match self {
@@ -61,7 +61,7 @@ impl Mesh {
         }
     }
 
-    /// For how long a refused connection is tried again: a sidecar that refuses is starting.
+    /// For how long a refused connection is retried: a sidecar that refuses is starting.
     pub(crate) fn connect_retry(self) -> Option<Duration> {
         match self {
             Self::IstioSidecar | Self::Linkerd => Some(Duration::from_secs(2)),

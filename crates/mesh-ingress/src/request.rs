@@ -1,43 +1,42 @@
-//! A request's way from the client to the forwarder: one visit to each room.
+//! The path of a request from the client to the forwarder, each rule applied once.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, ErrorKind, Protocol};
+use mesh_ingress_core::{BoxError, Error, ErrorKind};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
-use mesh_ingress_headers::{Client, Inventory, PreparedFields, RequestHost, framing};
+use mesh_ingress_headers::{Client, HeaderPresence, PreparedFields, RequestHost, framing};
 use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
-use mesh_ingress_vhost::{PublicIdentity, set_request_vhost};
+use mesh_ingress_vhost::{PublicIdentity, rewrite_host};
 
 use crate::ResponseFuture;
 use crate::connection::LastHost;
 use crate::mesh::Inner;
-use crate::respond::{self, Dialect};
-use crate::response::Sent;
-use crate::table::{Prepared, Reach, Target};
+use crate::respond::{self, ErrorFormat};
+use crate::response::ResponseContext;
+use crate::table::{PreparedRoute, ResolvedPool, Target};
 
-/// Tells a Linkerd proxy in ingress mode where to.
+/// Tells a Linkerd proxy in ingress mode the destination.
 const L5D_DST_OVERRIDE: HeaderName = HeaderName::from_static("l5d-dst-override");
 
-/// What is known of a request that only waits to be told where to go.
-pub(crate) struct Addressed {
+/// A checked request with its backend, ready to be forwarded once the backend's address is known.
+pub(crate) struct RoutedRequest {
     pub(crate) target: Arc<Target>,
-    /// The connections to where it is, if that is known already.
-    reach: Option<Arc<Reach>>,
+    /// The connections to the backend, if its address is known already.
+    pool: Option<Arc<ResolvedPool>>,
     options: ConnectionOptions,
     public: Option<PublicIdentity>,
-    /// What the backend is told of the client, if that is not among the request's fields.
-    further: Option<PreparedFields>,
+    /// The prepared fields about the client, sent after the request's own.
+    extra_headers: Option<PreparedFields>,
 }
 
-/// Why no backend was taken.
+/// Why a request has no backend.
 #[derive(Debug, thiserror::Error)]
-enum Unrouted {
+enum RoutingError {
     #[error("{miss}: host {host:?}, path {path:?}")]
     Miss {
         miss: Miss,
@@ -48,9 +47,9 @@ enum Unrouted {
     NoBackend { route: String },
 }
 
-/// What is to be done with a request.
+/// How a request is handled.
 pub(crate) enum Decision {
-    Forward(Addressed),
+    Forward(RoutedRequest),
     Answer(Box<Response<ResponseBody>>),
 }
 
@@ -66,84 +65,90 @@ where
     B::Error: Into<BoxError>,
 {
     let tunnel = is_extended_connect(&request);
-    let dialect = if tunnel {
-        Dialect::Tunnel
+    let format = if tunnel {
+        ErrorFormat::Tunnel
     } else {
-        Dialect::of(request.method(), request.headers())
+        ErrorFormat::of(request.method(), request.headers())
     };
-    let mut addressed = match decide(inner, client, last, &mut request, Prepared::pick) {
-        Ok(Decision::Forward(addressed)) => addressed,
+    let mut routed = match decide(inner, client, last, &mut request, PreparedRoute::pick) {
+        Ok(Decision::Forward(routed)) => routed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
-            // What answers here is no end of a tunnel.
+            // A local reply cannot be the other end of a tunnel.
             let responder = &inner.settings.responder;
-            return ResponseFuture::made(responder.on_purpose(StatusCode::NOT_IMPLEMENTED));
+            return ResponseFuture::ready(responder.local_reply(StatusCode::NOT_IMPLEMENTED));
         }
-        Ok(Decision::Answer(response)) if dialect == Dialect::Head => {
-            return ResponseFuture::made(respond::headed(*response));
+        Ok(Decision::Answer(response)) if format == ErrorFormat::Head => {
+            return ResponseFuture::ready(respond::without_body(*response));
         }
-        Ok(Decision::Answer(response)) => return ResponseFuture::made(*response),
-        Err(error) => return ResponseFuture::failed(inner, dialect, &error),
+        Ok(Decision::Answer(response)) => return ResponseFuture::ready(*response),
+        Err(error) => return ResponseFuture::failed(inner, format, &error),
     };
-    if let Some(reach) = addressed.reach.take() {
-        let forwarding = addressed.forward(request, reach);
-        return ResponseFuture::forwarding(dialect, forwarding);
+    if let Some(pool) = routed.pool.take() {
+        let forwarding = routed.forward(request, pool);
+        return ResponseFuture::forwarding(format, forwarding);
     }
-    let revision = addressed.target.watch.revision();
-    match addressed.target.watch.get() {
+    let revision = routed.target.watch.revision();
+    match routed.target.watch.get() {
         Some(Ok(upstream)) => {
             let forwarder = &inner.settings.forwarder;
-            let reach = addressed.target.reach(forwarder, revision, upstream);
-            let forwarding = addressed.forward(request, reach);
-            ResponseFuture::forwarding(dialect, forwarding)
+            let pool = routed.target.resolve_pool(forwarder, revision, upstream);
+            let forwarding = routed.forward(request, pool);
+            ResponseFuture::forwarding(format, forwarding)
         }
-        Some(Err(error)) => ResponseFuture::failed(inner, dialect, &error),
+        Some(Err(error)) => ResponseFuture::failed(inner, format, &error),
         None => {
-            let ready = addressed.target.watch.ready();
-            ResponseFuture::resolving(inner, dialect, ready, (addressed, request))
+            let ready = routed.target.watch.ready();
+            ResponseFuture::resolving(inner, format, ready, (routed, request))
         }
     }
 }
 
-/// Fields that a request gets on its way: what a mesh is told.
-const ADDED: usize = 1;
-/// An id, those that say where it came from, and `Via`.
-const ADDED_OF_CLIENT: usize = 9;
+/// Header fields added to each request: `l5d-dst-override`.
+const ADDED_FIELDS: usize = 1;
+/// Header fields added where none are prepared: `X-Request-Id`, those about the client, and `Via`.
+const ADDED_CLIENT_FIELDS: usize = 9;
 
-/// Checks the request, finds its backend and sets what the backend is told. In place: a request is
-/// large, and each hand would copy it.
+/// Checks the request, finds its backend and sets the header fields that the backend gets. In place: a
+/// request is large, and each move would copy it.
 pub(crate) fn decide<B>(
     inner: &Inner,
     client: &Client,
     last: Option<&LastHost>,
     request: &mut Request<B>,
-    pick: impl for<'t> FnOnce(&'t Prepared, &Route) -> Option<&'t Arc<Target>>,
+    pick: impl for<'t> FnOnce(&'t PreparedRoute, &Route) -> Option<&'t Arc<Target>>,
 ) -> Result<Decision, Error> {
     let settings = &inner.settings;
-    // A WebSocket is the same resource in all versions of HTTP.
+    // A WebSocket is the same resource in all versions of HTTP: routes match it as a `GET`.
     let tunnel = is_extended_connect(request).then_some(Method::GET);
     let method = tunnel.unwrap_or_else(|| request.method().clone());
-    let mut fields = Inventory::of(request.headers());
+    let mut presence = HeaderPresence::of(request.headers());
     let version = request.version();
-    framing::check_request_with(&method, request.uri(), version, request.headers(), &fields)?;
+    framing::check_request_with(
+        &method,
+        request.uri(),
+        version,
+        request.headers(),
+        &presence,
+    )?;
     let host = match last {
-        Some(last) => last.of(request, &fields)?,
+        Some(last) => last.of(request, &presence)?,
         None => RequestHost::of(request.uri(), request.headers(), version)?,
     };
-    let mut further = last.and_then(|last| {
+    let mut extra_headers = last.and_then(|last| {
         let prepare = || settings.forwarded.prepare(client, version);
-        last.prepared(&fields, version, &host, prepare)
+        last.prepared(&presence, version, &host, prepare)
     });
-    // Before anything of ours is added: a client must not be able to have that removed.
-    let options = hop_by_hop::strip_with(request.headers_mut(), &mut fields);
+    // Before the gateway adds any field: a client must not be able to have that removed.
+    let options = hop_by_hop::strip_with(request.headers_mut(), &mut presence);
     let trusted = settings.forwarded.is_trusted(client);
-    // At once: a map that is new would grow, and sort all its fields anew, three times.
-    let added = match further {
-        Some(_) => ADDED,
-        None => ADDED + ADDED_OF_CLIENT,
+    // All at once: a small map would otherwise grow, and rehash its fields, three times.
+    let added = match extra_headers {
+        Some(_) => ADDED_FIELDS,
+        None => ADDED_FIELDS + ADDED_CLIENT_FIELDS,
     };
     request.headers_mut().reserve(added);
     let hygiene = &settings.hygiene;
-    let id = hygiene.clean_with(request.headers_mut(), &fields, trusted)?;
+    let id = hygiene.clean_with(request.headers_mut(), &presence, trusted)?;
 
     if max_forwards::check(&method, request.headers_mut())? == MaxForwards::Answer {
         return Ok(Decision::Answer(Box::new(settings.responder.options())));
@@ -157,7 +162,7 @@ pub(crate) fn decide<B>(
     }
     let (route, prepared) = table
         .lookup(&query)
-        .map_err(|miss| unrouted(miss, &host, request.uri().path()))?;
+        .map_err(|miss| routing_error(miss, &host, request.uri().path()))?;
     let forwarded = &settings.forwarded;
     let scheme = forwarded.real_scheme(request.headers(), client);
     let scheme = scheme.unwrap_or_default();
@@ -171,7 +176,7 @@ pub(crate) fn decide<B>(
             return Ok(Decision::Answer(Box::new(response)));
         }
         Action::Respond(status) => {
-            let response = settings.responder.on_purpose(*status);
+            let response = settings.responder.local_reply(*status);
             return Ok(Decision::Answer(Box::new(response)));
         }
         _ => {}
@@ -180,77 +185,79 @@ pub(crate) fn decide<B>(
         let route = route.get_name().into_owned();
         Error::new(
             ErrorKind::ProxyConfigurationError,
-            Unrouted::NoBackend { route },
+            RoutingError::NoBackend { route },
         )
     })?;
 
-    let reach = target.reached();
+    let pool = target.current_pool();
 
     let headers = request.headers_mut();
-    // Not before: a route is not chosen by what is made up.
-    match (id, &mut further) {
-        (Some(id), Some(further)) => further.set_request_id(id),
+    // Only now: a generated id must not decide the route.
+    match (id, &mut extra_headers) {
+        (Some(id), Some(extra_headers)) => extra_headers.set_request_id(id),
         (Some(id), None) => id.insert_into(headers),
         (None, _) => {}
     }
-    if further.is_none() {
-        forwarded.apply_with(headers, &fields, client, &host);
+    if extra_headers.is_none() {
+        forwarded.apply_with(headers, &presence, client, &host);
         if let Some(via) = forwarded.via() {
-            via.pass_with(headers, &fields, version)?;
+            via.pass_with(headers, &presence, version)?;
         }
     }
     if let Some(service) = &target.dst_override {
         headers.insert(L5D_DST_OVERRIDE, HeaderValue::clone(service));
     }
     let mut public = None;
-    if let Some(said) = &target.host {
+    if let Some(vhost) = &target.vhost {
         public = Some(PublicIdentity::new(scheme, host.into_value()));
-        if target.protocol == Protocol::Http1 && request.uri().authority().is_none() {
-            // In HTTP/1.1 there is no other place for it; the URI would only be taken apart again.
-            request.headers_mut().insert(HOST, said.clone());
-        } else if let Some(vhost) = &target.vhost {
-            set_request_vhost(request, vhost);
-        }
+        rewrite_host(request, vhost, target.protocol);
     }
-    Ok(Decision::Forward(Addressed {
+    Ok(Decision::Forward(RoutedRequest {
         target: Arc::clone(target),
-        reach,
+        pool,
         options,
         public,
-        further,
+        extra_headers,
     }))
 }
 
-fn unrouted(miss: Miss, host: &RequestHost, path: &str) -> Error {
+fn routing_error(miss: Miss, host: &RequestHost, path: &str) -> Error {
     let kind = match miss {
         // Servers resolve them in different ways: what was matched may not be what is served.
         Miss::DotSegments => ErrorKind::HttpRequestError,
         _ => ErrorKind::DestinationNotFound,
     };
-    let unrouted = Unrouted::Miss {
+    let routing_error = RoutingError::Miss {
         miss,
         host: host.as_str().to_owned(),
         path: path.to_owned(),
     };
-    Error::new(kind, unrouted)
+    Error::new(kind, routing_error)
 }
 
-impl Addressed {
+impl RoutedRequest {
     /// Sends the request off.
-    pub(crate) fn forward<B>(self, request: Request<B>, reach: Arc<Reach>) -> (Forwarding, Sent)
+    pub(crate) fn forward<B>(
+        self,
+        request: Request<B>,
+        pool: Arc<ResolvedPool>,
+    ) -> (Forwarding, ResponseContext)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let forwarding = match self.further {
-            Some(further) => reach.pool.send_prepared(request, further, &self.options),
-            None => reach.pool.send(request, &self.options),
+        let forwarding = match self.extra_headers {
+            Some(extra_headers) => {
+                pool.connections
+                    .send_prepared(request, extra_headers, &self.options)
+            }
+            None => pool.connections.send(request, &self.options),
         };
-        let sent = Sent {
+        let context = ResponseContext {
             target: self.target,
-            reach,
+            pool,
             public: self.public,
         };
-        (forwarding, sent)
+        (forwarding, context)
     }
 }

@@ -1,4 +1,4 @@
-//! The one place where an error becomes an answer.
+//! The one place where an error becomes a response.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use mesh_ingress_core::{Body, Error, ErrorKind};
 use mesh_ingress_forward::ResponseBody;
 
-use crate::event::Failures;
+use crate::error_log::ErrorLog;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -19,25 +19,25 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-/// What is passed on; only `CONNECT` and `TRACE` are refused (RFC 9110 §15.5.6 wants a list).
+/// The methods that are forwarded; only `CONNECT` and `TRACE` are refused (RFC 9110 §15.5.6 wants a list).
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
-/// How the client wants to hear of errors.
+/// The form in which a client gets errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub(crate) enum ErrorFormat {
     /// As a status code.
     Http,
-    /// As a status code and no body, whatever a `GET` would get (RFC 9110 §9.3.2).
+    /// As a status code without the body that a `GET` would get (RFC 9110 §9.3.2).
     Head,
-    /// As a status code that is no success: that would open the tunnel (RFC 9110 §9.3.6).
+    /// As a status code other than 2xx, which would open the tunnel (RFC 9110 §9.3.6).
     Tunnel,
     /// As `grpc-status` in a response that is `200` for HTTP (gRPC over HTTP/2, "Responses").
     Grpc,
 }
 
-impl Dialect {
+impl ErrorFormat {
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         if method == Method::HEAD {
             return Self::Head;
@@ -50,17 +50,17 @@ impl Dialect {
     }
 }
 
-/// Makes the answers. What they say of the inside of the gateway is its RFC 9209 error type,
-/// unless details are switched on.
+/// Makes local replies. Of the gateway's internals they tell the RFC 9209 error type only, unless
+/// details are switched on.
 #[derive(Debug)]
 pub(crate) struct Responder {
     name: String,
     details: bool,
     page: Option<ErrorPage>,
-    failures: Failures,
+    error_log: ErrorLog,
 }
 
-/// Makes own error pages of ours.
+/// Renders custom error pages.
 #[derive(Clone)]
 pub(crate) struct ErrorPage(Arc<Render>);
 
@@ -86,18 +86,18 @@ impl Responder {
             name: name.to_owned(),
             details,
             page,
-            failures: Failures::default(),
+            error_log: ErrorLog::default(),
         }
     }
 
-    /// The answer to a request that failed with `error`, which is logged here, once.
-    pub(crate) fn respond(&self, dialect: Dialect, error: &Error) -> Response<ResponseBody> {
-        self.failures.log(error);
+    /// The response to a request that failed with `error`, which is logged here, once.
+    pub(crate) fn respond(&self, format: ErrorFormat, error: &Error) -> Response<ResponseBody> {
+        self.error_log.log(error);
         let status = status(error);
-        let mut response = match (dialect, &self.page) {
-            (Dialect::Grpc, _) => grpc_answer(status, error),
-            (Dialect::Tunnel, _) | (_, None) => http_answer(status, error),
-            (_, Some(page)) => (page.0)(error, http_answer(status, error)),
+        let mut response = match (format, &self.page) {
+            (ErrorFormat::Grpc, _) => grpc_response(status, error),
+            (ErrorFormat::Tunnel, _) | (_, None) => http_response(status, error),
+            (_, Some(page)) => (page.0)(error, http_response(status, error)),
         };
         let status = response.status();
         let headers = response.headers_mut();
@@ -105,30 +105,30 @@ impl Responder {
         if let Ok(value) = HeaderValue::from_str(&self.proxy_status(error)) {
             headers.insert(PROXY_STATUS, value);
         }
-        let passes = matches!(
+        let is_temporary = matches!(
             error.kind(),
             ErrorKind::ConnectionLimitReached | ErrorKind::DestinationUnavailable
         );
-        if passes && status == StatusCode::SERVICE_UNAVAILABLE {
+        if is_temporary && status == StatusCode::SERVICE_UNAVAILABLE {
             headers.entry(RETRY_AFTER).or_insert(RETRY_SOON);
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, METHODS);
         }
-        // Where a message begins and ends is in doubt after a malformed one (RFC 9112 §9.6). gRPC
-        // comes over HTTP/1.1, too: by those who hope that it makes a difference here.
+        // After a malformed message the start of the next one is in doubt (RFC 9112 §9.6). A gRPC
+        // request is no exception: an attacker may send its content type over HTTP/1.1.
         let malformed = error.kind() == ErrorKind::HttpRequestError;
-        if dialect != Dialect::Tunnel && malformed {
+        if format != ErrorFormat::Tunnel && malformed {
             headers.insert(CONNECTION, CLOSE);
         }
-        match dialect {
-            Dialect::Head => headed(response),
+        match format {
+            ErrorFormat::Head => without_body(response),
             _ => response.map(ResponseBody::from),
         }
     }
 
-    /// The answer of a route that has no backend but a status.
-    pub(crate) fn on_purpose(&self, status: StatusCode) -> Response<ResponseBody> {
+    /// The response of a route that has a status instead of backends.
+    pub(crate) fn local_reply(&self, status: StatusCode) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = status;
         if may_have_body(status) {
@@ -143,9 +143,9 @@ impl Responder {
         response
     }
 
-    /// The answer to an `OPTIONS` that is not to go further (RFC 9110 §7.6.2).
+    /// The response to an `OPTIONS` whose `Max-Forwards` is used up (RFC 9110 §7.6.2).
     pub(crate) fn options(&self) -> Response<ResponseBody> {
-        let mut response = self.on_purpose(StatusCode::NO_CONTENT);
+        let mut response = self.local_reply(StatusCode::NO_CONTENT);
         response.headers_mut().insert(ALLOW, METHODS);
         response
     }
@@ -169,8 +169,8 @@ impl Responder {
     }
 }
 
-/// The status code of an error. RFC 9209 §2.3 recommends one for each type; where a client is
-/// better off to come back, ours is 503.
+/// The status code of an error: the one RFC 9209 §2.3 recommends for its type, or 503 where the
+/// client had better retry.
 fn status(error: &Error) -> StatusCode {
     if let Some(status) = error.status() {
         return status;
@@ -179,7 +179,7 @@ fn status(error: &Error) -> StatusCode {
         ErrorKind::HttpRequestError => StatusCode::BAD_REQUEST,
         ErrorKind::HttpRequestDenied => StatusCode::FORBIDDEN,
         ErrorKind::DestinationNotFound => StatusCode::NOT_FOUND,
-        // A Service that is not there yet, and a DNS that is down, both pass.
+        // A Service that does not exist yet and a failed DNS server are both temporary.
         ErrorKind::DnsError
         | ErrorKind::DnsTimeout
         | ErrorKind::DestinationUnavailable
@@ -195,7 +195,7 @@ fn status(error: &Error) -> StatusCode {
     }
 }
 
-/// Sends the client elsewhere.
+/// The response that sends the client to `location`.
 pub(crate) fn redirect(
     status: StatusCode,
     location: &str,
@@ -208,7 +208,7 @@ pub(crate) fn redirect(
     Ok(response)
 }
 
-fn http_answer(status: StatusCode, error: &Error) -> Response<Body> {
+fn http_response(status: StatusCode, error: &Error) -> Response<Body> {
     let text = format!("{status} ({})\n", error.kind());
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
@@ -216,8 +216,9 @@ fn http_answer(status: StatusCode, error: &Error) -> Response<Body> {
     response
 }
 
-/// What `HEAD` gets of an answer: not every server drops the body (RFC 9110 §9.3.2).
-pub(crate) fn headed<B: http_body::Body>(response: Response<B>) -> Response<ResponseBody> {
+/// The response to `HEAD`: the body is removed here because not every server does so (RFC 9110
+/// §9.3.2).
+pub(crate) fn without_body<B: http_body::Body>(response: Response<B>) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact()
         && may_have_body(head.status)
@@ -236,7 +237,7 @@ fn may_have_body(status: StatusCode) -> bool {
 }
 
 /// A gRPC "trailers-only" response.
-fn grpc_answer(status: StatusCode, error: &Error) -> Response<Body> {
+fn grpc_response(status: StatusCode, error: &Error) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -247,7 +248,7 @@ fn grpc_answer(status: StatusCode, error: &Error) -> Response<Body> {
     response
 }
 
-/// The mapping of gRPC's "HTTP to gRPC Status Code Mapping", with time-outs told apart.
+/// gRPC's "HTTP to gRPC Status Code Mapping", and a code of its own for time-outs.
 fn grpc_code(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 | 431 => "13",       // INTERNAL

@@ -1,4 +1,4 @@
-//! A response's way back to the client.
+//! The path of a response back to the client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::Response;
 use mesh_ingress_core::{Error, ErrorKind, ServiceRef, Verdict};
 use mesh_ingress_forward::ResponseBody;
-use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::HeaderPresence;
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
-use crate::table::{Reach, Target};
+use crate::table::{ResolvedPool, Target};
 
-/// What is remembered of a request for its response.
-pub(crate) struct Sent {
+/// What the gateway keeps of a request until its response comes.
+pub(crate) struct ResponseContext {
     pub(crate) target: Arc<Target>,
-    /// Where it was sent.
-    pub(crate) reach: Arc<Reach>,
-    /// What the client called this gateway, if the upstream was told something else.
+    /// The address it was sent to.
+    pub(crate) pool: Arc<ResolvedPool>,
+    /// The name the client called this gateway by, if the upstream got another `Host`.
     pub(crate) public: Option<PublicIdentity>,
 }
 
-/// How the responses of one backend came: see [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
+/// The mesh's verdicts on the responses of one backend: see [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TargetVerdicts {
@@ -31,13 +31,13 @@ pub struct TargetVerdicts {
     pub service: ServiceRef,
     /// Responses that came through the mesh.
     pub meshed: u64,
-    /// Responses that came past the mesh.
+    /// Responses that bypassed the mesh.
     pub passthrough: u64,
-    /// Responses that bear no mark of either way.
+    /// Responses without a mark of either.
     pub unknown: u64,
 }
 
-/// Counts of one backend.
+/// The counters behind [`TargetVerdicts`].
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Verdicts {
@@ -48,20 +48,20 @@ pub(crate) struct Verdicts {
     unknown: AtomicU64,
 }
 
-/// A response that came past the mesh where one through it is demanded.
+/// A response bypassed the mesh, and `require_mesh` is on.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a response of {service} should have come through the mesh and was found to be {verdict}: \
      does its pod still have a sidecar, and does a virtual host of the mesh list {host:?}?"
 )]
-struct LeftTheMesh {
+struct NotMeshed {
     service: ServiceRef,
     verdict: &'static str,
     host: String,
 }
 
-impl Sent {
-    /// Nobody answers at the address: the resolver may know a better one by now.
+impl ResponseContext {
+    /// Reports an address that does not answer to the resolver, which may know a newer one.
     pub(crate) fn failed(&self, error: &Error) {
         if matches!(
             error.kind(),
@@ -73,21 +73,21 @@ impl Sent {
         }
     }
 
-    /// Takes the mesh's verdict, puts the public identity back and cleans the fields that are not
-    /// the client's business.
+    /// Counts the mesh's verdict, restores the public identity and removes the fields that are not for
+    /// the client.
     ///
     /// # Errors
-    /// When the response came past the mesh and that is not allowed.
+    /// When the response bypassed the mesh and `require_mesh` is on.
     pub(crate) fn succeeded(&self, response: &mut Response<ResponseBody>) -> Result<(), Error> {
         let settings = &self.target.settings;
-        if self.reach.is_spread {
+        if self.pool.is_spread {
             self.target.watch.report_success(self.addr());
         }
-        let fields = response.body().fields().copied();
-        let mut fields = fields.unwrap_or_else(|| Inventory::of(response.headers()));
-        let verdict = settings.verdict.judge_with(response.headers(), &fields);
-        let left = self.target.verdicts.count(verdict);
-        if left {
+        let presence = response.body().fields().copied();
+        let mut presence = presence.unwrap_or_else(|| HeaderPresence::of(response.headers()));
+        let verdict = settings.verdict.judge_with(response.headers(), &presence);
+        let first_unmeshed = self.target.verdicts.count(verdict);
+        if first_unmeshed {
             tracing::warn!(
                 route = &*self.target.route,
                 service = %self.target.watch.service(),
@@ -95,7 +95,7 @@ impl Sent {
                 "a response that should have come through the mesh did not"
             );
         }
-        // What bears no mark is held against a backend only if its responses bore one before.
+        // A missing mark counts against a backend only if its earlier responses had one.
         let refused = match verdict {
             Verdict::Meshed => false,
             Verdict::Passthrough => true,
@@ -103,40 +103,40 @@ impl Sent {
         };
         if settings.require_mesh && refused {
             let host = self.target.vhost.as_ref().map(ToString::to_string);
-            let left = LeftTheMesh {
+            let error = NotMeshed {
                 service: self.target.watch.service().clone(),
                 verdict: verdict.as_str(),
                 host: host.unwrap_or_default(),
             };
-            return Err(Error::new(ErrorKind::DestinationUnavailable, left)
+            return Err(Error::new(ErrorKind::DestinationUnavailable, error)
                 .with_status(http::StatusCode::BAD_GATEWAY));
         }
         let status = response.status();
         let headers = response.headers_mut();
-        if fields.may_name_hosts()
-            && let (Some(public), Some(said)) = (&self.public, &self.target.vhost)
+        if presence.may_name_hosts()
+            && let (Some(public), Some(vhost)) = (&self.public, &self.target.vhost)
         {
             restore(
                 headers,
-                said,
-                self.reach.pool.upstream().addresses(),
+                vhost,
+                self.pool.connections.upstream().addresses(),
                 public,
             );
         }
-        settings.response.apply_with(status, headers, &mut fields);
-        if settings.tell_verdict {
+        settings.response.apply_with(status, headers, &mut presence);
+        if settings.verdict_extension {
             response.extensions_mut().insert(verdict);
         }
         Ok(())
     }
 
     fn addr(&self) -> SocketAddr {
-        self.reach.pool.upstream().addr()
+        self.pool.connections.upstream().addr()
     }
 }
 
 impl Verdicts {
-    /// Counts one; whether it is the first that did not come through the mesh after one that did.
+    /// Counts a response. Returns whether it is the first unmeshed one after a meshed one.
     fn count(&self, verdict: Verdict) -> bool {
         let counter = match verdict {
             Verdict::Meshed => &self.meshed,
@@ -145,9 +145,9 @@ impl Verdicts {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let meshed = verdict == Verdict::Meshed;
-        // Written only when it changes: the flag is read by every worker.
-        let was = self.was_meshed.load(Ordering::Relaxed);
-        was != meshed && self.was_meshed.swap(meshed, Ordering::Relaxed) && !meshed
+        // Written only when it changes, because every worker reads this flag.
+        let was_meshed = self.was_meshed.load(Ordering::Relaxed);
+        was_meshed != meshed && self.was_meshed.swap(meshed, Ordering::Relaxed) && !meshed
     }
 
     fn ever_meshed(&self) -> bool {

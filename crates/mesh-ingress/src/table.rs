@@ -1,4 +1,4 @@
-//! Routes, prepared: whatever can be done before a request comes is done here.
+//! Prepares routes: everything that does not depend on a request is computed here.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,114 +15,116 @@ use crate::mesh::Settings;
 use crate::response::Verdicts;
 
 /// The prepared table.
-pub(crate) type Table = RouteTable<Prepared>;
+pub(crate) type Table = RouteTable<PreparedRoute>;
 
 /// The backends of a route, ready to be sent to; in the order the route has them.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedRoute {
     targets: Targets,
-    /// Nothing else is asked of the route.
+    /// The route's action is to forward.
     pub(crate) forwards: bool,
 }
 
-/// Most routes have one backend, and with a thousand routes one more look at memory counts.
+/// Most routes have one backend. Holding it inline saves a memory access, which counts with a
+/// thousand routes.
 #[derive(Debug)]
 enum Targets {
     One(Arc<Target>),
     Several(Vec<Arc<Target>>),
 }
 
-/// A backend: what to say, and where it is. What each request looks at comes first, and is together
-/// therefore.
+/// A backend of a route: its vhost, protocol and address. The fields that every request reads come
+/// first, to share cache lines.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Target {
     pub(crate) watch: Watch,
-    /// Where it was when it was last asked for, unless it has several addresses.
-    reach: ArcSwapOption<Reach>,
-    /// Those of all targets. A request holds its target, and so need not hold something else to get at
-    /// them.
+    /// The connections to its last known address, unless it has several.
+    pool: ArcSwapOption<ResolvedPool>,
+    /// Shared by all targets. A request holds its target and reaches the settings through it.
     pub(crate) settings: Arc<Settings>,
     pub(crate) protocol: Protocol,
-    /// What `l5d-dst-override` is set to; `None` leaves it away.
+    /// The value of `l5d-dst-override`; `None` sends none.
     pub(crate) dst_override: Option<Box<HeaderValue>>,
-    /// What `Host` is set to: that of the vhost, here because each request looks at it.
-    pub(crate) host: Option<HeaderValue>,
     pub(crate) verdicts: Verdicts,
-    /// `None` keeps what the client said.
+    /// What `Host` and `:authority` are set to; `None` keeps the client's. Every request reads the
+    /// value of `Host`, which is its first field.
     pub(crate) vhost: Option<Vhost>,
     pub(crate) tls: Option<Arc<Tls>>,
     /// The name of the route it belongs to.
     pub(crate) route: Arc<str>,
 }
 
-/// A backend's address, and the connections to it. What each request looks at comes first.
+/// A backend's address and the connections to it. The fields that every request reads come first.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Reach {
-    /// What the watch had when this was found out; `None` has it be asked again.
+pub(crate) struct ResolvedPool {
+    /// The watch's revision that this address belongs to; `None` if it is not known, so that the next
+    /// request reads the watch again.
     revision: Option<Revision>,
-    pub(crate) pool: UpstreamPool,
-    /// It is one of several addresses, and what comes of a request is to be reported.
+    pub(crate) connections: UpstreamPool,
+    /// The address is one of several, so the outcome of each request is reported to the watch.
     pub(crate) is_spread: bool,
     resolved: Upstream,
 }
 
 impl Target {
-    /// The connections to where the backend is, if it is where it was.
-    pub(crate) fn reached(&self) -> Option<Arc<Reach>> {
-        let reach = self.reach.load();
-        let reach = reach.as_ref()?;
-        // With a thousand routes in use none of these is at hand, nor is the name that the request is
-        // told. Asked for at once, they come at once; later, each would be waited for by itself.
-        let name = self.host.as_ref();
-        let name = name.map(|name| name.as_bytes().first().copied());
-        let (then, now, ..) =
-            black_box((reach.revision, self.watch.revision(), reach.is_spread, name));
-        (now.is_some() && then == now).then(|| Arc::clone(reach))
+    /// The connections to the backend, if its address has not changed since the last request.
+    pub(crate) fn current_pool(&self) -> Option<Arc<ResolvedPool>> {
+        let pool = self.pool.load();
+        let pool = pool.as_ref()?;
+        // With a thousand routes in use none of these values is in a cache, nor is the vhost. Reading
+        // all of them here lets the processor fetch them in parallel; read later, each would be a cache
+        // miss of its own.
+        let vhost = self.vhost.as_ref().map(Vhost::header_value);
+        let name = vhost.map(|name| name.as_bytes().first().copied());
+        let (cached, current, ..) =
+            black_box((pool.revision, self.watch.revision(), pool.is_spread, name));
+        (current.is_some() && cached == current).then(|| Arc::clone(pool))
     }
 
-    /// The connections to where the backend is now. Those to where it was before are closed when
-    /// they become idle: kube-proxy forgets a ClusterIP at once, and what still works leads to
-    /// whoever has that address next. `revision` is what the watch had before it gave the address.
-    pub(crate) fn reach(
+    /// The connections to the backend at the address `resolved`. Connections to its previous address
+    /// are closed when they become idle: kube-proxy forgets a ClusterIP at once, and the address may
+    /// next belong to another Service. `revision` is the watch's revision from before `resolved` was
+    /// read.
+    pub(crate) fn resolve_pool(
         &self,
         forwarder: &Forwarder,
         revision: Option<Revision>,
         resolved: Upstream,
-    ) -> Arc<Reach> {
+    ) -> Arc<ResolvedPool> {
         let is_spread = self.watch.is_spread();
-        if let Some(reach) = &*self.reach.load()
-            && reach.resolved == resolved
-            && (revision.is_none() || reach.revision == revision)
+        if let Some(pool) = &*self.pool.load()
+            && pool.resolved == resolved
+            && (revision.is_none() || pool.revision == revision)
             && !is_spread
         {
-            return Arc::clone(reach);
+            return Arc::clone(pool);
         }
         let upstream = self.upstream(resolved.clone());
-        let pool = forwarder.pool(&upstream);
-        let reach = Arc::new(Reach {
+        let connections = forwarder.pool(&upstream);
+        let pool = Arc::new(ResolvedPool {
             revision,
-            pool,
+            connections,
             is_spread,
             resolved,
         });
-        // One of several is not where it is now: the next request has another.
-        let kept = (!is_spread).then(|| Arc::clone(&reach));
-        if kept.is_none() && self.reach.load().is_none() {
-            return reach;
+        // With several addresses the next request gets another one.
+        let cached = (!is_spread).then(|| Arc::clone(&pool));
+        if cached.is_none() && self.pool.load().is_none() {
+            return pool;
         }
-        // Two may find out at the same time: what the first has just begun is not drained by the
-        // second.
-        if let Some(before) = self.reach.swap(kept)
-            && before.resolved != reach.resolved
+        // Two requests may see a new address at the same time: the second must not drain the
+        // connections that the first has just opened.
+        if let Some(previous) = self.pool.swap(cached)
+            && previous.resolved != pool.resolved
         {
-            before.pool.drain();
+            previous.connections.drain();
         }
-        reach
+        pool
     }
 
-    /// How to speak to what is there.
+    /// The address with the backend's protocol and TLS options.
     pub(crate) fn upstream(&self, resolved: Upstream) -> Upstream {
         let upstream = resolved.protocol(self.protocol);
         match &self.tls {
@@ -132,9 +134,9 @@ impl Target {
     }
 }
 
-/// Prepares routes. Services that several routes share are watched once.
+/// Prepares routes. The resolver watches a Service once, however many routes share it.
 pub(crate) fn prepare(routes: Vec<Route>, settings: &Arc<Settings>) -> Result<Table, BuildError> {
-    // A table that is wrong must not start a single watch.
+    // An invalid table must not start any watch.
     RouteTable::new(routes.iter().map(|route| (route.clone(), ())))?;
     let backends = routes.iter().flat_map(Route::backends);
     for backend in backends {
@@ -144,7 +146,7 @@ pub(crate) fn prepare(routes: Vec<Route>, settings: &Arc<Settings>) -> Result<Ta
         let name: Arc<str> = route.get_name().into();
         let backends = route.backends().iter();
         let targets = backends.map(|backend| Arc::new(target(&name, backend, settings)));
-        let prepared = Prepared {
+        let prepared = PreparedRoute {
             targets: targets.collect(),
             forwards: *route.action() == Action::Forward,
         };
@@ -168,7 +170,7 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Arc<Settings>) -> Targ
     let derived = service.vhost(&settings.domain);
     let overrides = settings.mesh.sets_dst_override();
     let dst_override = overrides.then(|| dst_override(&derived, service)).flatten();
-    // What is kept is the client's, and has no say in whose certificate is expected.
+    // A preserved Host is the client's and must not decide which certificate is expected.
     let (vhost, name) = match backend.get_vhost() {
         VhostPolicy::Preserve => (None, derived),
         VhostPolicy::Override(vhost) => (Some(vhost.clone()), vhost.clone()),
@@ -177,11 +179,10 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Arc<Settings>) -> Targ
     let tls = backend.get_tls().cloned().map(|tls| tls.or_vhost(&name));
     Target {
         watch: settings.resolver.watch(service),
-        reach: ArcSwapOption::empty(),
+        pool: ArcSwapOption::empty(),
         settings: Arc::clone(settings),
         protocol: backend.get_protocol(),
         dst_override: dst_override.map(Box::new),
-        host: vhost.as_ref().map(Vhost::header_value).cloned(),
         verdicts: Verdicts::default(),
         vhost,
         tls: tls.map(Arc::new),
@@ -189,14 +190,14 @@ fn target(route: &Arc<str>, backend: &Backend, settings: &Arc<Settings>) -> Targ
     }
 }
 
-/// The service and its port, as Linkerd's ingress mode wants them. `None` for a named port: its
-/// number is known to DNS only.
+/// The service and its port in the form of Linkerd's ingress mode. `None` for a named port, whose
+/// number only DNS knows.
 fn dst_override(derived: &Vhost, service: &ServiceRef) -> Option<HeaderValue> {
     let port = service.port().number()?;
     HeaderValue::try_from(format!("{derived}:{port}")).ok()
 }
 
-impl Prepared {
+impl PreparedRoute {
     /// A backend of the route, by weight; `None` if no weight is above zero.
     pub(crate) fn pick(&self, route: &Route) -> Option<&Arc<Target>> {
         match self.targets() {

@@ -1,4 +1,4 @@
-//! What a client is told when its request cannot be served.
+//! Responses to requests that cannot be served.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -64,10 +64,7 @@ async fn each_failure_has_its_status_and_its_rfc9209_type() {
         );
         let body = body_of(response).await;
         for inside in ["127.", "svc", "default", "169."] {
-            assert!(
-                !body.contains(inside),
-                "the body tells of the inside: {body}"
-            );
+            assert!(!body.contains(inside), "the body names internals: {body}");
         }
     }
     let response = mesh.handle(get("other.example.com", "/")).await.unwrap();
@@ -76,7 +73,7 @@ async fn each_failure_has_its_status_and_its_rfc9209_type() {
 }
 
 #[tokio::test]
-async fn requests_in_doubt_never_reach_an_origin() {
+async fn ambiguous_requests_never_reach_an_origin() {
     let (_cluster, origin, mesh) = gateway().await;
     let request = |method: Method, uri: &str, fields: &[(&str, &str)]| {
         let mut request = Request::builder().method(method).uri(uri);
@@ -168,7 +165,7 @@ async fn requests_in_doubt_never_reach_an_origin() {
 }
 
 #[tokio::test]
-async fn rfc9112_3_2_2_the_target_wins_over_host() {
+async fn rfc9112_3_2_2_absolute_target_wins_over_host() {
     let (_cluster, origin, mesh) = gateway().await;
     let request = Request::get("http://shop.example.com/x").header(HOST, "evil.example");
     let response = mesh
@@ -182,7 +179,7 @@ async fn rfc9112_3_2_2_the_target_wins_over_host() {
 }
 
 #[tokio::test]
-async fn http10_clients_are_served_and_the_upstream_hears_11() {
+async fn http10_clients_are_served_and_the_upstream_gets_http11() {
     let (_cluster, origin, mesh) = gateway().await;
     let mut request = get("shop.example.com", "/");
     *request.version_mut() = Version::HTTP_10;
@@ -192,7 +189,7 @@ async fn http10_clients_are_served_and_the_upstream_hears_11() {
 }
 
 #[tokio::test]
-async fn grpc_clients_hear_of_errors_in_grpc() {
+async fn grpc_clients_get_errors_as_grpc_status() {
     let (_cluster, _origin, mesh) = gateway().await;
     for (path, code) in [("/missing/Method", "14"), ("/down/Method", "14")] {
         let mut request = get("shop.example.com", path);
@@ -208,7 +205,7 @@ async fn grpc_clients_hear_of_errors_in_grpc() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_2_head_is_told_what_get_would_get() {
+async fn rfc9110_9_3_2_head_gets_the_header_fields_of_get() {
     let (_cluster, _origin, mesh) = gateway().await;
     for (host, path) in [("unknown.example.com", "/"), ("shop.example.com", "/down/")] {
         let full = mesh.handle(get(host, path)).await.unwrap();
@@ -224,7 +221,7 @@ async fn rfc9110_9_3_2_head_is_told_what_get_would_get() {
 }
 
 #[tokio::test]
-async fn rfc9110_6_4_1_a_status_without_a_body_gets_none_of_ours() {
+async fn rfc9110_6_4_1_local_replies_have_no_body_where_the_status_forbids_it() {
     let cluster = Cluster::start().await;
     let mesh = cluster.mesh();
     let mesh = [200, 204, 205, 304].into_iter().fold(mesh, |mesh, status| {
@@ -246,7 +243,7 @@ async fn rfc9110_6_4_1_a_status_without_a_body_gets_none_of_ours() {
 }
 
 #[tokio::test]
-async fn a_service_that_comes_later_is_served_without_a_restart() {
+async fn service_created_later_is_served_without_a_restart() {
     let (cluster, origin, mesh) = gateway().await;
     cluster.dns.set_fault(Some(Fault::ServFail));
     let late = format!("late.default:{}", origin.addr().port())
@@ -276,7 +273,7 @@ async fn a_service_that_comes_later_is_served_without_a_restart() {
             tokio::task::yield_now().await;
         }
     };
-    // Looked at again and again; the limit is only for a gateway that never recovers.
+    // Polls without a sleep; the limit is only for a gateway that never recovers.
     tokio::time::timeout(std::time::Duration::from_secs(20), recovered)
         .await
         .unwrap();
@@ -303,36 +300,40 @@ async fn details_are_for_operators_only() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn invalid_settings_are_refused() {
     let web = || "web.default:80".parse().unwrap();
     let twice = || Route::host("shop.example.com").path_prefix("/").to(web());
     let error = MeshIngress::builder().route(twice()).route(twice());
-    let error = error.resolver(Never).build().unwrap_err().to_string();
+    let error = error
+        .resolver(NeverResolves)
+        .build()
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("shop.example.com"), "{error}");
     let error = MeshIngress::builder().route(Route::host("shop.example.com").path_prefix("/"));
     assert!(
-        error.resolver(Never).build().is_err(),
+        error.resolver(NeverResolves).build().is_err(),
         "a route without a backend"
     );
     let error = MeshIngress::builder()
         .name("not a token")
-        .resolver(Never)
+        .resolver(NeverResolves)
         .build();
     assert!(error.unwrap_err().to_string().contains("not a token"));
 }
 
 #[derive(Debug)]
-struct Never;
+struct NeverResolves;
 
-impl mesh_ingress::Resolve for Never {
+impl mesh_ingress::Resolve for NeverResolves {
     fn watch(&self, service: &mesh_ingress::ServiceRef) -> mesh_ingress::Watch {
         mesh_ingress::Watch::channel(service.clone()).1
     }
 }
 
-/// A connection remembers whom its last request was for, and takes nobody for somebody else.
+/// A connection remembers the host of its last request, and uses it only for requests that name it.
 #[tokio::test]
-async fn each_request_of_a_connection_has_a_host_of_its_own() {
+async fn each_request_of_a_connection_is_routed_by_its_own_host() {
     let cluster = Cluster::start().await;
     let respond = |host: &str, status| Route::host(host).respond(status);
     let mesh = cluster
@@ -356,7 +357,7 @@ async fn each_request_of_a_connection_has_a_host_of_its_own() {
     ] {
         let response = connection.handle(get(host, "/")).await.unwrap();
         assert_eq!(response.status(), status, "{host}");
-        // HTTP/2 says it in the target only.
+        // HTTP/2 names the host in the target only.
         let target = format!("http://{host}/");
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = target.parse().unwrap();
@@ -364,7 +365,7 @@ async fn each_request_of_a_connection_has_a_host_of_its_own() {
         let response = connection.handle(request).await.unwrap();
         assert_eq!(response.status(), status, "{target}");
     }
-    // The target wins over what is remembered, and two are none.
+    // An absolute target wins over the remembered host, and a repeated Host is refused.
     let mut request = get("b.example", "http://a.example/");
     assert_eq!(connection.handle(request).await.unwrap().status(), 204);
     request = get("b.example", "/");
@@ -373,10 +374,9 @@ async fn each_request_of_a_connection_has_a_host_of_its_own() {
     assert_eq!(connection.handle(request).await.unwrap().status(), 400);
 }
 
-/// An id that the gateway makes up is for whoever gets the request; whoever chooses a route asks what
-/// the client has said.
+/// The gateway generates a request id for the upstream; routes match the client's own fields only.
 #[tokio::test]
-async fn a_route_is_not_chosen_by_a_request_id_that_is_made_up() {
+async fn generated_request_id_does_not_decide_the_route() {
     let cluster = Cluster::start().await;
     let has_id = HeaderMatch::new("x-request-id", ValueMatch::Present);
     let mesh = cluster

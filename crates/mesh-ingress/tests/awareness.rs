@@ -1,4 +1,4 @@
-//! What the gateway knows of the mesh, and tells.
+//! Mesh verdicts, identity restoring, `explain` and `doctor`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -37,7 +37,7 @@ fn answering(fields: &'static [(&'static str, &'static str)]) -> Behaviour {
 }
 
 #[tokio::test]
-async fn the_public_identity_is_restored_and_the_inside_stays_inside() {
+async fn public_identity_is_restored_and_internal_names_do_not_leak() {
     let origin = Origin::builder().behaviour(answering(&[
         (
             "location",
@@ -86,7 +86,7 @@ async fn the_public_identity_is_restored_and_the_inside_stays_inside() {
 }
 
 #[tokio::test]
-async fn a_kept_host_keeps_what_the_upstream_says() {
+async fn preserved_host_leaves_the_responses_as_they_are() {
     let location = [("location", "http://web.default.svc.cluster.local/")];
     let origin = Origin::builder().behaviour(answering(Box::leak(Box::new(location))));
     let origin = origin.start().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_kept_host_keeps_what_the_upstream_says() {
 }
 
 #[tokio::test]
-async fn verdicts_are_counted_and_can_be_demanded() {
+async fn verdicts_are_counted_and_require_mesh_refuses_unmeshed_responses() {
     let rules = || {
         VerdictRules::istio_sidecar()
             .to_builder()
@@ -121,7 +121,7 @@ async fn verdicts_are_counted_and_can_be_demanded() {
     let (_cluster, strict) = gateway(&origin).await;
     let strict = strict.verdict(rules()).require_mesh(true).build().unwrap();
 
-    for (behaviour, verdict, demanded) in [
+    for (behaviour, verdict, strict_status) in [
         (None, Verdict::Meshed, StatusCode::OK),
         (
             Some(passthrough),
@@ -137,10 +137,10 @@ async fn verdicts_are_counted_and_can_be_demanded() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.extensions().get(), Some(&verdict));
         let response = strict.handle(get("shop.example.com", "/")).await.unwrap();
-        assert_eq!(response.status(), demanded, "{verdict}");
-        if demanded != StatusCode::OK {
-            let said = &response.headers()["proxy-status"];
-            assert_eq!(said, "mesh-ingress; error=destination_unavailable");
+        assert_eq!(response.status(), strict_status, "{verdict}");
+        if strict_status != StatusCode::OK {
+            let proxy_status = &response.headers()["proxy-status"];
+            assert_eq!(proxy_status, "mesh-ingress; error=destination_unavailable");
         }
     }
     let counted = lenient.verdicts().remove(0);
@@ -152,7 +152,7 @@ async fn verdicts_are_counted_and_can_be_demanded() {
 }
 
 #[tokio::test]
-async fn linkerd_is_told_by_us_and_never_by_clients() {
+async fn linkerd_dst_override_is_set_by_the_gateway_and_never_by_clients() {
     let origin = Origin::start().await.unwrap();
     let (_cluster, mesh) = gateway(&origin).await;
     let mesh = mesh.mesh(Mesh::Linkerd).build().unwrap();
@@ -161,10 +161,10 @@ async fn linkerd_is_told_by_us_and_never_by_clients() {
     mesh.handle(request.body(Body::empty()).unwrap())
         .await
         .unwrap();
-    let told = format!("web.default.svc.cluster.local:{}", origin.addr().port());
+    let expected = format!("web.default.svc.cluster.local:{}", origin.addr().port());
     assert_eq!(
         origin.requests()[0].header_values("l5d-dst-override"),
-        [told]
+        [expected]
     );
 
     let (_cluster, mesh) = gateway(&origin).await;
@@ -178,7 +178,7 @@ async fn linkerd_is_told_by_us_and_never_by_clients() {
 }
 
 #[tokio::test]
-async fn explain_tells_what_dispatch_does_and_sends_nothing() {
+async fn explain_agrees_with_dispatch_and_sends_nothing() {
     let origin = Origin::start().await.unwrap();
     let (cluster, mesh) = gateway(&origin).await;
     let canary = Route::host("canary.example.com")

@@ -1,4 +1,4 @@
-//! The whole way: through cluster DNS and through both kinds of mesh.
+//! End to end: cluster DNS, the gateway, and meshes that route by Host and by ClusterIP.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -10,7 +10,7 @@ use mesh_ingress::{Backend, MeshIngress, Route, ServiceRef, Upstream, VhostPolic
 use mesh_ingress_testkit::{HostRouter, Origin, OutboundPolicy, VipRouter};
 use support::{Cluster, body_of, get};
 
-/// Resolves everything to one address: what a gateway does that dials pods.
+/// Resolves every service to one address, as a gateway does that dials pods.
 #[derive(Debug)]
 struct Fixed(std::net::SocketAddr);
 
@@ -27,7 +27,7 @@ async fn every_request_is_meshed_by_host_and_by_clusterip() {
     let api = Origin::builder().name("api").start().await.unwrap();
     let passthrough = Origin::builder().name("outside").start().await.unwrap();
 
-    // Named http ports: one listener a port, the destination is in Host.
+    // Named http ports: one listener per port, the destination is in Host.
     let sidecar = HostRouter::start().await.unwrap();
     sidecar.set_passthrough(Some(passthrough.addr()));
     let ports = sidecar.addr().port();
@@ -78,7 +78,7 @@ async fn every_request_is_meshed_by_host_and_by_clusterip() {
 }
 
 #[tokio::test]
-async fn without_the_vhost_a_sidecar_sends_it_out_of_the_mesh() {
+async fn without_the_vhost_a_sidecar_passes_requests_out_of_the_mesh() {
     let cluster = Cluster::start().await;
     let web = Origin::builder().name("web").start().await.unwrap();
     let outside = Origin::builder().name("outside").start().await.unwrap();
@@ -109,7 +109,7 @@ async fn without_the_vhost_a_sidecar_sends_it_out_of_the_mesh() {
 }
 
 #[tokio::test]
-async fn without_the_clusterip_ambient_never_sees_it() {
+async fn without_the_clusterip_requests_bypass_ambient() {
     let cluster = Cluster::start().await;
     let pod = Origin::builder().name("pod").start().await.unwrap();
     let ambient = VipRouter::new();
@@ -208,7 +208,7 @@ async fn routes_are_swapped_while_requests_go_on() {
     mesh.set_routes([route("new", &new)]).unwrap();
     let response = mesh.handle(get("shop.example.com", "/")).await.unwrap();
     assert_eq!(response.headers()["x-origin"], "new");
-    // A table that is wrong changes nothing.
+    // An invalid table changes nothing.
     let broken = [route("new", &new), route("old", &old)];
     assert!(
         mesh.set_routes(broken).is_err(),
@@ -223,7 +223,7 @@ async fn routes_are_swapped_while_requests_go_on() {
 }
 
 #[tokio::test]
-async fn the_upstream_is_told_about_the_client_once() {
+async fn fields_about_the_client_are_sent_once() {
     let cluster = Cluster::start().await;
     let web = Origin::builder().name("web").start().await.unwrap();
     let service: ServiceRef = format!("web.default:{}", web.addr().port())

@@ -1,4 +1,4 @@
-//! TLS towards backends: whose certificate is expected, and what is found out before a request comes.
+//! TLS towards backends: the expected certificate, and profiles checked before the first request.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// Speaks TLS under one name, and answers with the name it was called by in SNI.
+/// A TLS server with a certificate for `name`; its responses tell the name in SNI.
 async fn secured(name: &str) -> (SocketAddr, TlsClient) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -36,7 +36,7 @@ async fn secured(name: &str) -> (SocketAddr, TlsClient) {
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A client that does not trust it breaks off.
+            // A client that does not trust the certificate closes the connection.
             if let Ok(mut stream) = acceptor.accept(stream).await {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
@@ -59,7 +59,7 @@ fn trusting(cluster: &Cluster, client: TlsClient) -> MeshIngressBuilder {
     cluster.mesh().forwarder(forwarder.build())
 }
 
-/// A gateway to one backend at `addr`, which is trusted under `name`.
+/// A gateway to one backend, whose certificate is trusted for `name`.
 async fn gateway(name: &str, backend: impl FnOnce(Backend) -> Backend) -> (Cluster, MeshIngress) {
     let cluster = Cluster::start().await;
     let (addr, client) = secured(name).await;
@@ -92,21 +92,21 @@ async fn rfc6066_3_the_vhost_is_the_server_name() {
 }
 
 #[tokio::test]
-async fn a_kept_host_is_not_whom_to_trust() {
+async fn preserved_host_is_not_the_expected_server_name() {
     let name = "pay.default.svc.cluster.local";
     let mesh = gateway(name, |pay| pay.vhost(VhostPolicy::Preserve)).await;
     assert_eq!(called(mesh).await, name);
 }
 
 #[tokio::test]
-async fn a_server_name_of_its_own_wins() {
+async fn explicit_server_name_wins_over_the_vhost() {
     let name = "legacy.example.com";
     let tls = Tls::default().with_server_name(name);
     assert_eq!(called(gateway(name, |pay| pay.tls(tls)).await).await, name);
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_a_certificate_of_somebody_else_is_refused() {
+async fn rfc9110_4_3_4_certificate_for_another_name_is_refused() {
     let (_cluster, mesh) = gateway("web.default.svc.cluster.local", |pay| {
         pay.protocol(Protocol::Alpn)
     })
@@ -120,7 +120,7 @@ async fn rfc9110_4_3_4_a_certificate_of_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_profile_that_is_missing_is_found_out_before_a_request_comes() {
+async fn missing_profile_is_refused_when_the_routes_are_set() {
     let cluster = Cluster::start().await;
     let (_, client) = secured("web").await;
     let secret = Tls::default().with_profile("secret");
@@ -130,9 +130,9 @@ async fn a_profile_that_is_missing_is_found_out_before_a_request_comes() {
     let mesh = trusting(&cluster, client).build().unwrap();
     let error = mesh.set_routes([route]).unwrap_err();
     assert!(matches!(error, BuildError::TlsProfile { .. }), "{error}");
-    let said = error.to_string();
+    let message = error.to_string();
     assert!(
-        said.contains("pay.default:443") && said.contains("\"secret\""),
-        "{said}"
+        message.contains("pay.default:443") && message.contains("\"secret\""),
+        "{message}"
     );
 }

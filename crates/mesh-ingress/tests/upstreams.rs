@@ -1,4 +1,4 @@
-//! What the gateway does about the connections to services.
+//! Error pages, and the gateway's connections to services.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -15,7 +15,7 @@ use mesh_ingress_testkit::Origin;
 use support::{Cluster, body_of, get};
 
 #[tokio::test]
-async fn own_error_pages_keep_what_identifies_the_gateway() {
+async fn custom_error_pages_keep_proxy_status() {
     let cluster = Cluster::start().await;
     let mesh = cluster
         .mesh()
@@ -38,7 +38,7 @@ async fn own_error_pages_keep_what_identifies_the_gateway() {
 }
 
 #[tokio::test]
-async fn grpc_clients_get_no_pages() {
+async fn grpc_clients_get_no_error_pages() {
     let cluster = Cluster::start().await;
     let mesh = cluster
         .mesh()
@@ -55,7 +55,7 @@ async fn grpc_clients_get_no_pages() {
 }
 
 #[tokio::test]
-async fn a_warmed_up_gateway_has_its_connections() {
+async fn warm_up_opens_the_connections() {
     let cluster = Cluster::start().await;
     let origin = Origin::start().await.unwrap();
     let web: ServiceRef = format!("web.default:{}", origin.addr().port())
@@ -77,7 +77,7 @@ async fn a_warmed_up_gateway_has_its_connections() {
     assert_eq!(origin.connections(), 3);
 }
 
-/// A resolver whose one service moves when told to.
+/// A resolver whose one service moves when the test says so.
 #[derive(Debug)]
 struct Moving(Watch);
 
@@ -88,7 +88,7 @@ impl Resolve for Moving {
 }
 
 #[tokio::test]
-async fn a_moved_service_leaves_no_connection_behind() {
+async fn moved_service_leaves_no_connection_to_its_old_address() {
     let (before, after) = (
         Origin::start().await.unwrap(),
         Origin::start().await.unwrap(),
@@ -98,7 +98,7 @@ async fn a_moved_service_leaves_no_connection_behind() {
     sender.send(Upstream::new(before.addr()));
     let mesh = MeshIngress::builder()
         .resolver(Moving(watch))
-        // Nothing but the move closes it.
+        // Only the move may close the connection.
         .forwarder(Forwarder::builder().idle_timeout(None).build())
         .route(Route::any_host().to(web))
         .build()
@@ -111,9 +111,9 @@ async fn a_moved_service_leaves_no_connection_behind() {
     assert_eq!(after.open_connections(), 1);
 }
 
-/// That the next request goes to another of its addresses does not mean that the service has moved.
+/// Requests go to the addresses in turn, which is not a move of the service.
 #[tokio::test]
-async fn a_service_of_several_addresses_keeps_the_connections_to_each() {
+async fn service_with_several_addresses_keeps_connections_to_each() {
     let (one, other) = (
         Origin::start().await.unwrap(),
         Origin::start().await.unwrap(),
@@ -130,7 +130,7 @@ async fn a_service_of_several_addresses_keeps_the_connections_to_each() {
         body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
     }
     assert_eq!((one.connections(), other.connections()), (1, 1));
-    // One that is alone again, and then gone, is left as any other.
+    // Once only one address is left, a move from it is like any other.
     sender.send(Upstream::new(one.addr()));
     body_of(mesh.handle(get("shop.example.com", "/")).await.unwrap()).await;
     assert_eq!(one.connections(), 1);
@@ -141,10 +141,10 @@ async fn a_service_of_several_addresses_keeps_the_connections_to_each() {
 }
 
 #[tokio::test]
-async fn a_service_that_only_fails_is_left_alone() {
+async fn failing_upstream_is_ejected() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    // Nobody listens any more, and nobody else gets the port while it is remembered.
+    // Connections are refused from here on: the system does not hand a port out again so soon.
     drop(listener);
     let web: ServiceRef = "web.default:80".parse().unwrap();
     let accrual = FailureAccrual::builder()

@@ -1,5 +1,4 @@
-//! WebSockets through a gateway that is embedded in an axum server, from clients of both versions
-//! of HTTP.
+//! WebSockets through a gateway embedded in an axum server, from HTTP/1.1 and HTTP/2 clients.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -25,9 +24,9 @@ const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: shop.example.com\r\nConnect
                          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    let what = tokio::time::timeout(Duration::from_secs(20), what).await;
-    what.unwrap_or_else(|_| panic!("it does not happen"))
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let output = tokio::time::timeout(Duration::from_secs(20), future).await;
+    output.unwrap_or_else(|_| panic!("not within 20 seconds"))
 }
 
 /// An origin behind an axum server.
@@ -51,7 +50,7 @@ impl World {
         let other = |path| Route::host("shop.example.com").path_prefix(path);
         let mesh = cluster
             .mesh()
-            // What matters to routes is what it would be in HTTP/1.1.
+            // Routes match a WebSocket over HTTP/2 as the `GET` it would be in HTTP/1.1.
             .route(chat.method(Method::GET).protocol(protocol).to(web))
             .route(other("/ok").respond(StatusCode::OK))
             .route(
@@ -74,7 +73,7 @@ impl World {
         }
     }
 
-    /// A client that has seen what the server offers.
+    /// A client that has the server's SETTINGS.
     async fn http2(&self) -> SendRequest<Empty<Bytes>> {
         let io = TokioIo::new(TcpStream::connect(self.addr).await.unwrap());
         let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -103,7 +102,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn rfc6455_4_http1_clients_have_websockets() {
+async fn rfc6455_4_http1_clients_get_websockets() {
     for protocol in [Protocol::Http1, Protocol::SameAsClient, Protocol::Http2] {
         let world = World::start(protocol).await;
         let mut client = TcpStream::connect(world.addr).await.unwrap();
@@ -124,8 +123,8 @@ async fn rfc6455_4_http1_clients_have_websockets() {
 }
 
 #[tokio::test]
-async fn rfc8441_http2_clients_have_websockets() {
-    // The origin knows no extended CONNECT: it is asked in HTTP/1.1 in any case.
+async fn rfc8441_http2_clients_get_websockets() {
+    // The origin knows no extended CONNECT: it gets an HTTP/1.1 upgrade in any case.
     for protocol in [Protocol::Http1, Protocol::SameAsClient, Protocol::Http2] {
         let world = World::start(protocol).await;
         let mut client = world.http2().await;
@@ -153,7 +152,7 @@ async fn rfc8441_http2_clients_have_websockets() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_6_no_answer_of_ours_opens_a_tunnel() {
+async fn rfc9110_9_3_6_local_replies_never_open_a_tunnel() {
     let world = World::start(Protocol::Http1).await;
     let mut client = world.http2().await;
     let response = ask(&mut client, extended_connect("/ok")).await;
@@ -162,7 +161,7 @@ async fn rfc9110_9_3_6_no_answer_of_ours_opens_a_tunnel() {
     assert!(response.status().is_redirection(), "{response:?}");
     let response = ask(&mut client, extended_connect("/nowhere")).await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
-    // Errors of gRPC are successes to HTTP.
+    // A gRPC error is a 200 for HTTP.
     let mut grpc = extended_connect("/gone");
     let kind = http::HeaderValue::from_static("application/grpc");
     grpc.headers_mut().insert("content-type", kind);
@@ -194,7 +193,7 @@ async fn rfc9110_9_3_6_a_plain_connect_is_405() {
 }
 
 #[tokio::test]
-async fn a_route_for_get_takes_websockets_and_no_other_method() {
+async fn route_for_get_takes_websockets_and_no_other_method() {
     let world = World::start(Protocol::Http1).await;
     let mut client = world.http2().await;
     let post = Request::post("http://shop.example.com/chat").body(Empty::new());

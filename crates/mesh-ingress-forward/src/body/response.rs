@@ -7,15 +7,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_ingress_core::{Body, BoxError, Error};
-use mesh_ingress_headers::Inventory;
+use mesh_ingress_headers::HeaderPresence;
+use mesh_ingress_io::LazyTimer;
+use mesh_ingress_io::splice::{Splice, SpliceBody};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::without_forbidden_trailers;
-use crate::alarm::Alarm;
 use crate::error::Failure;
 use crate::overdue::Deadline;
 use crate::pool::Pool;
@@ -32,7 +34,7 @@ pub struct ResponseBody {
     failed: Option<BoxError>,
     watched: Option<Watched>,
     /// What the head had when it came.
-    fields: Option<Inventory>,
+    fields: Option<HeaderPresence>,
     /// Counts the request as long as the body lives.
     in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -44,7 +46,7 @@ struct Watched {
     since: Option<Instant>,
     deadline: Option<Deadline>,
     /// Used where there is no connection with a timer of its own.
-    alarm: Alarm,
+    timer: LazyTimer,
 }
 
 /// What has taken too long.
@@ -56,7 +58,7 @@ enum Overdue {
 
 impl Watched {
     /// Ready when nothing has moved for the whole timeout.
-    fn poll(&mut self, stream: Option<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Overdue> {
+    fn poll(&mut self, stream: Option<&mut LazyTimer>, cx: &mut Context<'_>) -> Poll<Overdue> {
         let idle = self.idle.map(|idle| {
             let since = self.since.get_or_insert_with(Instant::now);
             *since + idle
@@ -65,7 +67,7 @@ impl Watched {
         let Some(due) = idle.into_iter().chain(deadline).min() else {
             return Poll::Pending;
         };
-        ready!(stream.unwrap_or(&mut self.alarm).poll(cx, due));
+        ready!(stream.unwrap_or(&mut self.timer).poll(cx, due));
         let late = self.deadline.filter(|deadline| deadline.at <= due);
         Poll::Ready(match (late, self.idle) {
             (None, Some(timeout)) => Overdue::Idle(timeout),
@@ -108,7 +110,7 @@ impl ResponseBody {
                 idle,
                 since: None,
                 deadline,
-                alarm: Alarm::default(),
+                timer: LazyTimer::default(),
             });
         }
         self
@@ -124,59 +126,23 @@ impl ResponseBody {
     /// about; `None` for a response that did not come from an upstream. Since then the forwarder has
     /// taken fields away, and has added none but `Trailer`. Spares whoever comes next a look at each.
     #[must_use]
-    pub fn fields(&self) -> Option<&Inventory> {
+    pub fn fields(&self) -> Option<&HeaderPresence> {
         self.fields.as_ref()
     }
 
-    pub(crate) fn with_fields(mut self, fields: Inventory) -> Self {
+    pub(crate) fn with_fields(mut self, fields: HeaderPresence) -> Self {
         self.fields = Some(fields);
         self
     }
 
-    /// Moves octets of the body to a socket without reading them, as many as there are, and tells
-    /// how many: for servers of HTTP/1.1 that own their socket and have written all that comes
-    /// before. In the kernel nothing is copied.
-    ///
-    /// None are moved where that cannot be done, or is not worth it because less than 32 KiB are to
-    /// come: read what comes next with [`poll_frame`](HttpBody::poll_frame). It can where the rest of the body has a known length
-    /// and comes as it is, over TCP without TLS, and only on Linux. `SIGPIPE` must be ignored, as it
-    /// is in a program whose `main` is Rust's.
-    ///
-    /// # Errors
-    /// Those of either side. The client's connection is to be closed then.
-    pub fn poll_move(
-        &mut self,
-        to: &TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, BoxError>> {
-        #[cfg(target_os = "linux")]
-        if let ResponseKind::Http1(stream) = &mut self.kind {
-            let moved = stream.poll_move(to, cx);
-            let waits_for_client = stream.is_moving();
-            // Where nothing can be moved the upstream's time goes on.
-            let has_moved = !matches!(moved, Poll::Pending | Poll::Ready(Ok(0)));
-            if (waits_for_client || has_moved)
-                && let Some(watched) = &mut self.watched
-            {
-                watched.since = None;
-            }
-            if moved.is_ready() || waits_for_client {
-                return moved;
-            }
-            return self.poll_overdue(cx).map(|error| Err(error.into()));
-        }
-        let _ = (to, cx);
-        Poll::Ready(Ok(0))
-    }
-
-    /// Whether octets have been taken from the upstream that wait for the socket they are
-    /// [moved](Self::poll_move) to.
-    #[must_use]
-    pub fn is_moving(&self) -> bool {
-        match &self.kind {
-            #[cfg(target_os = "linux")]
-            ResponseKind::Http1(stream) => stream.is_moving(),
+    /// Says in the response that this body [can be spliced](SpliceBody), if it can.
+    pub(crate) fn advertise_splice(response: &mut Response<Self>) {
+        let spliceable = match &response.body().kind {
+            ResponseKind::Http1(stream) => stream.is_spliceable(),
             _ => false,
+        };
+        if spliceable {
+            response.extensions_mut().insert(Splice::<Self>::new());
         }
     }
 
@@ -192,14 +158,14 @@ impl ResponseBody {
 
     /// Ready when the upstream has taken too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let alarm = match &mut self.kind {
-            ResponseKind::Http1(stream) => stream.alarm(),
+        let timer = match &mut self.kind {
+            ResponseKind::Http1(stream) => stream.timer(),
             _ => None,
         };
         let Some(watched) = &mut self.watched else {
             return Poll::Pending;
         };
-        let error = match ready!(watched.poll(alarm, cx)) {
+        let error = match ready!(watched.poll(timer, cx)) {
             Overdue::Idle(timeout) => {
                 let addr = self.addr();
                 Failure::ResponseBodyTimeout { addr, timeout }.into_error()
@@ -278,6 +244,43 @@ impl HttpBody for ResponseBody {
             ResponseKind::Local(body) => body.size_hint(),
             ResponseKind::Http1(stream) => stream.size_hint(),
             ResponseKind::Http2(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// A body with a known length that comes over TCP without TLS, and of which at least 32 KiB are to come,
+/// is spliced (Linux only). `SIGPIPE` must be ignored, as it is in a program whose `main` is Rust's.
+impl SpliceBody for ResponseBody {
+    fn poll_splice(
+        mut self: Pin<&mut Self>,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, BoxError>> {
+        #[cfg(target_os = "linux")]
+        if let ResponseKind::Http1(stream) = &mut self.kind {
+            let spliced = stream.poll_splice(to, cx);
+            let waits_for_client = stream.is_splicing();
+            // Where nothing can be spliced the upstream's time goes on.
+            let has_moved = !matches!(spliced, Poll::Pending | Poll::Ready(Ok(0)));
+            if (waits_for_client || has_moved)
+                && let Some(watched) = &mut self.watched
+            {
+                watched.since = None;
+            }
+            if spliced.is_ready() || waits_for_client {
+                return spliced;
+            }
+            return self.poll_overdue(cx).map(|error| Err(error.into()));
+        }
+        let _ = (to, cx);
+        Poll::Ready(Ok(0))
+    }
+
+    fn is_splicing(&self) -> bool {
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            ResponseKind::Http1(stream) => stream.is_splicing(),
+            _ => false,
         }
     }
 }

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use mesh_ingress_core::BoxError;
 use mesh_ingress_http1::Decoder;
+use mesh_ingress_io::LazyTimer;
+#[cfg(target_os = "linux")]
+use mesh_ingress_io::splice::{Pipe, SpliceError};
 #[cfg(target_os = "linux")]
 use tokio::net::TcpStream;
 
 use super::{Connection, Fault};
-use crate::alarm::Alarm;
 use crate::pool::Pool;
-#[cfg(target_os = "linux")]
-use crate::relay::{Pipe, Stuck};
 
 /// A response body, and the connection that it drives to get it.
 pub(crate) struct ResponseStream {
@@ -23,15 +23,15 @@ pub(crate) struct ResponseStream {
     connection: Option<Box<Connection>>,
     /// It broke off: what has come is not all.
     failed: bool,
-    /// What of it is on its way to another socket.
+    /// Bytes of it on their way to another socket.
     #[cfg(target_os = "linux")]
     pipe: Option<Box<Pipe>>,
     pool: Arc<Pool>,
 }
 
-/// Where less is to come, to copy it costs less than to move it.
+/// Fewer bytes cost less to copy than to splice.
 #[cfg(target_os = "linux")]
-const WORTH_MOVING: u64 = 32 * 1024;
+const MIN_SPLICED: u64 = 32 * 1024;
 
 impl ResponseStream {
     /// The body behind the head that has just come.
@@ -57,8 +57,8 @@ impl ResponseStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         #[cfg(target_os = "linux")]
-        if self.is_moving() {
-            let text = "octets that come before are on their way elsewhere";
+        if self.is_splicing() {
+            let text = "bytes that come before are being spliced to a socket";
             let fault = Fault::Io(std::io::Error::other(text));
             return Poll::Ready(Some(Err(self.fail(fault))));
         }
@@ -75,13 +75,22 @@ impl ResponseStream {
         Poll::Ready(frame)
     }
 
-    /// Moves octets of the body to a socket without a look at them, as many as there are; none where
-    /// that cannot be done.
+    /// Whether the body may be spliced: it is large, has a known length and comes over plain TCP.
+    pub(crate) fn is_spliceable(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(connection) = &self.connection {
+            return connection.is_plain_tcp()
+                && matches!(connection.body, Decoder::Length(left) if left >= MIN_SPLICED);
+        }
+        false
+    }
+
+    /// Splices bytes of the body to a socket, as many as there are; none where that cannot be done.
     ///
     /// # Errors
     /// Those of either side.
     #[cfg(target_os = "linux")]
-    pub(crate) fn poll_move(
+    pub(crate) fn poll_splice(
         &mut self,
         to: &TcpStream,
         cx: &mut Context<'_>,
@@ -89,21 +98,21 @@ impl ResponseStream {
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(Ok(0));
         };
-        let Some((from, left)) = connection.movable() else {
+        let Some((from, left)) = connection.spliceable() else {
             return Poll::Ready(Ok(0));
         };
         let pipe = match &mut self.pipe {
             Some(pipe) => pipe,
-            None if *left < WORTH_MOVING => return Poll::Ready(Ok(0)),
+            None if *left < MIN_SPLICED => return Poll::Ready(Ok(0)),
             none => match Pipe::take() {
                 Ok(pipe) => none.insert(pipe),
                 // There are enough, or no file descriptors left: there is the other way.
                 Err(_) => return Poll::Ready(Ok(0)),
             },
         };
-        let moved = pipe.poll_move(from, to, left, cx);
+        let moved = pipe.poll_splice(from, to, left, cx);
         let complete = *left == 0;
-        connection.moving();
+        connection.begin_splice();
         // Others can have it until something comes.
         if !pipe.is_filled()
             && let Some(pipe) = self.pipe.take()
@@ -113,26 +122,26 @@ impl ResponseStream {
         let fault = match ready!(moved) {
             Ok(moved) => {
                 if complete {
-                    connection.moved_all();
+                    connection.end_splice();
                     self.finish_if_complete();
                 }
                 return Poll::Ready(Ok(moved));
             }
-            Err(Stuck::Ended) => Fault::Incomplete,
-            Err(Stuck::Sender(error)) => error.into(),
-            Err(stuck @ Stuck::Receiver(_)) => {
+            Err(SpliceError::Ended) => Fault::Incomplete,
+            Err(SpliceError::Source(error)) => error.into(),
+            Err(error) => {
                 // Not the upstream's doing.
                 self.connection = None;
                 self.failed = true;
-                return Poll::Ready(Err(stuck.into()));
+                return Poll::Ready(Err(error.into()));
             }
         };
         Poll::Ready(Err(self.fail(fault)))
     }
 
-    /// Whether octets wait for the socket they are moved to.
+    /// Whether bytes wait for room in the socket they are spliced to.
     #[cfg(target_os = "linux")]
-    pub(crate) fn is_moving(&self) -> bool {
+    pub(crate) fn is_splicing(&self) -> bool {
         self.pipe.as_ref().is_some_and(|pipe| pipe.is_filled())
     }
 
@@ -165,10 +174,10 @@ impl ResponseStream {
     }
 
     /// The timer of the connection, as long as there is one.
-    pub(crate) fn alarm(&mut self) -> Option<&mut Alarm> {
+    pub(crate) fn timer(&mut self) -> Option<&mut LazyTimer> {
         self.connection
             .as_mut()
-            .map(|connection| connection.alarm())
+            .map(|connection| connection.timer())
     }
 
     /// Where the body is complete, the connection may be used again if the request is, too.

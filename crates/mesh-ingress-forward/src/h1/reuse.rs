@@ -12,7 +12,7 @@ impl Connection {
     pub(crate) fn is_usable(&mut self, now: Instant) -> bool {
         // Whoever uses it looks at its timer soon. Where a thousand connections are in use, that comes
         // from memory, as does what is looked at here: it comes at the same time.
-        self.alarm.fetch();
+        self.timer.prefetch();
         self.is_worth_keeping(now) && self.stream.is_quiet()
     }
 
@@ -23,10 +23,10 @@ impl Connection {
 
     /// Whether it is worth a look later, as far as can be told without one now.
     pub(crate) fn is_worth_keeping(&self, now: Instant) -> bool {
-        self.keeps_alive
+        self.keep_alive
             && self.sending.is_done()
             && self.body.is_complete()
-            && self.inbox.octets.is_empty()
+            && self.read_buf.bytes().is_empty()
             && self.session.is_current()
             && self.requests_left > 0
             && self.retire_at.is_none_or(|at| now < at)
@@ -34,7 +34,7 @@ impl Connection {
 
     /// Gives memory back that is not needed while nothing is sent.
     pub(crate) fn rest(&mut self) {
-        self.inbox.rest();
+        self.read_buf.reset();
     }
 
     /// Whether it has served a request before.

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Request};
 use http_body::Body as _;
 use mesh_ingress_headers::PreparedFields;
-use mesh_ingress_http1::{Framing, Outbox, request};
+use mesh_ingress_http1::{Framing, request};
+use mesh_ingress_io::WriteBuf;
 
 use super::fault::Fault;
 use crate::body::RequestBody;
@@ -25,7 +26,7 @@ pub(crate) struct Sending {
     bodiless: bool,
     /// A piece of the body has been taken: the request is not whole any more.
     begun: bool,
-    outbox: Outbox,
+    write_buf: WriteBuf,
 }
 
 /// How far it has come.
@@ -63,7 +64,7 @@ impl Sending {
         further: Option<&PreparedFields>,
     ) {
         let framing = Framing::of(request.body(), request.headers());
-        request::write(request, further, framing, self.outbox.begin());
+        request::write(request, further, framing, self.write_buf.begin());
         self.state = State::Unbegun(framing);
         self.bodiless = request.body().is_end_stream();
         self.begun = false;
@@ -117,7 +118,7 @@ impl Sending {
                     let mut framing = *framing;
                     let Poll::Ready(frame) = Pin::new(request.body_mut()).poll_frame(cx) else {
                         // The head does not wait for the body.
-                        match self.outbox.poll_write(stream, cx) {
+                        match self.write_buf.poll_write(stream, cx) {
                             Poll::Ready(Err(error)) => {
                                 self.state = self.broken(stream, error)?;
                                 continue;
@@ -131,11 +132,11 @@ impl Sending {
                     // With its last piece, so that nobody has to ask, and to write, once more.
                     let over = frame.is_none() || request.body().is_end_stream();
                     let mut ended = match frame {
-                        Some(frame) => framing.add(frame, &mut self.outbox)?,
+                        Some(frame) => framing.encode(frame, &mut self.write_buf)?,
                         None => false,
                     };
                     if over && !ended {
-                        framing.end(&HeaderMap::new(), &mut self.outbox)?;
+                        framing.finish(&HeaderMap::new(), &mut self.write_buf)?;
                         ended = true;
                     }
                     if ended {
@@ -146,18 +147,18 @@ impl Sending {
                     }
                 }
                 // Small pieces go out together.
-                State::Piece(framing) if pieces < PIECES && self.outbox.has_room() => {
+                State::Piece(framing) if pieces < PIECES && self.write_buf.is_small() => {
                     State::Body(*framing)
                 }
                 State::Piece(framing) => {
                     let framing = *framing;
-                    match self.outbox.poll_write(stream, cx) {
+                    match self.write_buf.poll_write(stream, cx) {
                         Poll::Ready(Ok(())) => State::Body(framing),
                         Poll::Ready(Err(error)) => self.broken(stream, error)?,
                         Poll::Pending => return Ok(Sent::Waits),
                     }
                 }
-                State::Rest => match stream.poll_write_last(&mut self.outbox, cx) {
+                State::Rest => match stream.poll_write_last(&mut self.write_buf, cx) {
                     Poll::Ready(Ok(())) => State::Done,
                     Poll::Ready(Err(error)) => self.broken(stream, error)?,
                     Poll::Pending => return Ok(Sent::Waits),
@@ -169,7 +170,7 @@ impl Sending {
     /// What becomes of it when writing fails.
     fn broken(&self, stream: &Stream, error: io::Error) -> Result<State, Fault> {
         // TLS may have taken octets without our knowing what became of them.
-        if self.outbox.gone() == 0 && stream.negotiated().is_none() {
+        if self.write_buf.written() == 0 && stream.negotiated().is_none() {
             return Err(Fault::Unsent);
         }
         Ok(State::Broken(Some(error.into())))

@@ -8,11 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use mesh_ingress_io::LazyTimer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::way::{State, Way};
-use crate::alarm::Alarm;
 
 /// How often an end is looked at that nobody reads from, because it has nothing left to say or
 /// there is no place for it: that it was reset is to be noticed within a second all the same.
@@ -72,7 +72,7 @@ pub(crate) struct Copy<C: End, U: End> {
     has_moved: bool,
     /// When to look at an end that is not read from, if there is one.
     look_at: Option<Instant>,
-    alarm: Alarm,
+    timer: LazyTimer,
 }
 
 impl<C: End, U: End> Copy<C, U> {
@@ -87,7 +87,7 @@ impl<C: End, U: End> Copy<C, U> {
             moved_at: Instant::now(),
             has_moved: false,
             look_at: None,
-            alarm: Alarm::default(),
+            timer: LazyTimer::default(),
         }
     }
 
@@ -158,7 +158,7 @@ impl<C: End, U: End> Copy<C, U> {
                 (Some(due), None) | (None, Some(due)) => due,
                 (None, None) => return Poll::Pending,
             };
-            ready!(self.alarm.poll_in_task(cx, due));
+            ready!(self.timer.poll_in_task(cx, due));
             let now = Instant::now();
             if idle.is_some_and(|idle| idle <= now) {
                 if !self.has_moved {

@@ -1,21 +1,21 @@
-//! `X-Request-ID`, as a mesh wants it.
+//! `X-Request-ID` in the form that meshes expect.
 
 use std::fmt::{self, Write as _};
 
 use http::header::{HeaderMap, HeaderValue};
 
-use crate::Inventory;
-use crate::inventory::Fields;
+use crate::HeaderPresence;
+use crate::header_presence::FieldSet;
 use crate::names::X_REQUEST_ID;
 
-/// What becomes of `X-Request-ID`.
+/// How `X-Request-ID` is treated.
 ///
 /// Envoy, and so Istio, reads it as a UUID and keeps its sampling decision in it: the first digit
 /// of the third group is `4` in a fresh one, and `9`, `a` or `b` in one whose request is traced.
 /// ingress-nginx sent 32 digits without dashes there, and traces were never sampled.
 ///
-/// From a trusted peer, whatever is there is kept, and only what is missing is made up; the
-/// policies differ in what they do with an untrusted peer's.
+/// The id of a trusted peer is kept, and a missing one is generated; the policies differ in how they
+/// treat the id of an untrusted peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestIdPolicy {
@@ -26,18 +26,19 @@ pub enum RequestIdPolicy {
     KeepUuid,
     /// Replaced, always.
     Fresh,
-    /// Kept, whatever it is.
+    /// Kept, in any form.
     Keep,
-    /// Left alone, whoever the peer is; none is made up either.
+    /// Not touched, and not generated.
     Ignore,
 }
 
-/// An id made up for a request: a UUID of version 4 (RFC 9562 §5.4).
+/// A generated request id: a UUID of version 4 (RFC 9562 §5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct RequestId([u64; 2]);
 
 impl RequestId {
-    /// Another one each time. It need not be unpredictable: an id is no secret.
+    /// A random id. It need not be unpredictable: an id is no secret.
     fn random() -> Self {
         Self([fastrand::u64(..), fastrand::u64(..)])
     }
@@ -61,23 +62,23 @@ impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text()
             .iter()
-            .try_for_each(|octet| f.write_char(char::from(*octet)))
+            .try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }
 
 impl RequestIdPolicy {
-    /// The id that the request is to have instead of what it has, if it is not to keep that, which
-    /// is removed then.
+    /// Removes an id that the policy does not keep, and returns the generated one that replaces it or
+    /// a missing one; `None` if the request keeps its id.
     pub(super) fn replace(
         self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         trusted: bool,
     ) -> Option<RequestId> {
         if self == Self::Ignore {
             return None;
         }
-        if fields.has(Fields::X_REQUEST_ID) {
+        if presence.has(FieldSet::X_REQUEST_ID) {
             if self.keeps(headers, trusted) {
                 return None;
             }
@@ -99,7 +100,7 @@ impl RequestIdPolicy {
     }
 }
 
-/// Where a dash is not, in groups of 8, 4, 4, 4 and 12.
+/// The positions of the dashes between groups of 8, 4, 4, 4 and 12 digits.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 /// RFC 9562 §5.4.
@@ -119,14 +120,14 @@ fn uuid_v4(random: u128) -> [u8; 36] {
     text
 }
 
-/// Eight digits at a time: each half octet to an octet of its own, then to its letter.
+/// Eight digits at a time: each half byte to a byte of its own, then to its digit.
 fn hex(number: u32) -> [u8; 8] {
     const EACH: u64 = u64::MAX / 0xff;
     let mut digits = u64::from(number);
     digits = (digits & 0xffff_0000) << 16 | digits & 0xffff;
     digits = (digits << 8 | digits) & 0x00ff_00ff_00ff_00ff;
     digits = (digits << 4 | digits) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 39 from after `9` to `a`.
+    // `a` is 39 more than the byte after `9`.
     let letters = (digits + EACH * 6) >> 4 & EACH;
     (digits + EACH * u64::from(b'0') + letters * 39).to_be_bytes()
 }
@@ -137,11 +138,11 @@ fn is_uuid_v4(text: &[u8]) -> bool {
         && text
             .iter()
             .enumerate()
-            .all(|(position, octet)| match position {
-                14 => *octet == b'4',
-                19 => matches!(octet, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
-                _ if DASHES.contains(&position) => *octet == b'-',
-                _ => octet.is_ascii_hexdigit(),
+            .all(|(position, byte)| match position {
+                14 => *byte == b'4',
+                19 => matches!(byte, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
+                _ if DASHES.contains(&position) => *byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
             })
 }
 
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_version_4_is_taken_from_strangers() {
+    fn only_uuids_of_version_4_are_kept() {
         for good in [
             "01234567-89ab-4def-8123-456789abcdef",
             "01234567-89AB-4DEF-B123-456789ABCDEF",

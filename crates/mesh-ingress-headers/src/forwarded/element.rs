@@ -4,17 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderValue;
 
-use crate::client::Known;
+use crate::client::ClientFields;
 use crate::{RequestHost, list};
 
 /// An element about the client of one request.
-pub(super) fn write(known: Option<&Known>, host: &RequestHost) -> Option<HeaderValue> {
+pub(super) fn write(known: Option<&ClientFields>, host: &RequestHost) -> Option<HeaderValue> {
     let begin = known.map_or("for=unknown;host=", |known| known.element());
     let host = host.as_str();
     let mut element = Vec::with_capacity(begin.len() + host.len() + 2);
     element.extend_from_slice(begin.as_bytes());
-    // A port's colon and an IPv6 address' brackets are not of a token. There is nothing in a host
-    // that needs an escape.
+    // A port's colon and the brackets of an IPv6 address are no token characters. Nothing in a host
+    // needs an escape.
     let quote = host.contains([':', '[']);
     element.extend(quote.then_some(b'"'));
     element.extend_from_slice(host.as_bytes());
@@ -22,31 +22,31 @@ pub(super) fn write(known: Option<&Known>, host: &RequestHost) -> Option<HeaderV
     HeaderValue::try_from(element).ok()
 }
 
-/// The elements of a line: split at commas outside of quotes, trimmed, empty ones skipped.
+/// The elements of a line: split at commas outside quotes, trimmed, empty ones skipped.
 ///
-/// A line whose last quote is left open is split at every comma: a client that opens one must not
-/// swallow the element that the proxy after it has added.
+/// A line with an unclosed quote is split at every comma, so that a client cannot hide the element
+/// that a proxy appended.
 pub(super) fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut whole = Quotes::default();
+    let mut line_end = Quotes::default();
     for &b in line {
-        whole.step(b);
+        line_end.step(b);
     }
     let mut quotes = Quotes::default();
     line.split(move |&b| {
-        let quoted = quotes.step(b) && !whole.open;
+        let quoted = quotes.step(b) && !line_end.open;
         !quoted && b == b','
     })
     .map(list::trim)
     .filter(|element| !element.is_empty())
 }
 
-/// The address in an element's `for` parameter; `None` for `unknown`, `_hidden` and what is none.
+/// The address in an element's `for` parameter; `None` for `unknown`, `_hidden` and anything else.
 pub(super) fn for_address(element: &[u8]) -> Option<IpAddr> {
     let value = split_unquoted(element, b';').find_map(|pair| {
         let (name, value) = split_once(list::trim(pair), b'=')?;
         name.eq_ignore_ascii_case(b"for").then_some(value)
     })?;
-    // An escape inside of the quotes makes it no address, which is right: none needs one.
+    // A quoted value with an escape parses as no address, which is right: no address needs one.
     let value = match value {
         [b'"', inner @ .., b'"'] => inner,
         bare => bare,
@@ -71,13 +71,13 @@ fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((text.get(..position)?, text.get(position + 1..)?))
 }
 
-/// Splits outside of quoted strings. One that does not end takes the rest.
+/// Splits outside quoted strings. An unclosed one extends to the end.
 fn split_unquoted(text: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {
     let mut quotes = Quotes::default();
     text.split(move |&b| !quotes.step(b) && b == at)
 }
 
-/// Where in a text of quoted strings (RFC 9110 §5.6.4) one is.
+/// The state of a scan over quoted strings (RFC 9110 §5.6.4).
 #[derive(Clone, Copy, Default)]
 struct Quotes {
     open: bool,
@@ -85,7 +85,7 @@ struct Quotes {
 }
 
 impl Quotes {
-    /// Goes on by an octet; whether it is inside of quotes.
+    /// Advances by one byte. Returns whether the scan is inside quotes.
     fn step(&mut self, b: u8) -> bool {
         if self.escaped {
             self.escaped = false;

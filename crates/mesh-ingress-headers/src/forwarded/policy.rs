@@ -1,4 +1,4 @@
-//! Which field is written, which is believed.
+//! Which forwarding headers are written, and which are trusted.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -7,39 +7,39 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use mesh_ingress_core::Scheme;
 
 use super::ForwardedField::{self, For, Forwarded, Host, Port, Proto, RealIp};
-use super::{Fields, element};
-use crate::client::Known;
-use crate::inventory::Fields as Listed;
+use super::{EmittedFields, element};
+use crate::client::ClientFields;
+use crate::header_presence::FieldSet;
 use crate::names::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_FORWARDED_SERVER,
     X_REAL_IP,
 };
-use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, list};
+use crate::{Client, HeaderPresence, InvalidSetting, RequestHost, TrustedPeers, Via, list};
 
-/// What the upstream is told about the client, and whose word is taken for it.
+/// Which forwarding headers upstreams get, and from which peers they are trusted.
 ///
-/// Any client can write `X-Forwarded-For: 127.0.0.1`. So by default nobody is believed: what came
-/// in is replaced by what this gateway knows. Behind a load balancer, list its addresses with
-/// [`trusted`](ForwardedPolicyBuilder::trusted): from there, the address is *appended* to
-/// `X-Forwarded-For`, and host, scheme and port are kept as the load balancer said them.
+/// Any client can send `X-Forwarded-For: 127.0.0.1`. So by default no peer is trusted: its fields are
+/// replaced by what this gateway sees. Behind a load balancer, list its addresses with
+/// [`trusted`](ForwardedPolicyBuilder::trusted): its own address is then *appended* to
+/// `X-Forwarded-For`, and its values of host, scheme and port are kept.
 ///
-/// | field | written | believed of a trusted peer |
+/// | field | written | trusted from a trusted peer |
 /// |---|---|---|
 /// | `X-Forwarded-For` | yes | yes: appended to |
 /// | `X-Forwarded-Host`, `-Proto`, `-Port` | yes | yes: kept |
 /// | `X-Real-IP` | yes, [`real_client`](Self::real_client) | no |
 /// | `Forwarded` (RFC 7239) | no | no |
 /// | `X-Forwarded-Server` | never | always kept |
-/// | `Via` (RFC 9110 §7.6.3) | yes, by [`Via`] | it grants nothing, and is always kept |
+/// | `Via` (RFC 9110 §7.6.3) | yes, by [`Via`] | always kept: it grants nothing |
 ///
 /// Each can be [written](ForwardedPolicyBuilder::emit) and [believed](ForwardedPolicyBuilder::believe)
 /// or not. A field that is neither is removed. Believe only fields that your load balancer itself
-/// sets: what it passes along untouched is the word of its client. (`Forwarded` is off for that
-/// reason: most load balancers do not touch it.) Other `X-Forwarded-*` fields are the business of
+/// sets: a field that it passes along unchanged is its client's. (`Forwarded` is off for that reason:
+/// most load balancers pass it along.) Other `X-Forwarded-*` fields are handled by
 /// [`EdgeHygiene`](crate::EdgeHygiene), so that a layer in between may set `X-Forwarded-Prefix`.
 ///
-/// Header maps are edited in place; memory is allocated only where a chain is appended to, or
-/// `Forwarded` written.
+/// Header maps are edited in place; memory is allocated only to append to a chain or to write
+/// `Forwarded`.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue, Uri, Version, header::HOST};
@@ -55,7 +55,7 @@ use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, l
 /// let host = RequestHost::of(&Uri::from_static("/"), &headers, Version::HTTP_11)?;
 /// let load_balancer = Client::new(&Downstream::new("10.0.0.9:40000".parse()?));
 ///
-/// // 1.2.3.4 is what the client said of itself: only the load balancer's own entry counts.
+/// // The client sent 1.2.3.4 itself: only the load balancer's own entry counts.
 /// assert_eq!(policy.real_client(&headers, &load_balancer), Some("203.0.113.7".parse()?));
 /// policy.apply(&mut headers, &load_balancer, &host);
 /// assert_eq!(headers["x-forwarded-for"], "1.2.3.4, 203.0.113.7, 10.0.0.9");
@@ -66,13 +66,13 @@ use crate::{Client, InvalidSetting, Inventory, RequestHost, TrustedPeers, Via, l
 #[derive(Clone, Debug)]
 pub struct ForwardedPolicy {
     trusted: TrustedPeers,
-    emit: Fields,
-    believe: Fields,
+    emit: EmittedFields,
+    believe: EmittedFields,
     via: Option<Via>,
 }
 
 impl ForwardedPolicy {
-    /// Begins with the defaults: nobody is trusted; `X-Forwarded-{For,Host,Proto,Port}`,
+    /// Begins with the defaults: no peer is trusted; `X-Forwarded-{For,Host,Proto,Port}`,
     /// `X-Real-IP` and `Via` are written.
     #[must_use]
     pub fn builder() -> ForwardedPolicyBuilder {
@@ -82,25 +82,25 @@ impl ForwardedPolicy {
         }
     }
 
-    /// Whether the peer of this client's connection is believed.
+    /// Whether the peer of this client's connection is trusted.
     #[must_use]
     pub fn is_trusted(&self, client: &Client) -> bool {
         client.ip().is_some_and(|ip| self.trusted.contains(ip))
     }
 
-    /// Who is trusted.
+    /// The trusted peers.
     #[must_use]
     pub fn trusted(&self) -> &TrustedPeers {
         &self.trusted
     }
 
     /// Which fields are written.
-    pub(crate) fn emitted(&self) -> Fields {
+    pub(crate) fn emitted(&self) -> EmittedFields {
         self.emit
     }
 
-    /// What to write into `Via` and to look for in it; `None` if that is off. Apart from
-    /// [`apply`](Self::apply), because it needs the version and can find a loop.
+    /// This gateway's entry in `Via`; `None` if that is off. Separate from [`apply`](Self::apply),
+    /// because it needs the version and can find a loop.
     #[must_use]
     pub fn via(&self) -> Option<&Via> {
         self.via.as_ref()
@@ -108,7 +108,7 @@ impl ForwardedPolicy {
 
     /// The address of the client: that of the peer, unless the peer is trusted; then the last
     /// address in `X-Forwarded-For` (or in `Forwarded`, if only that is believed) that is not a
-    /// trusted peer's itself. An entry that is no address ends the search at the one after it.
+    /// trusted peer's itself. An entry that is no address ends the search, with the address after it.
     /// `None` if the peer is not known.
     #[must_use]
     pub fn real_client(&self, headers: &HeaderMap, client: &Client) -> Option<IpAddr> {
@@ -130,7 +130,7 @@ impl ForwardedPolicy {
         Some(peer)
     }
 
-    /// The scheme the client used: the peer's, or what a trusted peer says in `X-Forwarded-Proto`.
+    /// The scheme the client used: the peer's, or a trusted peer's `X-Forwarded-Proto`.
     /// `None` if the peer is not known.
     #[must_use]
     pub fn real_scheme(&self, headers: &HeaderMap, client: &Client) -> Option<Scheme> {
@@ -138,35 +138,36 @@ impl ForwardedPolicy {
         if !self.believe.has(Proto) || !self.is_trusted(client) {
             return Some(scheme);
         }
-        // The last one is the word of the peer itself.
-        let said = headers.get_all(&X_FORWARDED_PROTO).iter().next_back();
-        match said.and_then(|line| list::members(line.as_bytes()).next_back()) {
-            Some(said) if said.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
-            Some(said) if said.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+        // The peer itself added the last one.
+        let last = headers.get_all(&X_FORWARDED_PROTO).iter().next_back();
+        match last.and_then(|line| list::members(line.as_bytes()).next_back()) {
+            Some(proto) if proto.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+            Some(proto) if proto.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
             _ => Some(scheme),
         }
     }
 
     /// Writes the fields of a request that came from `client` for `host`.
     pub fn apply(&self, headers: &mut HeaderMap, client: &Client, host: &RequestHost) {
-        let fields = Inventory::of(headers);
-        self.apply_with(headers, &fields, client, host);
+        let presence = HeaderPresence::of(headers);
+        self.apply_with(headers, &presence, client, host);
     }
 
-    /// [`apply`](Self::apply), to a section with this [`Inventory`].
+    /// [`apply`](Self::apply) for a section with this [`HeaderPresence`]. Hidden: see there.
+    #[doc(hidden)]
     pub fn apply_with(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
         client: &Client,
         host: &RequestHost,
     ) {
         let trusted = self.is_trusted(client);
         let known = client.known();
-        // Before the chain it is read from is edited.
+        // Read before `X-Forwarded-For` is edited below.
         let real_ip = self.real_ip_value(headers, client);
         let mut keep_or_set = |field, listed, name: &'static HeaderName, value: Option<_>| {
-            let present = fields.has(listed);
+            let present = presence.has(listed);
             if trusted && self.believe.has(field) && present && headers.contains_key(name) {
                 return;
             }
@@ -182,26 +183,26 @@ impl ForwardedPolicy {
         };
         keep_or_set(
             Host,
-            Listed::X_FORWARDED_HOST,
+            FieldSet::X_FORWARDED_HOST,
             &X_FORWARDED_HOST,
             Some(host.value().clone()),
         );
         keep_or_set(
             Proto,
-            Listed::X_FORWARDED_PROTO,
+            FieldSet::X_FORWARDED_PROTO,
             &X_FORWARDED_PROTO,
             known.map(|client| client.proto.clone()),
         );
         keep_or_set(
             Port,
-            Listed::X_FORWARDED_PORT,
+            FieldSet::X_FORWARDED_PORT,
             &X_FORWARDED_PORT,
             known.map(|client| client.port.clone()),
         );
-        keep_or_set(RealIp, Listed::X_REAL_IP, &X_REAL_IP, real_ip);
-        self.apply_for(headers, fields, known, trusted);
-        self.apply_forwarded(headers, fields, known, trusted, host);
-        if !trusted && fields.has(Listed::X_FORWARDED_SERVER) {
+        keep_or_set(RealIp, FieldSet::X_REAL_IP, &X_REAL_IP, real_ip);
+        self.apply_for(headers, presence, known, trusted);
+        self.apply_forwarded(headers, presence, known, trusted, host);
+        if !trusted && presence.has(FieldSet::X_FORWARDED_SERVER) {
             headers.remove(&X_FORWARDED_SERVER);
         }
     }
@@ -215,7 +216,7 @@ impl ForwardedPolicy {
         if ip == known.ip {
             return Some(known.address.clone());
         }
-        // The longest text of an address is that of an IPv4-mapped one.
+        // An IPv4-mapped address has the longest text.
         let mut text = [0; "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255".len()];
         let mut free = &mut text[..];
         write!(free, "{ip}").ok()?;
@@ -227,11 +228,11 @@ impl ForwardedPolicy {
     fn apply_for(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
-        known: Option<&Known>,
+        presence: &HeaderPresence,
+        known: Option<&ClientFields>,
         trusted: bool,
     ) {
-        let present = fields.has(Listed::X_FORWARDED_FOR);
+        let present = presence.has(FieldSet::X_FORWARDED_FOR);
         let believed = trusted && self.believe.has(For);
         if present && !believed {
             headers.remove(&X_FORWARDED_FOR);
@@ -248,13 +249,13 @@ impl ForwardedPolicy {
     fn apply_forwarded(
         &self,
         headers: &mut HeaderMap,
-        fields: &Inventory,
-        known: Option<&Known>,
+        presence: &HeaderPresence,
+        known: Option<&ClientFields>,
         trusted: bool,
         host: &RequestHost,
     ) {
         let believed = trusted && self.believe.has(Forwarded);
-        if fields.has(Listed::FORWARDED) && !believed {
+        if presence.has(FieldSet::FORWARDED) && !believed {
             headers.remove(FORWARDED);
         }
         if self.emit.has(Forwarded)
@@ -264,7 +265,7 @@ impl ForwardedPolicy {
         }
     }
 
-    /// Walks a chain from the nearest on, for as long as it leads from one trusted peer to the next.
+    /// Follows a chain from the nearest address on, as long as each is a trusted peer's.
     fn first_untrusted(&self, peer: IpAddr, chain: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut last = peer;
         for address in chain {
@@ -278,7 +279,7 @@ impl ForwardedPolicy {
     }
 }
 
-/// Makes all lines of a list field one, with `member` at its end.
+/// Joins all lines of a list field, and appends `member`.
 fn extend(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
     let lines = || {
         let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
@@ -295,7 +296,7 @@ fn extend(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
         chain.extend_from_slice(b", ");
     }
     chain.extend_from_slice(member.as_bytes());
-    // Made of values and a comma, it is a value.
+    // Valid values joined with commas are a valid value.
     let value = HeaderValue::try_from(chain).unwrap_or_else(|_| member.clone());
     headers.insert(name, value);
 }
@@ -304,8 +305,8 @@ impl Default for ForwardedPolicy {
     fn default() -> Self {
         Self {
             trusted: TrustedPeers::none(),
-            emit: Fields::of(&[For, Host, Proto, Port, RealIp]),
-            believe: Fields::of(&[For, Host, Proto, Port]),
+            emit: EmittedFields::of(&[For, Host, Proto, Port, RealIp]),
+            believe: EmittedFields::of(&[For, Host, Proto, Port]),
             via: Some(Via::default()),
         }
     }
@@ -319,7 +320,7 @@ pub struct ForwardedPolicyBuilder {
 }
 
 impl ForwardedPolicyBuilder {
-    /// Whom to believe. Default: [nobody](TrustedPeers::none).
+    /// The peers to trust. Default: [none](TrustedPeers::none).
     #[must_use]
     pub fn trusted(mut self, peers: TrustedPeers) -> Self {
         self.policy.trusted = peers;
@@ -342,14 +343,14 @@ impl ForwardedPolicyBuilder {
     }
 
     /// The name of this gateway in `Via`; the same for all its replicas, and no other gateway's.
-    /// Default: [one made up for this process](Via::default).
+    /// Default: [one generated for this process](Via::default).
     #[must_use]
     pub fn via(mut self, pseudonym: impl Into<String>) -> Self {
         self.via = Some(pseudonym.into());
         self
     }
 
-    /// Leaves `Via` alone, and loops undetected.
+    /// Leaves `Via` as it is; loops are then not detected.
     #[must_use]
     pub fn without_via(mut self) -> Self {
         self.via = None;

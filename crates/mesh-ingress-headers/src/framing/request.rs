@@ -1,14 +1,16 @@
-//! The request's half.
+//! The rules of request heads.
 
 use http::header::{CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Uri, Version};
 
-use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::inventory::Fields;
-use crate::{InvalidRequest, InvalidSetting, Inventory, RequestRule, list};
+use super::{
+    LimitExceeded, MAX_FIELDS, MAX_SECTION, check_limits, has_connection_specific, is_http1, number,
+};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidRequest, InvalidSetting, RequestRule, list};
 
-/// What a request must keep to, and how much of it there may be.
+/// The rules and limits of a request head.
 ///
 /// ```
 /// use http::{HeaderMap, Method, Uri, Version};
@@ -31,7 +33,7 @@ impl RequestRules {
     pub(super) const DEFAULT: Self = Self {
         max_fields: MAX_FIELDS,
         max_section: MAX_SECTION,
-        // RFC 9112 §3 recommends 8000 octets at least.
+        // RFC 9112 §3 recommends at least 8000 bytes.
         max_target: 16 * 1024,
         extended_connect: false,
     };
@@ -49,8 +51,8 @@ impl RequestRules {
     /// 3. the target: not too long (414); a path that begins with `/`, an absolute `http` or
     ///    `https` URI without user information, or `*` with `OPTIONS`;
     /// 4. the limits on the header section (431);
-    /// 5. `Host` at most once ([`RequestHost::of`](crate::RequestHost::of) says whether it is a
-    ///    good one);
+    /// 5. `Host` at most once ([`RequestHost::of`](crate::RequestHost::of) checks its
+    ///    form);
     /// 6. `Transfer-Encoding`: in HTTP/1.1 only, exactly `chunked` in any case, once, and no
     ///    `Content-Length` beside it. A coding other than `chunked` before a final `chunked` is
     ///    501, all else 400;
@@ -69,43 +71,44 @@ impl RequestRules {
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidRequest> {
-        self.check_with(method, uri, version, headers, &Inventory::of(headers))
+        self.check_with(method, uri, version, headers, &HeaderPresence::of(headers))
     }
 
-    /// [`check`](Self::check), of a section with this [`Inventory`].
+    /// [`check`](Self::check) for a section with this [`HeaderPresence`]. Hidden: see there.
     ///
     /// # Errors
     /// As [`check`](Self::check).
+    #[doc(hidden)]
     pub fn check_with(
         &self,
         method: &Method,
         uri: &Uri,
         version: Version,
         headers: &HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<(), InvalidRequest> {
         if version < Version::HTTP_10 || version > Version::HTTP_3 {
             return Err(RequestRule::Version.into());
         }
         self.check_method(method, version)?;
         self.check_target(method, uri)?;
-        section(headers, fields, self.max_fields, self.max_section).map_err(
-            |error| match error {
-                TooMuch::Fields => RequestRule::TooManyFields,
-                TooMuch::Octets => RequestRule::SectionTooLarge,
-            },
-        )?;
-        if fields.has(Fields::HOST_REPEATED) {
+        check_limits(headers, presence, self.max_fields, self.max_section).map_err(|error| {
+            match error {
+                LimitExceeded::Fields => RequestRule::TooManyFields,
+                LimitExceeded::Bytes => RequestRule::SectionTooLarge,
+            }
+        })?;
+        if presence.has(FieldSet::HOST_REPEATED) {
             return Err(RequestRule::HostRepeated.into());
         }
         if is_http1(version) {
-            if fields.has(Fields::TRANSFER_ENCODING) {
+            if presence.has(FieldSet::TRANSFER_ENCODING) {
                 check_transfer_encoding(version, headers)?;
             }
         } else {
-            check_http2(headers, fields)?;
+            check_http2(headers, presence)?;
         }
-        if fields.has(Fields::CONTENT_LENGTH) {
+        if presence.has(FieldSet::CONTENT_LENGTH) {
             content_length(headers)?;
         }
         Ok(())
@@ -136,7 +139,7 @@ impl RequestRules {
             };
         }
         let good = match uri.scheme() {
-            // Without a scheme, an authority is what CONNECT asks for, or a path without its '/'.
+            // An authority without a scheme is a CONNECT target, or a path without its '/'.
             None => authority.is_empty() && path.starts_with('/'),
             Some(scheme) => {
                 !authority.is_empty() && (*scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
@@ -161,29 +164,29 @@ impl Default for RequestRules {
 pub struct RequestRulesBuilder(RequestRules);
 
 impl RequestRulesBuilder {
-    /// The most header fields, repeated ones counted each: 431 above. Default 100.
+    /// The maximum number of header field lines: 431 above. Default 100.
     #[must_use]
     pub fn max_fields(mut self, fields: usize) -> Self {
         self.0.max_fields = fields;
         self
     }
 
-    /// The most octets of the header section, as HTTP/1 writes it: 431 above. Default 64 KiB.
+    /// The maximum size of the header section in bytes, as HTTP/1 writes it: 431 above. Default 64 KiB.
     #[must_use]
-    pub fn max_section(mut self, octets: usize) -> Self {
-        self.0.max_section = octets;
+    pub fn max_section(mut self, bytes: usize) -> Self {
+        self.0.max_section = bytes;
         self
     }
 
-    /// The most octets of authority, path and query: 414 above. Default 16 KiB.
+    /// The maximum length of authority, path and query in bytes: 414 above. Default 16 KiB.
     #[must_use]
-    pub fn max_target(mut self, octets: usize) -> Self {
-        self.0.max_target = octets;
+    pub fn max_target(mut self, bytes: usize) -> Self {
+        self.0.max_target = bytes;
         self
     }
 
-    /// Lets `CONNECT` pass in HTTP/2 and HTTP/3, for a server that has offered extended CONNECT
-    /// and itself refuses one without `:protocol` (RFC 8441 §4). Default off.
+    /// Whether `CONNECT` passes in HTTP/2 and HTTP/3, for a server that offers extended CONNECT and
+    /// itself refuses one without `:protocol` (RFC 8441 §4). Default off.
     #[must_use]
     pub fn extended_connect(mut self, allow: bool) -> Self {
         self.0.extended_connect = allow;
@@ -193,7 +196,7 @@ impl RequestRulesBuilder {
     /// The rules.
     ///
     /// # Errors
-    /// When a limit is 0: then nothing at all could pass.
+    /// When a limit is 0, which would refuse every request.
     pub fn build(self) -> Result<RequestRules, InvalidSetting> {
         for (setting, value) in [
             ("max_fields", self.0.max_fields),
@@ -208,11 +211,11 @@ impl RequestRulesBuilder {
     }
 }
 
-/// The length a request announces; `None` if it announces none. Write this number upstream, never
-/// the client's text.
+/// The `Content-Length` of a request; `None` if it has none. Write this number upstream, never the
+/// client's text.
 ///
 /// # Errors
-/// When there are several lines or something other than one plain number.
+/// When there are several lines, or the value is not one plain number.
 pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, InvalidRequest> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = lines.next() else {
@@ -242,8 +245,7 @@ fn check_transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), 
     if values.next().is_none() && first.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    // Which of the two answers: RFC 9112 §6.3 has 400 where the length cannot be known, §6.1 has
-    // 501 for codings that are not understood.
+    // RFC 9112 §6.3 has 400 where the length cannot be known, §6.1 has 501 for unknown codings.
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings = || lines.iter().flat_map(|line| list::members(line.as_bytes()));
     let decodable = codings().filter(|coding| is_chunked(coding)).count() == 1
@@ -254,12 +256,12 @@ fn check_transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), 
     Err(RequestRule::TransferEncoding.into())
 }
 
-fn check_http2(headers: &HeaderMap, fields: &Inventory) -> Result<(), InvalidRequest> {
-    if has_connection_specific(fields) {
+fn check_http2(headers: &HeaderMap, presence: &HeaderPresence) -> Result<(), InvalidRequest> {
+    if has_connection_specific(presence) {
         return Err(RequestRule::ConnectionSpecific.into());
     }
     let good = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"trailers");
-    if fields.has(Fields::TE) && !headers.get_all(TE).iter().all(good) {
+    if presence.has(FieldSet::TE) && !headers.get_all(TE).iter().all(good) {
         return Err(RequestRule::TeInHttp2.into());
     }
     Ok(())

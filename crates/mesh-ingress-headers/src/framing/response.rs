@@ -1,13 +1,15 @@
-//! The response's half.
+//! The rules of response heads.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
-use super::{MAX_FIELDS, MAX_SECTION, TooMuch, has_connection_specific, is_http1, number, section};
-use crate::inventory::Fields;
-use crate::{InvalidResponse, InvalidSetting, Inventory};
+use super::{
+    LimitExceeded, MAX_FIELDS, MAX_SECTION, check_limits, has_connection_specific, is_http1, number,
+};
+use crate::header_presence::FieldSet;
+use crate::{HeaderPresence, InvalidResponse, InvalidSetting};
 
-/// What an upstream's response must keep to, and how much of it there may be.
+/// The rules and limits of a response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseRules {
     max_fields: usize,
@@ -30,49 +32,50 @@ impl ResponseRules {
     ///
     /// * `Transfer-Encoding`: in HTTP/1.1 only, not in 1xx or 204, exactly `chunked`, once, and no
     ///   `Content-Length` beside it;
-    /// * `Content-Length`: one line, one plain number (repetition is refused even if both say the
-    ///   same, as nginx does), and in 1xx or 204 none but 0, which many servers send although
+    /// * `Content-Length`: one line, one plain number (repetition is refused even if both are
+    ///   equal, as nginx does), and in 1xx or 204 none but 0, which many servers send although
     ///   RFC 9110 §8.6 says not to;
     /// * in HTTP/2: no connection-specific fields;
     /// * the limits on the header section.
     ///
     /// # Errors
-    /// When the response breaks one of them: it is not relayed, and its connection not used again.
+    /// When the response breaks one of them: do not relay it, and do not reuse its connection.
     pub fn check(
         &self,
         status: StatusCode,
         version: Version,
         headers: &HeaderMap,
     ) -> Result<(), InvalidResponse> {
-        self.check_with(status, version, headers, &Inventory::of(headers))
+        self.check_with(status, version, headers, &HeaderPresence::of(headers))
     }
 
-    /// [`check`](Self::check), of a section with this [`Inventory`].
+    /// [`check`](Self::check) for a section with this [`HeaderPresence`]. Hidden: see there.
     ///
     /// # Errors
     /// As [`check`](Self::check).
+    #[doc(hidden)]
     pub fn check_with(
         &self,
         status: StatusCode,
         version: Version,
         headers: &HeaderMap,
-        fields: &Inventory,
+        presence: &HeaderPresence,
     ) -> Result<(), InvalidResponse> {
-        section(headers, fields, self.max_fields, self.max_section).map_err(
-            |error| match error {
-                TooMuch::Fields => InvalidResponse::TooManyFields,
-                TooMuch::Octets => InvalidResponse::SectionTooLarge,
-            },
-        )?;
+        check_limits(headers, presence, self.max_fields, self.max_section).map_err(|error| {
+            match error {
+                LimitExceeded::Fields => InvalidResponse::TooManyFields,
+                LimitExceeded::Bytes => InvalidResponse::SectionTooLarge,
+            }
+        })?;
         let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        if !is_http1(version) && has_connection_specific(fields) {
+        if !is_http1(version) && has_connection_specific(presence) {
             return Err(InvalidResponse::ConnectionSpecific);
         }
         let lines = |name, field| {
-            let lines = fields.has(field).then(|| headers.get_all(name));
+            let lines = presence.has(field).then(|| headers.get_all(name));
             lines.into_iter().flatten()
         };
-        let mut encodings = lines(TRANSFER_ENCODING, Fields::TRANSFER_ENCODING);
+        let mut encodings = lines(TRANSFER_ENCODING, FieldSet::TRANSFER_ENCODING);
         if let Some(encoding) = encodings.next() {
             if version < Version::HTTP_11 || bodiless {
                 return Err(InvalidResponse::TransferEncodingNotAllowed);
@@ -84,7 +87,7 @@ impl ResponseRules {
                 return Err(InvalidResponse::TransferEncoding);
             }
         }
-        let mut lengths = lines(CONTENT_LENGTH, Fields::CONTENT_LENGTH);
+        let mut lengths = lines(CONTENT_LENGTH, FieldSet::CONTENT_LENGTH);
         if let Some(length) = lengths.next() {
             let length = number(length.as_bytes()).ok_or(InvalidResponse::ContentLength)?;
             if lengths.next().is_some() {
@@ -109,17 +112,17 @@ impl Default for ResponseRules {
 pub struct ResponseRulesBuilder(ResponseRules);
 
 impl ResponseRulesBuilder {
-    /// The most header fields, repeated ones counted each. Default 100.
+    /// The maximum number of header field lines. Default 100.
     #[must_use]
     pub fn max_fields(mut self, fields: usize) -> Self {
         self.0.max_fields = fields;
         self
     }
 
-    /// The most octets of the header section, as HTTP/1 writes it. Default 64 KiB.
+    /// The maximum size of the header section in bytes, as HTTP/1 writes it. Default 64 KiB.
     #[must_use]
-    pub fn max_section(mut self, octets: usize) -> Self {
-        self.0.max_section = octets;
+    pub fn max_section(mut self, bytes: usize) -> Self {
+        self.0.max_section = bytes;
         self
     }
 

@@ -1,25 +1,25 @@
 //! The chunked transfer coding (RFC 9112 §7.1).
 
-use super::fields::Fields;
-use super::head::Step;
-use super::octets;
+use super::byte_class;
+use super::fields::FieldSection;
+use super::head::StepResult;
 use crate::RequestRule;
 
-/// Sizes have at most so many digits, which is 64 bits.
+/// The maximum number of digits in a chunk size: 64 bits.
 const MAX_DIGITS: u8 = 16;
 
-/// Octets of extensions a chunk may come with. Nobody uses them, and whoever reads them must put
-/// them somewhere (CVE-2023-39326).
+/// The maximum size of a chunk's extensions in bytes. They are not in use, and a reader has to skip
+/// them (CVE-2023-39326).
 const MAX_EXTENSION: u16 = 256;
 
-/// Where in a chunked body the next octet is.
+/// The position of the next byte in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunked {
     Size {
         digits: u8,
         size: u64,
     },
-    /// White space behind a size, where only an extension may follow.
+    /// Whitespace after a size, where only an extension may follow.
     Space {
         length: u16,
         size: u64,
@@ -29,23 +29,23 @@ pub(super) enum Chunked {
         size: u64,
     },
     SizeLf(u64),
-    /// In a chunk of which so much is to come.
+    /// In a chunk with this many bytes left.
     Data(u64),
     DataCr,
     DataLf,
-    Trailers(Fields),
+    Trailers(FieldSection),
 }
 
 impl Chunked {
     pub(super) const NEW: Self = Self::Size { digits: 0, size: 0 };
 
     pub(super) fn is_done(&self) -> bool {
-        matches!(self, Self::Trailers(Fields::Done))
+        matches!(self, Self::Trailers(FieldSection::Done))
     }
 
     #[inline]
-    pub(super) fn step(&mut self, octets: &[u8]) -> Step {
-        let Some(&first) = octets.first() else {
+    pub(super) fn step(&mut self, bytes: &[u8]) -> StepResult {
+        let Some(&first) = bytes.first() else {
             return Ok(0);
         };
         *self = match *self {
@@ -73,15 +73,14 @@ impl Chunked {
                 b';' => Self::Extension { length, size },
                 _ => return Err((0, RequestRule::ChunkSize)),
             },
-            Self::Extension { length, size } => return self.extension(length, size, octets),
+            Self::Extension { length, size } => return self.extension(length, size, bytes),
             Self::SizeLf(_) | Self::DataLf if first != b'\n' => {
                 return Err((0, RequestRule::LineEnd));
             }
-            Self::SizeLf(0) => Self::Trailers(Fields::NEW),
+            Self::SizeLf(0) => Self::Trailers(FieldSection::NEW),
             Self::SizeLf(size) => Self::Data(size),
             Self::Data(size) => {
-                let taken =
-                    usize::try_from(size).map_or(octets.len(), |size| size.min(octets.len()));
+                let taken = usize::try_from(size).map_or(bytes.len(), |size| size.min(bytes.len()));
                 *self = match size - taken as u64 {
                     0 => Self::DataCr,
                     left => Self::Data(left),
@@ -92,7 +91,7 @@ impl Chunked {
             Self::DataCr => Self::DataLf,
             Self::DataLf => Self::NEW,
             Self::Trailers(mut fields) => {
-                let step = fields.step(octets, None);
+                let step = fields.step(bytes, None);
                 *self = Self::Trailers(fields);
                 return step;
             }
@@ -100,15 +99,15 @@ impl Chunked {
         Ok(1)
     }
 
-    fn extension(&mut self, length: u16, size: u64, octets: &[u8]) -> Step {
-        let text = octets::text(octets);
+    fn extension(&mut self, length: u16, size: u64, bytes: &[u8]) -> StepResult {
+        let text = byte_class::text(bytes);
         let allowed = usize::from(MAX_EXTENSION.saturating_sub(length));
         if text > allowed {
             return Err((allowed, RequestRule::ChunkExtension));
         }
-        match octets.get(text) {
+        match bytes.get(text) {
             None => {
-                // Not more than what is allowed, which is a u16.
+                // At most `allowed`, which fits a u16.
                 let length = length.saturating_add(u16::try_from(text).unwrap_or(u16::MAX));
                 *self = Self::Extension { length, size };
                 Ok(text)

@@ -1,11 +1,11 @@
-//! A section of fields: a head's or, after a chunked body, the trailers.
+//! A section of fields: the headers or, after a chunked body, the trailers.
 
-use super::head::{Facts, Step};
-use super::octets::{self, TOKEN};
-use super::word::Word;
+use super::byte_class::{self, TOKEN};
+use super::head::{Framing, StepResult};
+use super::name_matcher::NameMatcher;
 use crate::RequestRule;
 
-/// The fields that say where a request ends, and what comes behind it.
+/// The fields that decide where a request ends and what may follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     TransferEncoding,
@@ -21,13 +21,13 @@ static FIELDS: [(Field, &[u8]); 3] = [
 
 const CHUNKED: &[u8] = b"chunked";
 
-/// Where in a section the next octet is.
+/// The position of the next byte in a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fields {
+pub(super) enum FieldSection {
     /// At the beginning of a line.
     Line,
-    Name(Word<Field>),
-    /// In a value that says nothing about framing.
+    Name(NameMatcher<Field>),
+    /// In a value without a meaning for framing.
     Value,
     /// In the value of `Transfer-Encoding`.
     Coding(Coding),
@@ -39,14 +39,14 @@ pub(super) enum Fields {
     Done,
 }
 
-/// `OWS "chunked" OWS`, where so many octets of the word have come.
+/// `OWS "chunked" OWS`, and how many bytes of `chunked` have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Word(usize),
     After,
 }
 
-/// `OWS` and a number in its one spelling and `OWS`.
+/// `OWS`, a number without leading zeros, `OWS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
     Before,
@@ -54,18 +54,18 @@ pub(super) enum Length {
     After(u64),
 }
 
-impl Fields {
+impl FieldSection {
     pub(super) const NEW: Self = Self::Line;
 
-    /// Trailers come without `facts`: what they say about framing counts for nothing.
+    /// `framing` is `None` for trailers, which have no influence on framing.
     #[inline]
-    pub(super) fn step(&mut self, octets: &[u8], facts: Option<&mut Facts>) -> Step {
-        let Some(&first) = octets.first() else {
+    pub(super) fn step(&mut self, bytes: &[u8], framing: Option<&mut Framing>) -> StepResult {
+        let Some(&first) = bytes.first() else {
             return Ok(0);
         };
         match self {
             Self::Line => match first {
-                b'\r' => match octets.get(1) {
+                b'\r' => match bytes.get(1) {
                     Some(b'\n') => {
                         *self = Self::Done;
                         Ok(2)
@@ -77,30 +77,31 @@ impl Fields {
                 },
                 b'\n' => Err((0, RequestRule::LineEnd)),
                 b' ' | b'\t' => Err((0, RequestRule::LineFolding)),
-                _ => match (ordinary(octets), facts) {
-                    (0, Some(facts)) => match facts.takes_length().then(|| whole_length(octets)) {
+                _ => match (ordinary(bytes), framing) {
+                    (0, Some(framing)) => match framing.takes_length().then(|| whole_length(bytes))
+                    {
                         Some(Some((taken, length))) => {
-                            facts.length = Some(length);
+                            framing.length = Some(length);
                             Ok(taken)
                         }
-                        _ => self.look_closely(octets, Some(facts)),
+                        _ => self.parse_name(bytes, Some(framing)),
                     },
-                    (0, None) => self.look_closely(octets, None),
+                    (0, None) => self.parse_name(bytes, None),
                     (length, _) => Ok(length),
                 },
             },
             Self::Name(name) => {
-                let length = octets::run(octets, &TOKEN);
-                let (piece, rest) = octets.split_at(length);
+                let length = byte_class::run(bytes, &TOKEN);
+                let (piece, rest) = bytes.split_at(length);
                 name.push(piece, &FIELDS);
                 match rest.first() {
                     None => Ok(length),
                     Some(b':') if !name.is_empty() => {
-                        let field = name.get().zip(facts);
+                        let field = name.get().zip(framing);
                         *self = match field {
                             None => Self::Value,
-                            Some((field, facts)) => {
-                                Self::of(field, facts).map_err(|rule| (length, rule))?
+                            Some((field, framing)) => {
+                                Self::of(field, framing).map_err(|rule| (length, rule))?
                             }
                         };
                         Ok(length + 1)
@@ -109,8 +110,8 @@ impl Fields {
                 }
             }
             Self::Value => {
-                let length = octets::text(octets);
-                match octets.get(length) {
+                let length = byte_class::text(bytes);
+                match bytes.get(length) {
                     None => Ok(length),
                     Some(b'\r') => {
                         *self = Self::Lf;
@@ -128,8 +129,8 @@ impl Fields {
             }
             Self::Length(length) => {
                 if let Some(length) = length.ends_at(first).map_err(|rule| (0, rule))? {
-                    if let Some(facts) = facts {
-                        facts.length = Some(length);
+                    if let Some(framing) = framing {
+                        framing.length = Some(length);
                     }
                     *self = Self::Lf;
                 }
@@ -148,31 +149,31 @@ impl Fields {
         }
     }
 
-    fn look_closely(&mut self, octets: &[u8], facts: Option<&mut Facts>) -> Step {
-        *self = Self::Name(Word::NEW);
-        self.step(octets, facts)
+    fn parse_name(&mut self, bytes: &[u8], framing: Option<&mut Framing>) -> StepResult {
+        *self = Self::Name(NameMatcher::NEW);
+        self.step(bytes, framing)
     }
 
-    /// The value of a field that matters.
-    fn of(field: Field, facts: &mut Facts) -> Result<Self, RequestRule> {
+    /// The state for the value of a field with a meaning for framing.
+    fn of(field: Field, framing: &mut Framing) -> Result<Self, RequestRule> {
         match field {
             Field::Upgrade => {
-                facts.upgrade = true;
+                framing.upgrade = true;
                 Ok(Self::Value)
             }
-            Field::TransferEncoding if facts.http10 => Err(RequestRule::TransferEncodingInHttp10),
-            Field::TransferEncoding if facts.chunked => Err(RequestRule::TransferEncoding),
-            Field::ContentLength if facts.length.is_some() => {
+            Field::TransferEncoding if framing.http10 => Err(RequestRule::TransferEncodingInHttp10),
+            Field::TransferEncoding if framing.chunked => Err(RequestRule::TransferEncoding),
+            Field::ContentLength if framing.length.is_some() => {
                 Err(RequestRule::ContentLengthRepeated)
             }
-            Field::TransferEncoding if facts.length.is_some() => {
+            Field::TransferEncoding if framing.length.is_some() => {
                 Err(RequestRule::TransferEncodingAndContentLength)
             }
-            Field::ContentLength if facts.chunked => {
+            Field::ContentLength if framing.chunked => {
                 Err(RequestRule::TransferEncodingAndContentLength)
             }
             Field::TransferEncoding => {
-                facts.chunked = true;
+                framing.chunked = true;
                 Ok(Self::Coding(Coding::Word(0)))
             }
             Field::ContentLength => Ok(Self::Length(Length::Before)),
@@ -180,14 +181,14 @@ impl Fields {
     }
 }
 
-/// How many octets are whole field lines that say nothing about framing: what comes in one piece is
-/// looked at in one piece. Where it stops it takes a closer look; that finds what is wrong, too.
+/// The length of the complete field lines without a meaning for framing, checked as a whole. At the
+/// first other line the state machine takes over, which also finds errors.
 #[inline]
-fn ordinary(octets: &[u8]) -> usize {
+fn ordinary(bytes: &[u8]) -> usize {
     let mut length = 0;
     loop {
-        let line = octets.get(length..).unwrap_or_default();
-        let name = octets::run(line, &TOKEN);
+        let line = bytes.get(length..).unwrap_or_default();
+        let name = byte_class::run(line, &TOKEN);
         let Some((b':', value)) = line.get(name..).and_then(<[u8]>::split_first) else {
             return length;
         };
@@ -197,7 +198,7 @@ fn ordinary(octets: &[u8]) -> usize {
                 .iter()
                 .any(|(_, field)| name.eq_ignore_ascii_case(field))
         };
-        let end = octets::text(value);
+        let end = byte_class::text(value);
         let ends = value.get(end..).is_some_and(|end| end.starts_with(b"\r\n"));
         if name == 0 || !ends || matches!(name, 7 | 14 | 17) && listed() {
             return length;
@@ -206,14 +207,14 @@ fn ordinary(octets: &[u8]) -> usize {
     }
 }
 
-/// The line that the octets begin with, if it is a `Content-Length` like nearly all are, and what it
-/// says. `None` where it takes a closer look; that finds what is wrong, too.
-fn whole_length(octets: &[u8]) -> Option<(usize, u64)> {
+/// The length of the first line, if it is a complete and ordinary `Content-Length`, and its value.
+/// `None` leaves the line to the state machine, which also finds errors.
+fn whole_length(bytes: &[u8]) -> Option<(usize, u64)> {
     const NAME: &[u8] = b"content-length:";
-    /// More might be more than 64 bits.
+    /// More digits might exceed 64 bits.
     const DIGITS: usize = 19;
 
-    let (name, value) = octets.split_at_checked(NAME.len())?;
+    let (name, value) = bytes.split_at_checked(NAME.len())?;
     if !name.eq_ignore_ascii_case(NAME) {
         return None;
     }
@@ -237,18 +238,18 @@ fn whole_length(octets: &[u8]) -> Option<(usize, u64)> {
 }
 
 impl Coding {
-    /// Whether this octet is the CR behind it.
-    fn ends_at(&mut self, octet: u8) -> Result<bool, RequestRule> {
+    /// Whether this byte is the CR after the value.
+    fn ends_at(&mut self, byte: u8) -> Result<bool, RequestRule> {
         let known = match self {
             Self::Word(known) => *known,
             Self::After => CHUNKED.len(),
         };
-        *self = match octet {
+        *self = match byte {
             b' ' | b'\t' if known == 0 => return Ok(false),
             b' ' | b'\t' if known == CHUNKED.len() => Self::After,
             b'\r' if known == CHUNKED.len() => return Ok(true),
             b'\n' if known == CHUNKED.len() => return Err(RequestRule::LineEnd),
-            _ if CHUNKED.get(known) == Some(&octet.to_ascii_lowercase()) => Self::Word(known + 1),
+            _ if CHUNKED.get(known) == Some(&byte.to_ascii_lowercase()) => Self::Word(known + 1),
             _ => return Err(RequestRule::TransferEncoding),
         };
         Ok(false)
@@ -256,13 +257,13 @@ impl Coding {
 }
 
 impl Length {
-    /// The number, if this octet is the CR behind it.
-    fn ends_at(&mut self, octet: u8) -> Result<Option<u64>, RequestRule> {
-        *self = match (*self, octet) {
+    /// The number, if this byte is the CR after it.
+    fn ends_at(&mut self, byte: u8) -> Result<Option<u64>, RequestRule> {
+        *self = match (*self, byte) {
             (Self::Before, b' ' | b'\t') => Self::Before,
-            (Self::Before, b'0'..=b'9') => Self::Digits(u64::from(octet - b'0')),
-            // One spelling a number: nothing follows a 0 that comes first.
-            (Self::Digits(1..), b'0'..=b'9') => Self::Digits(self.times_ten(octet)?),
+            (Self::Before, b'0'..=b'9') => Self::Digits(u64::from(byte - b'0')),
+            // No leading zeros: no digit follows a first 0.
+            (Self::Digits(1..), b'0'..=b'9') => Self::Digits(self.times_ten(byte)?),
             (Self::Digits(length) | Self::After(length), b' ' | b'\t') => Self::After(length),
             (Self::Digits(length) | Self::After(length), b'\r') => return Ok(Some(length)),
             (Self::Digits(_) | Self::After(_), b'\n') => return Err(RequestRule::LineEnd),

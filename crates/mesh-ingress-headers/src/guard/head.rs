@@ -1,15 +1,15 @@
-//! The request line and the fields, octet by octet where they matter and in runs where not.
+//! The request line: byte by byte where it matters, in runs elsewhere.
 
-use super::octets::{self, TARGET, TOKEN};
-use super::word::Word;
+use super::byte_class::{self, TARGET, TOKEN};
+use super::name_matcher::NameMatcher;
 use crate::RequestRule;
 
-/// How many octets were taken, or how many were good before one that was not.
-pub(super) type Step = Result<usize, (usize, RequestRule)>;
+/// The number of bytes consumed, or of accepted bytes before the refused one and the broken rule.
+pub(super) type StepResult = Result<usize, (usize, RequestRule)>;
 
-/// What a head says about where its request ends.
+/// The parts of a head that decide where its request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct Framing {
     pub(super) connect: bool,
     pub(super) http10: bool,
     pub(super) upgrade: bool,
@@ -17,7 +17,7 @@ pub(super) struct Facts {
     pub(super) length: Option<u64>,
 }
 
-impl Facts {
+impl Framing {
     pub(super) const NEW: Self = Self {
         connect: false,
         http10: false,
@@ -26,26 +26,26 @@ impl Facts {
         length: None,
     };
 
-    /// Whether nothing has been said yet about how long the body is.
+    /// Whether the head has not announced a body yet.
     pub(super) fn takes_length(&self) -> bool {
         self.length.is_none() && !self.chunked
     }
 }
 
-/// Where in a request line the next octet is.
+/// The position of the next byte in a request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Before it, and whether an empty line has been passed over.
+    /// Before it, and whether an empty line has been skipped.
     Before {
         empty: bool,
     },
     /// In that empty line, before its LF.
     EmptyLf,
-    Method(Word<()>),
+    Method(NameMatcher<()>),
     Target {
         empty: bool,
     },
-    /// In `HTTP/1.1`, so many octets of it being known.
+    /// In the version, after this many bytes of it.
     Version(usize),
     Cr,
     Lf,
@@ -56,22 +56,22 @@ impl Line {
     pub(super) const NEW: Self = Self::Before { empty: false };
 
     #[inline]
-    pub(super) fn step(&mut self, octets: &[u8], facts: &mut Facts) -> Step {
+    pub(super) fn step(&mut self, bytes: &[u8], framing: &mut Framing) -> StepResult {
         static CONNECT: [((), &[u8]); 1] = [((), b"CONNECT")];
         const VERSION: &[u8] = b"HTTP/1.";
 
-        let Some(&first) = octets.first() else {
+        let Some(&first) = bytes.first() else {
             return Ok(0);
         };
         if let Self::Before { .. } = self
-            && let Some((length, connect)) = whole(octets)
+            && let Some((length, connect)) = complete_line(bytes)
         {
-            facts.connect = connect;
+            framing.connect = connect;
             *self = Self::Done;
             return Ok(length);
         }
         match self {
-            // RFC 9112 §2.2: at least one empty line is to be passed over; we leave it at one.
+            // RFC 9112 §2.2: at least one empty line is to be skipped; the guard skips exactly one.
             Self::Before { empty } => match first {
                 b'\r' if !*empty => {
                     *self = Self::EmptyLf;
@@ -79,8 +79,8 @@ impl Line {
                 }
                 b'\n' => Err((0, RequestRule::LineEnd)),
                 _ => {
-                    *self = Self::Method(Word::NEW);
-                    self.step(octets, facts)
+                    *self = Self::Method(NameMatcher::NEW);
+                    self.step(bytes, framing)
                 }
             },
             Self::EmptyLf => match first {
@@ -91,13 +91,13 @@ impl Line {
                 _ => Err((0, RequestRule::LineEnd)),
             },
             Self::Method(method) => {
-                let length = octets::run(octets, &TOKEN);
-                let (piece, rest) = octets.split_at(length);
+                let length = byte_class::run(bytes, &TOKEN);
+                let (piece, rest) = bytes.split_at(length);
                 method.push_exact(piece, &CONNECT);
                 match rest.first() {
                     None => Ok(length),
                     Some(b' ') if !method.is_empty() => {
-                        facts.connect = method.get().is_some();
+                        framing.connect = method.get().is_some();
                         *self = Self::Target { empty: true };
                         Ok(length + 1)
                     }
@@ -105,9 +105,9 @@ impl Line {
                 }
             }
             Self::Target { empty } => {
-                let length = octets::run(octets, &TARGET);
+                let length = byte_class::run(bytes, &TARGET);
                 *empty &= length == 0;
-                match octets.get(length) {
+                match bytes.get(length) {
                     None => Ok(length),
                     Some(b' ') if !*empty => {
                         *self = Self::Version(0);
@@ -121,7 +121,7 @@ impl Line {
                 match VERSION.get(*known) {
                     Some(&expected) if first == expected => *known += 1,
                     None if first == b'1' || first == b'0' => {
-                        facts.http10 = first == b'0';
+                        framing.http10 = first == b'0';
                         *self = Self::Cr;
                     }
                     _ => return Err((0, RequestRule::Version)),
@@ -148,24 +148,23 @@ impl Line {
     }
 }
 
-/// How long the request line of HTTP/1.1 is that the octets begin with, and whether its method is
-/// `CONNECT`: what comes in one piece is looked at in one piece. `None` where it takes a closer
-/// look; that finds what is wrong, too.
+/// The length of a complete HTTP/1.1 request line at the start, and whether its method is `CONNECT`.
+/// `None` leaves the line to the state machine, which also finds errors.
 #[inline]
-fn whole(octets: &[u8]) -> Option<(usize, bool)> {
+fn complete_line(bytes: &[u8]) -> Option<(usize, bool)> {
     const END: &[u8] = b" HTTP/1.1\r\n";
 
-    let method = octets::run(octets, &TOKEN);
-    let target = octets.get(method + 1..)?;
-    let length = octets::run(target, &TARGET);
+    let method = byte_class::run(bytes, &TOKEN);
+    let target = bytes.get(method + 1..)?;
+    let length = byte_class::run(target, &TARGET);
     let whole = method > 0
-        && octets.get(method) == Some(&b' ')
+        && bytes.get(method) == Some(&b' ')
         && length > 0
         && target.get(length..)?.starts_with(END);
     whole.then(|| {
         (
             method + 1 + length + END.len(),
-            octets.starts_with(b"CONNECT "),
+            bytes.starts_with(b"CONNECT "),
         )
     })
 }

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{ResponseFuture, client, inner_service};
 use crate::{EdgeHygiene, TrustedPeers};
 
-/// Applies [`EdgeHygiene`] to requests, by who sent them.
+/// Applies [`EdgeHygiene`] to requests.
 #[derive(Clone, Debug)]
 pub struct EdgeHygieneLayer {
     hygiene: EdgeHygiene,
@@ -18,7 +18,7 @@ pub struct EdgeHygieneLayer {
 }
 
 impl EdgeHygieneLayer {
-    /// Applies these rules; `trusted` peers may say more than others.
+    /// Applies these rules; `trusted` peers may send more fields than others.
     #[must_use]
     pub fn new(hygiene: EdgeHygiene, trusted: TrustedPeers) -> Self {
         Self { hygiene, trusted }

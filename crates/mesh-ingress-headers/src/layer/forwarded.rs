@@ -12,9 +12,9 @@ use crate::{ForwardedPolicy, RequestHost};
 
 /// Applies a [`ForwardedPolicy`] to requests, `Via` included.
 ///
-/// Must come before anything that rewrites `Host`. The [`RequestHost`] it finds is left in the
-/// request's extensions for what comes later; one that is there already is used. A request without
-/// a good authority, or one that has been here before, is refused.
+/// Must come before anything that rewrites `Host`. It leaves the [`RequestHost`] in the request's
+/// extensions for later layers, and uses one that is already there. A request without a valid
+/// authority, or one that loops, is refused.
 #[derive(Clone, Debug)]
 pub struct ForwardedLayer {
     policy: ForwardedPolicy,

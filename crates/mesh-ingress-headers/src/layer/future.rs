@@ -1,4 +1,4 @@
-//! What the services' calls resolve with.
+//! The futures of the layers' services.
 
 use std::future::Future;
 use std::pin::Pin;

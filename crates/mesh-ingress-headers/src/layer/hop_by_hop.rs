@@ -1,4 +1,4 @@
-//! [`hop_by_hop::strip`], both ways.
+//! [`hop_by_hop::strip`] as a layer, for requests and responses.
 
 use std::task::{Context, Poll};
 
@@ -11,16 +11,15 @@ use crate::hop_by_hop;
 
 /// Removes hop-by-hop fields from requests and responses.
 ///
-/// What the client's connection asked for and the upstream's must be asked, too, is written anew
-/// for the request's version: `TE: trailers`, and in HTTP/1.1 `Upgrade` with the `Connection` that
-/// names them. A 101 keeps its `Upgrade`. The [`ConnectionOptions`](crate::ConnectionOptions) are
-/// left in the request's extensions.
+/// Options that the upstream's connection needs, too, are written for the request's version: `TE:
+/// trailers`, and in HTTP/1.1 `Upgrade` with the `Connection` that names them. A 101 keeps its
+/// `Upgrade`. The [`ConnectionOptions`](crate::ConnectionOptions) are left in the request's extensions.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct HopByHopLayer;
 
 impl HopByHopLayer {
-    /// There is nothing to set.
+    /// The layer has no settings.
     #[must_use]
     pub fn new() -> Self {
         Self

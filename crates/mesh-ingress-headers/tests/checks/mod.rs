@@ -1,5 +1,5 @@
-//! What must hold for any input at all: run by the fuzz targets on what a fuzzer finds, and by
-//! `corpus.rs` on what is kept of that. A check that fails panics.
+//! Checks for any input: the fuzz targets run them on generated inputs, `corpus.rs` on the kept ones.
+//! A check that fails panics.
 #![allow(dead_code)] // each user runs some of them
 
 mod readers;
@@ -13,10 +13,10 @@ use mesh_ingress_headers::guard::{Refused, RequestGuard};
 use mesh_ingress_headers::{EdgeHygiene, RequestHost, framing, hop_by_hop, trailers};
 use readers::Reader;
 
-/// Panics if something does not hold of the input.
+/// Panics if the input violates a property.
 pub(crate) type Check = fn(&[u8]);
 
-/// The targets, by the name of their corpus.
+/// The checks, by the name of their corpus.
 pub(crate) const ALL: [(&str, Check); 4] = [
     ("service_ref", service_ref),
     ("hop_by_hop", hop_by_hop),
@@ -24,7 +24,7 @@ pub(crate) const ALL: [(&str, Check); 4] = [
     ("request_guard", request_guard),
 ];
 
-/// A reference that parses is written back as it was, and all names made of it are good.
+/// A reference that parses is displayed as it was, and all names made of it are valid.
 pub(crate) fn service_ref(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -47,7 +47,7 @@ pub(crate) fn service_ref(input: &[u8]) {
     }
 }
 
-/// Fields as they come, one a line; lines that are no field are passed over.
+/// Fields, one per line; lines that are no field are skipped.
 pub(crate) fn fields(input: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in input.split(|&b| b == b'\n').take(200) {
@@ -65,7 +65,7 @@ pub(crate) fn fields(input: &[u8]) -> HeaderMap {
     headers
 }
 
-/// The rule of RFC 9110 §7.6.1, said in another way than the code says it.
+/// A second implementation of RFC 9110 §7.6.1, to compare with.
 pub(crate) fn hop_by_hop(input: &[u8]) {
     const FIXED: [&str; 10] = [
         "connection",
@@ -153,7 +153,7 @@ pub(crate) fn hop_by_hop(input: &[u8]) {
     );
 }
 
-/// What is accepted as a host is accepted again, whole, in parts, and in its canonical form.
+/// An accepted host is accepted again: as a whole, in parts, and in its canonical form.
 pub(crate) fn request_host(input: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(input) else {
         return;
@@ -179,21 +179,21 @@ pub(crate) fn request_host(input: &[u8]) {
     let fixed: RequestHost = canonical.parse().expect("parses again");
     assert_eq!(fixed.canonical_host(), canonical, "canonical is canonical");
     assert!(!canonical.ends_with('.') && !canonical.bytes().any(|b| b.is_ascii_uppercase()));
-    // Anybody else who reads URIs sees the same host.
+    // The `http` crate parses the same host.
     let uri: Uri = format!("http://{text}/")
         .parse()
         .expect("an authority is one in a URI");
     assert_eq!(uri.host(), Some(host.host()));
     assert_eq!(uri.port_u16(), host.port());
-    // And a request for it in HTTP/2 may say it twice.
+    // An HTTP/2 request may name it in both `:authority` and `Host`.
     let both = RequestHost::of(&uri, &headers, Version::HTTP_2).expect("they are the same");
     assert_eq!(both, host);
 }
 
-/// What a guard has found in a stream.
+/// The result of a guard for a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Octets that were good.
+    /// The number of accepted bytes.
     pub(crate) good: usize,
     pub(crate) refused: Option<Refused>,
     pub(crate) undecided: bool,
@@ -213,8 +213,8 @@ pub(crate) fn found<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
                 let again = guard
                     .feed(piece)
                     .expect_err("refused once, refused for ever");
-                assert_eq!((again.rule(), again.good()), (refused.rule(), 0));
-                good += refused.good();
+                assert_eq!((again.rule(), again.valid_up_to()), (refused.rule(), 0));
+                good += refused.valid_up_to();
                 return Found {
                     good,
                     refused: Some(again),
@@ -230,8 +230,7 @@ pub(crate) fn found<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Found {
     }
 }
 
-/// What comes in what pieces makes no difference, and what passes is one and the same to all who
-/// read it.
+/// The result does not depend on the pieces, and all lenient readers agree on accepted bytes.
 pub(crate) fn request_guard(input: &[u8]) {
     let whole = found([input]);
     assert_eq!(found(input.chunks(1)), whole);
@@ -241,9 +240,9 @@ pub(crate) fn request_guard(input: &[u8]) {
 
     let mut guard = RequestGuard::new();
     let mut ends = Vec::new();
-    for (at, octet) in begin.chunks(1).enumerate() {
+    for (at, byte) in begin.chunks(1).enumerate() {
         let idle = guard.is_between_requests();
-        assert_eq!(guard.feed(octet), Ok(1), "good is good");
+        assert_eq!(guard.feed(byte), Ok(1), "good is good");
         if !idle && guard.is_between_requests() || guard.is_undecided() {
             ends.push(at + 1);
         }

@@ -1,29 +1,29 @@
-//! Readers of HTTP/1 that are lenient, each in another way, as those in the wild are: what the
-//! guard lets pass must be one and the same to all of them.
+//! Lenient readers of HTTP/1, each lenient in another way, as real ones are. They must all agree on a
+//! stream that the guard accepts.
 
-/// In which ways a reader is lenient, or odd.
+/// The leniencies of a reader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader {
     /// A line ends in LF; a CR before it belongs to the end.
     lf_ends_lines: bool,
     /// `Content-Length` wins over `Transfer-Encoding`.
     length_wins: bool,
-    /// Of several lines the last counts, not the first.
+    /// The last of several lines counts, not the first.
     last_line_counts: bool,
-    /// `chunked` somewhere in `Transfer-Encoding` is enough; or else it has to be the last word.
+    /// `chunked` anywhere in `Transfer-Encoding` is enough; otherwise it must come last.
     chunked_anywhere: bool,
-    /// A line that begins with white space belongs to the one before.
+    /// A line that begins with whitespace continues the previous one.
     unfolds: bool,
-    /// White space before a colon is no part of the name.
+    /// Whitespace before a colon is no part of the name.
     trims_names: bool,
     /// `Transfer-Encoding` counts in HTTP/1.0, too.
     chunks_in_http10: bool,
-    /// Looks for the line end behind a chunk; or else passes over two octets.
+    /// Searches for the line end after a chunk; otherwise skips two bytes.
     seeks_chunk_end: bool,
 }
 
 impl Reader {
-    /// All of them.
+    /// All readers.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..=u8::MAX).map(|bits| {
             let bit = |at: u8| bits >> at & 1 == 1;
@@ -40,22 +40,22 @@ impl Reader {
         })
     }
 
-    /// Where in the octets the requests end that are complete.
-    pub(crate) fn ends(self, octets: &[u8]) -> Vec<usize> {
+    /// The ends of the complete requests.
+    pub(crate) fn ends(self, bytes: &[u8]) -> Vec<usize> {
         let mut ends = Vec::new();
         let mut at = 0;
-        while let Some(end) = self.request(octets, at) {
+        while let Some(end) = self.request(bytes, at) {
             ends.push(end);
             at = end;
         }
         ends
     }
 
-    /// The line that begins somewhere, without its end, and where the next one begins.
-    fn line(self, octets: &[u8], at: usize) -> Option<(&[u8], usize)> {
-        let rest = octets.get(at..)?;
+    /// The line at this position without its end, and the position of the next one.
+    fn line(self, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+        let rest = bytes.get(at..)?;
         if self.lf_ends_lines {
-            let length = rest.iter().position(|&octet| octet == b'\n')?;
+            let length = rest.iter().position(|&byte| byte == b'\n')?;
             let line = &rest[..length];
             return Some((line.strip_suffix(b"\r").unwrap_or(line), at + length + 1));
         }
@@ -63,10 +63,10 @@ impl Reader {
         Some((&rest[..length], at + length + 2))
     }
 
-    fn section(self, octets: &[u8], mut at: usize) -> Option<(Vec<Vec<u8>>, usize)> {
+    fn section(self, bytes: &[u8], mut at: usize) -> Option<(Vec<Vec<u8>>, usize)> {
         let mut lines: Vec<Vec<u8>> = Vec::new();
         loop {
-            let (line, next) = self.line(octets, at)?;
+            let (line, next) = self.line(bytes, at)?;
             at = next;
             match lines.last_mut() {
                 _ if line.is_empty() => return Some((lines, at)),
@@ -78,16 +78,16 @@ impl Reader {
         }
     }
 
-    fn request(self, octets: &[u8], at: usize) -> Option<usize> {
-        let (mut line, mut at) = self.line(octets, at)?;
+    fn request(self, bytes: &[u8], at: usize) -> Option<usize> {
+        let (mut line, mut at) = self.line(bytes, at)?;
         while line.is_empty() {
-            (line, at) = self.line(octets, at)?;
+            (line, at) = self.line(bytes, at)?;
         }
         let http10 = line.ends_with(b"HTTP/1.0");
-        let (fields, at) = self.section(octets, at)?;
+        let (fields, at) = self.section(bytes, at)?;
         let values = |name: &str| -> Vec<String> {
             let named = fields.iter().filter_map(|field| {
-                let colon = field.iter().position(|&octet| octet == b':')?;
+                let colon = field.iter().position(|&byte| byte == b':')?;
                 let (field, value) = field.split_at(colon);
                 let field = if self.trims_names {
                     field.trim_ascii()
@@ -110,7 +110,7 @@ impl Reader {
             false => coding.ends_with("chunked"),
         }) && (self.chunks_in_http10 || !http10);
         let length = counting(values("content-length")).map(|length| {
-            // As atoi(3) has it.
+            // Like atoi(3).
             let digits = length
                 .trim_start_matches('+')
                 .split(|c: char| !c.is_ascii_digit());
@@ -122,29 +122,29 @@ impl Reader {
         });
         match length {
             Some(length) if self.length_wins || !chunked => {
-                at.checked_add(length).filter(|end| *end <= octets.len())
+                at.checked_add(length).filter(|end| *end <= bytes.len())
             }
-            _ if chunked => self.chunks(octets, at),
+            _ if chunked => self.chunks(bytes, at),
             _ => Some(at),
         }
     }
 
-    fn chunks(self, octets: &[u8], mut at: usize) -> Option<usize> {
+    fn chunks(self, bytes: &[u8], mut at: usize) -> Option<usize> {
         loop {
-            let (line, next) = self.line(octets, at)?;
-            // As strtoul(3) has it.
+            let (line, next) = self.line(bytes, at)?;
+            // Like strtoul(3).
             let text = String::from_utf8_lossy(line).to_ascii_lowercase();
             let text = text.trim_start();
             let text = text.strip_prefix("0x").unwrap_or(text);
             let mut digits = text.split(|c: char| !c.is_ascii_hexdigit());
             let size = usize::from_str_radix(digits.next()?, 16).unwrap_or(0);
             if size == 0 {
-                return Some(self.section(octets, next)?.1);
+                return Some(self.section(bytes, next)?.1);
             }
-            let end = next.checked_add(size).filter(|end| *end <= octets.len())?;
+            let end = next.checked_add(size).filter(|end| *end <= bytes.len())?;
             at = match self.seeks_chunk_end {
-                true => self.line(octets, end)?.1,
-                false => end.checked_add(2).filter(|end| *end <= octets.len())?,
+                true => self.line(bytes, end)?.1,
+                false => end.checked_add(2).filter(|end| *end <= bytes.len())?,
             };
         }
     }

@@ -1,11 +1,11 @@
 use super::*;
 
 const LIMITS: Limits = Limits {
-    octets: 1024,
+    bytes: 1024,
     fields: 4,
 };
 
-/// What a body comes to: its octets and trailers, whether it is complete, and what is left behind it.
+/// What a body comes to: its bytes and trailers, whether it is complete, and what is left behind it.
 #[derive(Debug, Default, PartialEq)]
 struct Read {
     body: Vec<u8>,
@@ -22,7 +22,7 @@ fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Malformed> {
         while let Some(frame) = decoder.next(&mut buf, LIMITS)? {
             match frame.into_data() {
                 Ok(data) => {
-                    assert!(!data.is_empty(), "a piece without octets");
+                    assert!(!data.is_empty(), "a piece without bytes");
                     read.body.extend_from_slice(&data);
                 }
                 Err(frame) => {
@@ -40,18 +40,18 @@ fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Malformed> {
     Ok(read)
 }
 
-/// The same however it is cut in two or three, and octet by octet.
-fn read_in_any_pieces(decoder: Decoder, octets: &str) -> Result<Read, String> {
-    let octets = octets.as_bytes();
-    let whole = read(decoder, &[octets]).map_err(|malformed| malformed.to_string());
-    let single: Vec<_> = octets.chunks(1).collect();
+/// The same however it is cut in two or three, and byte by byte.
+fn read_in_any_pieces(decoder: Decoder, bytes: &str) -> Result<Read, String> {
+    let bytes = bytes.as_bytes();
+    let whole = read(decoder, &[bytes]).map_err(|malformed| malformed.to_string());
+    let single: Vec<_> = bytes.chunks(1).collect();
     let mut ways = vec![single];
-    for first in 0..=octets.len() {
-        for second in first..=octets.len() {
+    for first in 0..=bytes.len() {
+        for second in first..=bytes.len() {
             ways.push(vec![
-                &octets[..first],
-                &octets[first..second],
-                &octets[second..],
+                &bytes[..first],
+                &bytes[first..second],
+                &bytes[second..],
             ]);
         }
     }
@@ -76,7 +76,7 @@ fn complete(body: &str, behind: &str) -> Read {
 
 #[test]
 fn rfc9112_6_2_a_length_is_kept_to_the_octet() {
-    let read = |octets| read_in_any_pieces(Decoder::length(5), octets).unwrap();
+    let read = |bytes| read_in_any_pieces(Decoder::length(5), bytes).unwrap();
     assert_eq!(read("hello"), complete("hello", ""));
     assert_eq!(read("helloHTTP/1.1"), complete("hello", "HTTP/1.1"));
     assert!(!read("hell").complete);
@@ -92,7 +92,7 @@ fn rfc9112_6_3_without_a_length_all_that_comes_belongs_to_it() {
 
 #[test]
 fn rfc9112_7_1_chunks_are_read() {
-    for (octets, body, behind) in [
+    for (bytes, body, behind) in [
         ("0\r\n\r\n", "", ""),
         ("5\r\nhello\r\n0\r\n\r\n", "hello", ""),
         (
@@ -111,8 +111,8 @@ fn rfc9112_7_1_chunks_are_read() {
         // What looks like an end is none within a chunk.
         ("7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", "\r\n0\r\n\r\n", ""),
     ] {
-        let read = read_in_any_pieces(Decoder::chunked(), octets);
-        assert_eq!(read, Ok(complete(body, behind)), "{octets:?}");
+        let read = read_in_any_pieces(Decoder::chunked(), bytes);
+        assert_eq!(read, Ok(complete(body, behind)), "{bytes:?}");
     }
     for cut in [
         "",
@@ -129,7 +129,7 @@ fn rfc9112_7_1_chunks_are_read() {
 
 #[test]
 fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
-    for octets in [
+    for bytes in [
         "\r\n0\r\n\r\n",
         " 5\r\nhello\r\n0\r\n\r\n",
         "5\nhello\r\n0\r\n\r\n",
@@ -155,8 +155,8 @@ fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
         "0\r\na: b\n\r\n",
         "0\r\na: b\r\n\n",
     ] {
-        let read = read_in_any_pieces(Decoder::chunked(), octets);
-        assert!(read.is_err(), "{octets:?}: {read:?}");
+        let read = read_in_any_pieces(Decoder::chunked(), bytes);
+        assert!(read.is_err(), "{bytes:?}: {read:?}");
     }
     // As large as can be said, and not there.
     let read = read_in_any_pieces(Decoder::chunked(), "ffffffffffffffff\r\nx").unwrap();
@@ -165,8 +165,8 @@ fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
 
 #[test]
 fn rfc9112_7_1_2_trailers_are_read() {
-    let octets = "1\r\nx\r\n0\r\ngrpc-status: 0\r\nx-a:b \r\n\r\nX";
-    let read = read_in_any_pieces(Decoder::chunked(), octets).unwrap();
+    let bytes = "1\r\nx\r\n0\r\ngrpc-status: 0\r\nx-a:b \r\n\r\nX";
+    let read = read_in_any_pieces(Decoder::chunked(), bytes).unwrap();
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
         read.trailers,
@@ -181,8 +181,8 @@ fn trailers_and_extensions_are_bounded() {
     let large = format!("a: {}\r\n", "b".repeat(1100));
     let endless = format!("a: {}", "b".repeat(1100));
     for section in [many, large, endless] {
-        let octets = format!("0\r\n{section}\r\n");
-        let malformed = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap_err();
+        let bytes = format!("0\r\n{section}\r\n");
+        let malformed = read(Decoder::chunked(), &[bytes.as_bytes()]).unwrap_err();
         assert!(
             matches!(malformed, Malformed::TrailersTooLarge),
             "{malformed}"
@@ -200,8 +200,8 @@ fn trailers_and_extensions_are_bounded() {
 #[test]
 fn sizes_that_are_filled_up_with_whitespace_are_no_extensions() {
     let chunks = "1         \r\nx\r\n".repeat(3000);
-    let octets = format!("{chunks}0         \r\n\r\n");
-    let read = read(Decoder::chunked(), &[octets.as_bytes()]).unwrap();
+    let bytes = format!("{chunks}0         \r\n\r\n");
+    let read = read(Decoder::chunked(), &[bytes.as_bytes()]).unwrap();
     assert_eq!((read.body.len(), read.complete), (3000, true));
     let endless = format!("1{}", " ".repeat(PADDING + 1));
     assert!(self::read(Decoder::chunked(), &[endless.as_bytes()]).is_err());

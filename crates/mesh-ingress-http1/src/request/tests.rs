@@ -128,25 +128,25 @@ fn rfc9112_6_1_one_framing_field_and_it_is_true() {
 }
 
 const LIMITS: Limits = Limits {
-    octets: 2000,
+    bytes: 2000,
     fields: 100,
 };
 
-fn read(octets: &str) -> Result<Option<Head>, Malformed> {
-    take(&mut BytesMut::from(octets), LIMITS, &mut HeaderMap::new())
+fn read(bytes: &str) -> Result<Option<Head>, Malformed> {
+    parse(&mut BytesMut::from(bytes), LIMITS, &mut HeaderMap::new())
 }
 
-fn head(octets: &str) -> Head {
-    read(octets).unwrap().unwrap()
+fn head(bytes: &str) -> Head {
+    read(bytes).unwrap().unwrap()
 }
 
 #[test]
 fn a_head_is_taken_and_what_is_behind_it_stays() {
-    let octets =
+    let bytes =
         "PUT /a?b HTTP/1.1\r\nHost: h\r\nX-A: b\r\nx-a:  c \r\nContent-Length: 2\r\n\r\nokGET";
-    let mut buf = BytesMut::from(octets);
+    let mut buf = BytesMut::from(bytes);
     let mut room = HeaderMap::with_capacity(10);
-    let head = take(&mut buf, LIMITS, &mut room).unwrap().unwrap();
+    let head = parse(&mut buf, LIMITS, &mut room).unwrap().unwrap();
     assert_eq!(&buf[..], b"okGET");
     assert_eq!(head.body, Decoder::Length(2));
     assert_eq!(head.request.method(), Method::PUT);
@@ -155,9 +155,9 @@ fn a_head_is_taken_and_what_is_behind_it_stays() {
     let values: Vec<_> = head.request.headers().get_all("x-a").iter().collect();
     assert_eq!(values, ["b", "c"]);
     // Until it is all there, nothing is taken.
-    for end in 0..octets.len() - 5 {
-        let mut buf = BytesMut::from(&octets[..end]);
-        let none = take(&mut buf, LIMITS, &mut HeaderMap::new());
+    for end in 0..bytes.len() - 5 {
+        let mut buf = BytesMut::from(&bytes[..end]);
+        let none = parse(&mut buf, LIMITS, &mut HeaderMap::new());
         assert!(none.unwrap().is_none(), "{end}");
         assert_eq!(buf.len(), end);
     }
@@ -178,7 +178,7 @@ fn rfc9112_6_3_where_a_request_ends() {
 
 #[test]
 fn rfc9112_9_3_whether_the_client_wants_to_go_on() {
-    for (version, fields, keeps_alive) in [
+    for (version, fields, keep_alive) in [
         ("1.1", "", true),
         ("1.1", "connection: close\r\n", false),
         ("1.1", "connection: te, Close\r\n", false),
@@ -188,7 +188,7 @@ fn rfc9112_9_3_whether_the_client_wants_to_go_on() {
         ("1.0", "connection: keep-alive, close\r\n", false),
     ] {
         let head = head(&format!("GET / HTTP/{version}\r\n{fields}\r\n"));
-        assert_eq!(head.keeps_alive, keeps_alive, "{version} {fields}");
+        assert_eq!(head.keep_alive, keep_alive, "{version} {fields}");
     }
 }
 
@@ -198,8 +198,8 @@ fn what_a_client_waits_for_or_takes_is_told() {
         let head = head(&format!("{line}\r\n{fields}\r\n"));
         (
             head.expects_continue,
-            head.takes_trailers,
-            head.asks_to_switch,
+            head.accepts_trailers,
+            head.wants_upgrade,
         )
     };
     let expect = "expect: 100-Continue\r\n";
@@ -220,23 +220,23 @@ fn a_head_is_bounded() {
     assert_eq!(head(&many(100)).request.headers().len(), 100);
     let large = |length: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(length));
     assert!(read(&large(1900)).unwrap().is_some());
-    for octets in [many(101), large(2000), "x".repeat(2000)] {
-        let malformed = read(&octets).unwrap_err();
-        assert!(matches!(malformed, Malformed::HeadTooLarge), "{octets}");
+    for bytes in [many(101), large(2000), "x".repeat(2000)] {
+        let malformed = read(&bytes).unwrap_err();
+        assert!(matches!(malformed, Malformed::HeadTooLarge), "{bytes}");
     }
 }
 
 #[test]
 fn what_is_no_request_is_refused() {
-    for octets in [
+    for bytes in [
         "GET /\r\n\r\n",
         "GET / HTTP/2.0\r\n\r\n",
         "GET / HTTP/1.1\r\na b\r\n\r\n",
         "GET a:b:c HTTP/1.1\r\n\r\n",
         "\0GET / HTTP/1.1\r\n\r\n",
     ] {
-        let malformed = read(octets).unwrap_err();
-        assert!(matches!(malformed, Malformed::Head(_)), "{octets:?}");
+        let malformed = read(bytes).unwrap_err();
+        assert!(matches!(malformed, Malformed::Head(_)), "{bytes:?}");
     }
 }
 
@@ -252,11 +252,11 @@ fn further_fields_go_out_behind_the_requests_own() {
     let host = RequestHost::of(request.uri(), request.headers(), Version::HTTP_11).unwrap();
     let client = Client::new(&Downstream::new(([203, 0, 113, 7], 51000).into()));
     let policy = ForwardedPolicy::builder().via("edge").build().unwrap();
-    let further = policy.prepare(&client, Version::HTTP_11).unwrap();
-    let further = further.for_host(&host);
+    let extra = policy.prepare(&client, Version::HTTP_11).unwrap();
+    let extra = extra.for_host(&host);
     let mut out = Vec::new();
     let framing = Framing::of(request.body(), request.headers());
-    write(&request, Some(&further), framing, &mut out);
+    write(&request, Some(&extra), framing, &mut out);
     let head = String::from_utf8(out).unwrap();
     assert!(head.ends_with("content-length: 4\r\n\r\n"), "{head}");
     for line in [
@@ -284,10 +284,10 @@ fn rfc9110_7_6_1_a_connection_that_is_kept_is_nobody_elses_business() {
     ] {
         let mut buf = BytesMut::from(&*format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"));
         let limits = Limits {
-            octets: 2000,
+            bytes: 2000,
             fields: 100,
         };
-        let head = take(&mut buf, limits, &mut HeaderMap::new());
+        let head = parse(&mut buf, limits, &mut HeaderMap::new());
         let head = head.unwrap().unwrap();
         let lines = head.request.headers().get_all(CONNECTION);
         assert_eq!(lines.iter().count(), left, "{line}");

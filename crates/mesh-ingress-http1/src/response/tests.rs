@@ -3,42 +3,42 @@ use http::HeaderValue;
 use super::*;
 
 const LIMITS: Limits = Limits {
-    octets: 2000,
+    bytes: 2000,
     fields: 100,
 };
 
-fn head(method: &Method, octets: &str) -> Result<Option<Head>, Malformed> {
-    let mut buf = BytesMut::from(octets);
-    take(&mut buf, method, LIMITS, &mut HeaderMap::new())
+fn head(method: &Method, bytes: &str) -> Result<Option<Head>, Malformed> {
+    let mut buf = BytesMut::from(bytes);
+    parse(&mut buf, method, LIMITS, &mut HeaderMap::new())
 }
 
 /// What a response to a GET says of its body and connection.
-fn says(octets: &str) -> (Decoder, bool) {
-    let head = head(&Method::GET, octets).unwrap().unwrap();
-    (head.body, head.keeps_alive)
+fn says(bytes: &str) -> (Decoder, bool) {
+    let head = head(&Method::GET, bytes).unwrap().unwrap();
+    (head.body, head.keep_alive)
 }
 
 #[test]
 fn a_head_is_taken_and_what_is_behind_it_stays() {
-    let octets = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\nx-a:  c \r\nx-empty:\r\n\r\nok";
-    let mut buf = BytesMut::from(octets);
+    let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\nx-a:  c \r\nx-empty:\r\n\r\nok";
+    let mut buf = BytesMut::from(bytes);
     let mut room = HeaderMap::with_capacity(10);
-    let head = take(&mut buf, &Method::GET, LIMITS, &mut room);
+    let head = parse(&mut buf, &Method::GET, LIMITS, &mut room);
     let head = head.unwrap().unwrap();
     assert_eq!(&buf[..], b"ok");
     assert_eq!(head.body, Decoder::Length(2));
-    assert!(head.keeps_alive);
+    assert!(head.keep_alive);
+    assert_eq!(head.reason, None);
     let response = head.response;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.version(), Version::HTTP_11);
     let values: Vec<_> = response.headers().get_all("x-a").iter().collect();
     assert_eq!(values, ["b", "c"]);
     assert_eq!(response.headers()["x-empty"], "");
-    assert!(response.extensions().get::<ReasonPhrase>().is_none());
     // Until it is all there, nothing is taken.
-    for end in 0..octets.len() - 2 {
-        let mut buf = BytesMut::from(&octets[..end]);
-        let none = take(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
+    for end in 0..bytes.len() - 2 {
+        let mut buf = BytesMut::from(&bytes[..end]);
+        let none = parse(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
         assert!(none.unwrap().is_none(), "{end}");
         assert_eq!(buf.len(), end);
     }
@@ -56,10 +56,8 @@ fn rfc9112_4_a_reason_of_its_own_is_kept() {
         ("HTTP/1.1 200 \u{e4}", Some("")),
     ] {
         let head = head(&Method::GET, &format!("{line}\r\n\r\n"));
-        let response = head.unwrap().unwrap().response;
-        let kept = response.extensions().get::<ReasonPhrase>();
-        let kept = kept.map(ReasonPhrase::as_bytes);
-        assert_eq!(kept, reason.map(str::as_bytes), "{line}");
+        let kept = head.unwrap().unwrap().reason;
+        assert_eq!(kept.as_deref(), reason.map(str::as_bytes), "{line}");
     }
 }
 
@@ -80,8 +78,8 @@ fn rfc9112_6_3_where_a_response_ends() {
             let said = says(&format!("HTTP/1.1 {bodiless}\r\n{fields}\r\n"));
             assert_eq!(said.0, Decoder::Complete, "{bodiless}");
         }
-        let octets = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
-        let head = head(&Method::HEAD, &octets).unwrap().unwrap();
+        let bytes = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let head = head(&Method::HEAD, &bytes).unwrap().unwrap();
         assert_eq!(head.body, Decoder::Complete);
     }
 }
@@ -114,7 +112,7 @@ fn rfc9112_6_3_a_response_whose_end_is_in_doubt_takes_its_connection_with_it() {
 
 #[test]
 fn rfc9112_9_3_whether_the_connection_goes_on() {
-    for (version, fields, keeps_alive) in [
+    for (version, fields, keep_alive) in [
         ("1.1", "", true),
         ("1.0", "", false),
         ("1.1", "Connection: close\r\n", false),
@@ -131,13 +129,13 @@ fn rfc9112_9_3_whether_the_connection_goes_on() {
         let said = says(&format!(
             "HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{fields}\r\n"
         ));
-        assert_eq!(said.1, keeps_alive, "{version} {fields}");
+        assert_eq!(said.1, keep_alive, "{version} {fields}");
     }
 }
 
 #[test]
 fn what_is_no_response_is_refused() {
-    for octets in [
+    for bytes in [
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/2.0 200 OK\r\n\r\n",
         "HTTP/1.1 99 Low\r\n\r\n",
@@ -149,20 +147,20 @@ fn what_is_no_response_is_refused() {
         "HTTP/1.1 200 OK\r\na: b\0c\r\n\r\n",
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
     ] {
-        let malformed = head(&Method::GET, octets).unwrap_err();
+        let malformed = head(&Method::GET, bytes).unwrap_err();
         assert!(
             matches!(malformed, Malformed::Head(_)),
-            "{octets:?}: {malformed}"
+            "{bytes:?}: {malformed}"
         );
     }
 }
 
 #[test]
 fn what_cannot_become_a_response_is_known_at_once() {
-    for octets in ["", "H", "HTTP/1", "HTTP/1.", "HTTP/1.1 200"] {
-        assert!(may_begin(octets.as_bytes()), "{octets:?}");
+    for bytes in ["", "H", "HTTP/1", "HTTP/1.", "HTTP/1.1 200"] {
+        assert!(may_begin(bytes.as_bytes()), "{bytes:?}");
     }
-    for octets in [
+    for bytes in [
         "\n",
         "\r\nHTTP/1.1",
         "+OK",
@@ -170,7 +168,7 @@ fn what_cannot_become_a_response_is_known_at_once() {
         "http/1.1",
         "\x15\x03\x01",
     ] {
-        assert!(!may_begin(octets.as_bytes()), "{octets:?}");
+        assert!(!may_begin(bytes.as_bytes()), "{bytes:?}");
     }
 }
 
@@ -182,8 +180,8 @@ fn a_head_is_bounded() {
         assert_eq!(head.response.headers().len(), fields);
     }
     let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(2000));
-    for octets in [of(101), format!("{endless}\r\n\r\n"), endless] {
-        let malformed = head(&Method::GET, &octets).unwrap_err();
+    for bytes in [of(101), format!("{endless}\r\n\r\n"), endless] {
+        let malformed = head(&Method::GET, &bytes).unwrap_err();
         assert!(matches!(malformed, Malformed::HeadTooLarge), "{malformed}");
     }
 }
@@ -195,18 +193,18 @@ fn streamed() -> mesh_ingress_core::Body {
     mesh_ingress_core::Body::new(http_body_util::StreamBody::new(stream))
 }
 
-const GET: Asked = Asked {
+const GET: RequestContext = RequestContext {
     version: Version::HTTP_11,
     head: false,
-    keeps_alive: true,
+    keep_alive: true,
 };
-const HEAD: Asked = Asked { head: true, ..GET };
-const HTTP10: Asked = Asked {
+const HEAD: RequestContext = RequestContext { head: true, ..GET };
+const HTTP10: RequestContext = RequestContext {
     version: Version::HTTP_10,
     ..GET
 };
-const LAST: Asked = Asked {
-    keeps_alive: false,
+const LAST: RequestContext = RequestContext {
+    keep_alive: false,
     ..GET
 };
 
@@ -215,7 +213,7 @@ fn written(
     status: u16,
     body: mesh_ingress_core::Body,
     fields: &[(&'static str, &'static str)],
-    asked: Asked,
+    context: RequestContext,
 ) -> (String, Option<Framing>, bool) {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -224,11 +222,11 @@ fn written(
         response.headers_mut().append(*name, value);
     }
     let mut out = Vec::new();
-    let (framing, keeps_alive) = write(&response, asked, &mut out);
+    let (framing, keep_alive) = write(&response, None, context, &mut out);
     let head = String::from_utf8(out).unwrap();
     let (head, date) = head.split_once("date: ").unwrap();
     assert!(date.ends_with(" GMT\r\n\r\n"), "{date}");
-    (head.to_owned(), framing, keeps_alive)
+    (head.to_owned(), framing, keep_alive)
 }
 
 #[test]
@@ -272,7 +270,7 @@ fn rfc9112_6_a_response_says_where_it_ends() {
 fn rfc9110_6_4_1_what_has_no_body_gets_none() {
     let length = &[("content-length", "5")][..];
     let five = "content-length: 5\r\n";
-    for (status, asked, fields, said) in [
+    for (status, context, fields, said) in [
         (200, HEAD, length, five),
         (200, HEAD, &[], ""),
         (304, GET, length, five),
@@ -282,7 +280,7 @@ fn rfc9110_6_4_1_what_has_no_body_gets_none() {
         (204, GET, length, ""),
         (101, GET, length, ""),
     ] {
-        let (head, framing, _) = written(status, streamed(), fields, asked);
+        let (head, framing, _) = written(status, streamed(), fields, context);
         let (line, rest) = head.split_once("\r\n").unwrap();
         assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
         assert_eq!((rest, framing), (said, None), "{status} {fields:?}");
@@ -295,7 +293,7 @@ fn rfc9112_9_3_the_client_is_told_whether_the_connection_goes_on() {
     let close = &[("connection", "close")][..];
     let keep = &[("connection", "keep-alive")][..];
     let other = &[("connection", "x")][..];
-    for (asked, fields, said, keeps_alive) in [
+    for (context, fields, said, keep_alive) in [
         (GET, &[][..], "", true),
         (GET, close, "connection: close\r\n", false),
         (LAST, &[], "connection: close\r\n", false),
@@ -316,17 +314,17 @@ fn rfc9112_9_3_the_client_is_told_whether_the_connection_goes_on() {
             false,
         ),
     ] {
-        let (head, _, goes_on) = written(200, hello(), fields, asked);
+        let (head, _, goes_on) = written(200, hello(), fields, context);
         let connection: String = head
             .split_inclusive("\r\n")
             .filter(|line| line.starts_with("connection"))
             .collect();
-        assert_eq!((&*connection, goes_on), (said, keeps_alive), "{head}");
+        assert_eq!((&*connection, goes_on), (said, keep_alive), "{head}");
     }
     // In HTTP/1.0 there are no chunks: only the end of the connection ends the body.
-    let (head, framing, keeps_alive) = written(200, streamed(), &[("trailer", "x")], HTTP10);
+    let (head, framing, keep_alive) = written(200, streamed(), &[("trailer", "x")], HTTP10);
     assert_eq!(head, "HTTP/1.0 200 OK\r\nconnection: close\r\n");
-    assert_eq!((framing, keeps_alive), (Some(Framing::UntilClose), false));
+    assert_eq!((framing, keep_alive), (Some(Framing::UntilClose), false));
 }
 
 #[test]
@@ -335,7 +333,7 @@ fn rfc9110_6_6_1_a_date_is_kept() {
     let date = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
     response.headers_mut().insert(DATE, date);
     let mut out = Vec::new();
-    write(&response, GET, &mut out);
+    write(&response, None, GET, &mut out);
     let head = String::from_utf8(out).unwrap();
     assert_eq!(head.matches("date: ").count(), 1, "{head}");
     assert!(head.contains("1994"), "{head}");
@@ -344,9 +342,10 @@ fn rfc9110_6_6_1_a_date_is_kept() {
 #[test]
 fn rfc9112_4_a_reason_is_written_as_it_was_read() {
     let mut buf = BytesMut::from("HTTP/1.1 200 Fine, thanks\r\ncontent-length: 0\r\n\r\n");
-    let head = take(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
-    let response = head.unwrap().unwrap().response;
+    let head = parse(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
+    let head = head.unwrap().unwrap();
     let mut out = Vec::new();
-    write(&response.map(|()| streamed()), HEAD, &mut out);
+    let response = head.response.map(|()| streamed());
+    write(&response, head.reason.as_deref(), HEAD, &mut out);
     assert!(out.starts_with(b"HTTP/1.1 200 Fine, thanks\r\n"));
 }

@@ -1,4 +1,4 @@
-//! Reading field sections.
+//! Decoding field sections.
 
 use std::cell::Cell;
 
@@ -6,33 +6,34 @@ use bytes::{Bytes, BytesMut};
 
 use super::field::{Field, Name};
 use super::table::{Entry, OVERHEAD, Table};
-use super::{NotHpack, huffman, number};
+use super::{DecodeError, huffman, number};
 
-/// Reads the field sections of one end of a connection, one after the other.
+/// Decodes the field sections of the peer, one after the other.
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
 }
 
-/// How much of a section has been shown.
+/// How much of a section was passed to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// All of it.
-    Whole,
-    /// It is larger than the limit: what is beyond has only been read.
+    Complete,
+    /// The part within the limit. The rest was decoded, for the table, and dropped.
     TooLarge,
 }
 
 thread_local! {
-    /// Room for values, one behind the other.
+    /// A buffer for values, one after the other.
     static VALUES: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// So much of it at a time.
-const ROOM: usize = 8 * 1024;
+/// Its size in bytes.
+const BUFFER_SIZE: usize = 8 * 1024;
 
 impl Decoder {
-    /// One whose other end may have a table of so many octets (`SETTINGS_HEADER_TABLE_SIZE`).
+    /// A decoder whose peer may use a dynamic table of `table_size` bytes
+    /// (`SETTINGS_HEADER_TABLE_SIZE`).
     #[must_use]
     pub fn new(table_size: usize) -> Self {
         Self {
@@ -40,36 +41,36 @@ impl Decoder {
         }
     }
 
-    /// Reads a section, and shows its fields until their sizes (RFC 9113 §10.5.1) make more than
-    /// `limit`.
+    /// Decodes a section, and passes its fields to `emit` until their total size (RFC 9113 §10.5.1)
+    /// exceeds `limit`.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the bytes are no field section.
     pub fn decode(
         &mut self,
         section: &[u8],
         limit: usize,
-        mut show: impl FnMut(Field),
-    ) -> Result<Decoded, NotHpack> {
-        // Not at the end of the thread.
-        let mut room = VALUES
+        mut emit: impl FnMut(Field),
+    ) -> Result<Decoded, DecodeError> {
+        // Not available while the thread ends.
+        let mut buffer = VALUES
             .try_with(Cell::take)
             .ok()
             .flatten()
             .unwrap_or_default();
         let mut size = 0_usize;
-        let decoded = self.decode_into(section, &mut room, |field, octets| {
-            size = size.saturating_add(octets);
+        let decoded = self.decode_into(section, &mut buffer, |field, bytes| {
+            size = size.saturating_add(bytes);
             if size <= limit {
-                show(field());
+                emit(field());
             }
         });
-        if room.capacity() <= ROOM {
-            let _ = VALUES.try_with(|values| values.set(Some(room)));
+        if buffer.capacity() <= BUFFER_SIZE {
+            let _ = VALUES.try_with(|values| values.set(Some(buffer)));
         }
         decoded?;
         Ok(match size <= limit {
-            true => Decoded::Whole,
+            true => Decoded::Complete,
             false => Decoded::TooLarge,
         })
     }
@@ -77,40 +78,40 @@ impl Decoder {
     fn decode_into(
         &mut self,
         mut rest: &[u8],
-        room: &mut BytesMut,
-        mut show: impl FnMut(&mut dyn FnMut() -> Field, usize),
-    ) -> Result<(), NotHpack> {
-        let mut begun = false;
-        while let Some((&first, behind)) = rest.split_first() {
-            rest = behind;
+        buffer: &mut BytesMut,
+        mut emit: impl FnMut(&mut dyn FnMut() -> Field, usize),
+    ) -> Result<(), DecodeError> {
+        let mut has_fields = false;
+        while let Some((&first, after)) = rest.split_first() {
+            rest = after;
             if first & 0x80 != 0 {
                 // Indexed (RFC 7541 §6.1).
                 let entry = self.entry(number::read(first, 7, &mut rest)?)?;
-                show(&mut || entry.field.clone(), entry.size);
+                emit(&mut || entry.field.clone(), entry.size);
             } else if first & 0x40 != 0 {
                 // Literal, and indexed from now on (§6.2.1).
-                let name = self.name(number::read(first, 6, &mut rest)?, &mut rest, room)?;
-                let value = text(&mut rest, room)?;
-                // It may be kept for long, and must not keep what is beside it.
+                let name = self.name(number::read(first, 6, &mut rest)?, &mut rest, buffer)?;
+                let value = string(&mut rest, buffer)?;
+                // The table may keep it for long, so it must not keep the buffer alive.
                 let entry = Entry::new(name, Bytes::copy_from_slice(&value));
-                show(&mut || entry.field.clone(), entry.size);
+                emit(&mut || entry.field.clone(), entry.size);
                 self.table.insert(entry);
             } else if first & 0x20 != 0 {
-                // The table gets another size (§6.3), only at the beginning (§4.2).
-                if begun || !self.table.resize(number::read(first, 5, &mut rest)?) {
-                    return Err(NotHpack("a size of the table that was not offered"));
+                // A table size update (§6.3), allowed only at the beginning (§4.2).
+                if has_fields || !self.table.resize(number::read(first, 5, &mut rest)?) {
+                    return Err(DecodeError("a table size update that is not allowed"));
                 }
                 continue;
             } else {
                 // Literal (§6.2.2, §6.2.3).
-                let name = self.name(number::read(first, 4, &mut rest)?, &mut rest, room)?;
-                let value = text(&mut rest, room)?;
+                let name = self.name(number::read(first, 4, &mut rest)?, &mut rest, buffer)?;
+                let value = string(&mut rest, buffer)?;
                 let size = name.len() + value.len() + OVERHEAD;
                 let mut value = Some(value);
-                show(
+                emit(
                     &mut || {
                         let mut field = name.with(value.take().unwrap_or_default());
-                        // Never indexed: not by anybody on its way (§6.2.3).
+                        // Never indexed, not by any later hop either (§6.2.3).
                         if let Field::Regular(_, value) = &mut field {
                             value.set_sensitive(first & 0x10 != 0);
                         }
@@ -119,45 +120,52 @@ impl Decoder {
                     size,
                 );
             }
-            begun = true;
+            has_fields = true;
         }
         Ok(())
     }
 
-    fn entry(&self, index: usize) -> Result<&Entry, NotHpack> {
+    fn entry(&self, index: usize) -> Result<&Entry, DecodeError> {
         let entry = self.table.get(index);
-        entry.ok_or(NotHpack("an index that is in no table"))
+        entry.ok_or(DecodeError("an index outside the tables"))
     }
 
-    fn name(&self, index: usize, rest: &mut &[u8], room: &mut BytesMut) -> Result<Name, NotHpack> {
+    fn name(
+        &self,
+        index: usize,
+        rest: &mut &[u8],
+        buffer: &mut BytesMut,
+    ) -> Result<Name, DecodeError> {
         match index {
-            0 => Ok(Name::of(&text(rest, room)?)),
+            0 => Ok(Name::of(&string(rest, buffer)?)),
             index => Ok(self.entry(index)?.name.clone()),
         }
     }
 }
 
-/// RFC 7541 §5.2
-fn text(rest: &mut &[u8], room: &mut BytesMut) -> Result<Bytes, NotHpack> {
-    let (&first, behind) = rest.split_first().ok_or(NotHpack("a text is missing"))?;
-    *rest = behind;
+/// A string literal (RFC 7541 §5.2).
+fn string(rest: &mut &[u8], buffer: &mut BytesMut) -> Result<Bytes, DecodeError> {
+    let (&first, after) = rest
+        .split_first()
+        .ok_or(DecodeError("a string is missing"))?;
+    *rest = after;
     let length = number::read(first, 7, rest)?;
-    let Some((octets, behind)) = rest.split_at_checked(length) else {
-        return Err(NotHpack("a text is longer than its section"));
+    let Some((bytes, after)) = rest.split_at_checked(length) else {
+        return Err(DecodeError("a string is longer than its section"));
     };
-    *rest = behind;
-    if first & 0x80 == 0 && length > ROOM / 4 {
-        return Ok(Bytes::copy_from_slice(octets));
+    *rest = after;
+    if first & 0x80 == 0 && length > BUFFER_SIZE / 4 {
+        return Ok(Bytes::copy_from_slice(bytes));
     }
-    // Of a text that was not to its end; all others have taken theirs with them.
-    room.clear();
-    if room.capacity() < length * 8 / 5 {
-        *room = BytesMut::with_capacity(ROOM.max(length * 8 / 5));
+    // Drops the rest of a truncated string; complete ones have taken their bytes with them.
+    buffer.clear();
+    if buffer.capacity() < length * 8 / 5 {
+        *buffer = BytesMut::with_capacity(BUFFER_SIZE.max(length * 8 / 5));
     }
     if first & 0x80 == 0 {
-        room.extend_from_slice(octets);
-    } else if huffman::decode(octets, room).is_none() {
-        return Err(NotHpack("a text is not of the Huffman code"));
+        buffer.extend_from_slice(bytes);
+    } else if huffman::decode(bytes, buffer).is_none() {
+        return Err(DecodeError("a string is not Huffman-coded"));
     }
-    Ok(room.split().freeze())
+    Ok(buffer.split().freeze())
 }

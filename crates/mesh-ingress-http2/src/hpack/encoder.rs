@@ -1,26 +1,25 @@
-//! Writing field sections.
+//! Encoding field sections.
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{huffman, number, table};
 
-/// Writes the field sections of one end of a connection. Nothing of what it writes is to be kept by
-/// the other end: every section stands for itself, and no table has to be looked through.
+/// Encodes field sections without the dynamic table: each section stands for itself, and no table has
+/// to be searched.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
-    /// The other end has made its table smaller, and waits to hear that this end knows (RFC 7541
-    /// §4.2).
+    /// The peer has reduced its table size, which the next section must acknowledge (RFC 7541 §4.2).
     resized: bool,
 }
 
 impl Encoder {
-    /// The other end has said how large its table is.
+    /// Takes the peer's `SETTINGS_HEADER_TABLE_SIZE`.
     pub(crate) fn table_size(&mut self, size: u32) {
         const DEFAULT: u32 = 4096;
         self.resized |= size < DEFAULT;
     }
 
-    /// To be called before a section is written.
+    /// Must be called before each section.
     pub(crate) fn begin(&mut self, out: &mut Vec<u8>) {
         if std::mem::take(&mut self.resized) {
             number::write(0x20, 5, 0, out);
@@ -30,7 +29,7 @@ impl Encoder {
 
 /// `:status`
 pub(crate) fn status(status: StatusCode, out: &mut Vec<u8>) {
-    let place = match status.as_u16() {
+    let index = match status.as_u16() {
         200 => 8,
         204 => 9,
         206 => 10,
@@ -40,29 +39,29 @@ pub(crate) fn status(status: StatusCode, out: &mut Vec<u8>) {
         500 => 14,
         _ => {
             number::write(0, 4, 8, out);
-            text(status.as_str().as_bytes(), out);
+            string(status.as_str().as_bytes(), out);
             return;
         }
     };
-    number::write(0x80, 7, place, out);
+    number::write(0x80, 7, index, out);
 }
 
 pub(crate) fn field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    // Whoever passes it on must not keep it either (RFC 7541 §6.2.3).
-    let how = if value.is_sensitive() { 0x10 } else { 0 };
+    // A later hop must not index it either (RFC 7541 §6.2.3).
+    let representation = if value.is_sensitive() { 0x10 } else { 0 };
     let name = name.as_str();
-    match table::place_of(name) {
-        Some(place) => number::write(how, 4, place, out),
+    match table::static_index(name) {
+        Some(index) => number::write(representation, 4, index, out),
         None => {
-            out.push(how);
-            text(name.as_bytes(), out);
+            out.push(representation);
+            string(name.as_bytes(), out);
         }
     }
-    text(value.as_bytes(), out);
+    string(value.as_bytes(), out);
 }
 
-/// As codes, if that is shorter.
-fn text(text: &[u8], out: &mut Vec<u8>) {
+/// A string literal, Huffman-coded if that is shorter (RFC 7541 §5.2).
+fn string(text: &[u8], out: &mut Vec<u8>) {
     let length = huffman::encoded_len(text);
     if length < text.len() {
         number::write(0x80, 7, length, out);

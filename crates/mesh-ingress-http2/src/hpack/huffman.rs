@@ -1,17 +1,17 @@
 //! The Huffman code of HPACK (RFC 7541 §5.2 and Appendix B).
 //!
-//! It is canonical: shorter codes come first, and among codes of one length those of lower symbols.
-//! So the lengths are all there is to know, and the rest is made of them by the compiler.
+//! The code is canonical: shorter codes come first, and codes of one length are in the order of their
+//! symbols. So it follows from the lengths, and the compiler builds the tables.
 
 use bytes::{BufMut as _, BytesMut};
 
-/// Octets, and the end of the text.
+/// All bytes, and EOS.
 const SYMBOLS: usize = 257;
-/// The last symbol, which no text contains.
-const END: usize = 256;
+/// The end-of-string symbol, which no string contains.
+const EOS: usize = 256;
 const LONGEST: usize = 30;
 
-/// How many bits each symbol takes.
+/// The code length of each symbol in bits.
 #[rustfmt::skip]
 const LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
@@ -36,11 +36,11 @@ const LENGTHS: [u8; SYMBOLS] = [
 /// The codes of one length.
 #[derive(Clone, Copy)]
 struct Level {
-    /// The first of them.
+    /// The first code.
     first: u32,
-    /// What is behind the last of them, and behind all shorter ones, read as the begin of 32 bits.
+    /// The upper bound of these and all shorter codes, left-aligned in 32 bits.
     bound: u64,
-    /// Where their symbols begin.
+    /// The index of their first symbol in `sorted`.
     offset: usize,
 }
 
@@ -49,7 +49,7 @@ struct Code {
     /// All symbols, in the order of their codes.
     sorted: [u16; SYMBOLS],
     levels: [Level; LONGEST + 1],
-    /// The symbol that the first eight bits begin with, and its length; 0 where it is longer.
+    /// The symbol at the start of eight bits and its code length; 0 for a longer code.
     short: [(u8, u8); 256],
 }
 
@@ -99,19 +99,19 @@ const fn code() -> Code {
 
 static DECODED: Code = CODE;
 
-/// How many octets a text takes as codes.
+/// The Huffman-coded length of a text in bytes.
 pub(super) fn encoded_len(text: &[u8]) -> usize {
     let bits = text
         .iter()
-        .map(|&octet| usize::from(LENGTHS[usize::from(octet)]));
+        .map(|&byte| usize::from(LENGTHS[usize::from(byte)]));
     bits.sum::<usize>().div_ceil(8)
 }
 
-/// Writes a text as codes.
+/// Huffman-codes a text.
 pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
     let (mut bits, mut count) = (0_u64, 0_u32);
-    for &octet in text {
-        let symbol = usize::from(octet);
+    for &byte in text {
+        let symbol = usize::from(byte);
         let length = u32::from(LENGTHS[symbol]);
         bits = bits << length | u64::from(DECODED.codes[symbol]);
         count += length;
@@ -120,7 +120,7 @@ pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&((bits >> count) as u32).to_be_bytes());
         }
     }
-    // The rest is filled with the begin of the end.
+    // The last byte is padded with the start of EOS, which is all ones.
     let spare = (8 - count % 8) % 8;
     bits = bits << spare | ((1 << spare) - 1);
     count += spare;
@@ -130,7 +130,7 @@ pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a text; `None` if it is none.
+/// Decodes a text; `None` if it is not Huffman-coded.
 pub(super) fn decode(codes: &[u8], text: &mut BytesMut) -> Option<()> {
     // No code is shorter than five bits.
     text.reserve(codes.len() * 8 / 5);
@@ -138,15 +138,15 @@ pub(super) fn decode(codes: &[u8], text: &mut BytesMut) -> Option<()> {
     let mut codes = codes.iter();
     loop {
         while count <= 56
-            && let Some(&octet) = codes.next()
+            && let Some(&byte) = codes.next()
         {
-            bits = bits << 8 | u64::from(octet);
+            bits = bits << 8 | u64::from(byte);
             count += 8;
         }
         if count == 0 {
             return Some(());
         }
-        // The next 32 bits, with ones behind the last.
+        // The next 32 bits, padded with ones.
         let window = match count.checked_sub(32) {
             Some(more) => (bits >> more) as u32,
             None => {
@@ -173,16 +173,16 @@ pub(super) fn decode(codes: &[u8], text: &mut BytesMut) -> Option<()> {
     }
 }
 
-/// The symbol of a code of more than eight bits, unless that is the end.
+/// The symbol of a code of more than eight bits; `None` for EOS.
 fn long(window: u32) -> Option<(u8, u32)> {
     let length = (9..=LONGEST).find(|&length| u64::from(window) < DECODED.levels[length].bound)?;
     let level = DECODED.levels[length];
     let place = level.offset + ((window >> (32 - length)) - level.first) as usize;
     let symbol = usize::from(DECODED.sorted[place]);
-    (symbol != END).then_some((symbol as u8, length as u32))
+    (symbol != EOS).then_some((symbol as u8, length as u32))
 }
 
-/// Whether these are the few ones that fill the last octet.
+/// Whether the rest is padding: fewer than eight ones.
 fn is_padding(window: u32, count: u32) -> bool {
     count < 8 && window == u32::MAX
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc7541_c_4_1_a_text() {
+    fn rfc7541_c_4_1_example_string() {
         let codes = [
             0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
         ];
@@ -240,27 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn rfc7541_5_2_padding_is_short_and_of_ones() {
+    fn rfc7541_5_2_padding_is_at_most_seven_ones() {
         assert_eq!(decoded(&[]).unwrap(), b"");
         // "0" and five, six, seven bits.
         assert_eq!(decoded(&[0b0000_0111]).unwrap(), b"0");
         assert_eq!(decoded(&[0b0000_0110]), None);
-        assert_eq!(decoded(&[0b0000_0111, 0xff]), None, "a whole octet");
+        assert_eq!(decoded(&[0b0000_0111, 0xff]), None, "a whole byte");
         assert_eq!(decoded(&[0xff]), None);
         assert_eq!(decoded(&[0xff; 4]), None, "the end of the text");
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn encoded_text_decodes(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let codes = encoded(&text);
             prop_assert_eq!(codes.len(), encoded_len(&text));
             prop_assert_eq!(decoded(&codes).unwrap(), text);
         }
 
-        /// There is one way to write a text.
+        /// A text has exactly one encoding.
         #[test]
-        fn what_is_read_is_written(codes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn decoded_text_encodes_to_the_same_bytes(codes in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Some(text) = decoded(&codes) {
                 prop_assert_eq!(encoded(&text), codes);
             }

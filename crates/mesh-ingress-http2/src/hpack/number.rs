@@ -1,41 +1,43 @@
-//! Numbers of HPACK (RFC 7541 §5.1).
+//! Integers of HPACK (RFC 7541 §5.1).
 
-use super::NotHpack;
+use super::DecodeError;
 
-/// Beyond any length or index that is looked at.
-const MOST: usize = 1 << 24;
+/// The largest accepted integer, above any accepted length or index.
+const MAX: usize = 1 << 24;
 
-/// Reads a number whose first octet is `first`, of which the low `bits` are used.
-pub(super) fn read(first: u8, bits: u32, rest: &mut &[u8]) -> Result<usize, NotHpack> {
-    let most = (1_usize << bits) - 1;
-    let mut value = usize::from(first) & most;
-    if value < most {
+/// Reads an integer with a prefix in the low `bits` of `first`.
+pub(super) fn read(first: u8, bits: u32, rest: &mut &[u8]) -> Result<usize, DecodeError> {
+    let prefix_max = (1_usize << bits) - 1;
+    let mut value = usize::from(first) & prefix_max;
+    if value < prefix_max {
         return Ok(value);
     }
     let mut shift = 0;
     loop {
-        let (&octet, left) = rest.split_first().ok_or(NotHpack("a number has no end"))?;
+        let (&byte, left) = rest
+            .split_first()
+            .ok_or(DecodeError("a number has no end"))?;
         *rest = left;
-        value += usize::from(octet & 0x7f) << shift;
-        if value > MOST || shift > 21 && octet & 0x80 != 0 {
-            return Err(NotHpack("a number is too large"));
+        value += usize::from(byte & 0x7f) << shift;
+        if value > MAX || shift > 21 && byte & 0x80 != 0 {
+            return Err(DecodeError("a number is too large"));
         }
-        if octet & 0x80 == 0 {
+        if byte & 0x80 == 0 {
             return Ok(value);
         }
         shift += 7;
     }
 }
 
-/// Writes a number behind the high bits of `first`.
+/// Writes an integer with a prefix in the low `bits` of `first`.
 pub(super) fn write(first: u8, bits: u32, mut value: usize, out: &mut Vec<u8>) {
-    let most = (1_usize << bits) - 1;
-    if value < most {
+    let prefix_max = (1_usize << bits) - 1;
+    if value < prefix_max {
         out.push(first | value as u8);
         return;
     }
-    out.push(first | most as u8);
-    value -= most;
+    out.push(first | prefix_max as u8);
+    value -= prefix_max;
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -74,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(value in 0..1_usize << 20, bits in 4_u32..8) {
+        fn encoded_text_decodes(value in 0..1_usize << 20, bits in 4_u32..8) {
             let out = written(bits, value);
             let (first, mut rest) = out.split_first().unwrap();
             prop_assert_eq!(read(*first, bits, &mut rest).unwrap(), value);

@@ -1,4 +1,4 @@
-//! The tables that fields are found in by their number (RFC 7541 §2.3).
+//! The static and the dynamic table (RFC 7541 §2.3).
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::field::{Field, Name};
 
-/// What the bookkeeping of an entry counts for (RFC 7541 §4.1).
+/// The overhead of an entry in bytes (RFC 7541 §4.1).
 pub(super) const OVERHEAD: usize = 32;
 
-/// The fields everybody knows (RFC 7541 Appendix A).
+/// The static table (RFC 7541 Appendix A).
 #[rustfmt::skip]
-const KNOWN: [(&str, &str); 61] = [
+const STATIC_FIELDS: [(&str, &str); 61] = [
     (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"),
     (":path", "/index.html"), (":scheme", "http"), (":scheme", "https"), (":status", "200"),
     (":status", "204"), (":status", "206"), (":status", "304"), (":status", "400"),
@@ -32,27 +32,27 @@ const KNOWN: [(&str, &str); 61] = [
 ];
 
 static STATIC: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let known = KNOWN.iter().map(|(name, value)| {
+    let entries = STATIC_FIELDS.iter().map(|(name, value)| {
         let value = Bytes::from_static(value.as_bytes());
         Entry::new(Name::of(name.as_bytes()), value)
     });
-    known.collect()
+    entries.collect()
 });
 
-/// The first place of a name in the static table.
-pub(super) fn place_of(name: &str) -> Option<usize> {
-    static PLACES: LazyLock<[Vec<usize>; 32]> = LazyLock::new(|| {
-        let mut places = [const { Vec::new() }; 32];
-        for (place, (name, _)) in KNOWN.iter().enumerate() {
-            let same: &mut Vec<usize> = &mut places[name.len()];
-            if !same.iter().any(|&other| KNOWN[other].0 == *name) {
+/// The first index of a name in the static table.
+pub(super) fn static_index(name: &str) -> Option<usize> {
+    static INDEX_BY_LENGTH: LazyLock<[Vec<usize>; 32]> = LazyLock::new(|| {
+        let mut by_length = [const { Vec::new() }; 32];
+        for (place, (name, _)) in STATIC_FIELDS.iter().enumerate() {
+            let same: &mut Vec<usize> = &mut by_length[name.len()];
+            if !same.iter().any(|&other| STATIC_FIELDS[other].0 == *name) {
                 same.push(place);
             }
         }
-        places
+        by_length
     });
-    let same = PLACES.get(name.len())?;
-    let place = same.iter().find(|&&place| KNOWN[place].0 == name);
+    let same = INDEX_BY_LENGTH.get(name.len())?;
+    let place = same.iter().find(|&&place| STATIC_FIELDS[place].0 == name);
     place.map(|place| place + 1)
 }
 
@@ -72,14 +72,14 @@ impl Entry {
     }
 }
 
-/// The fields a connection has had, the last one first.
+/// The dynamic table, the newest entry first.
 #[derive(Debug)]
 pub(super) struct Table {
     entries: VecDeque<Entry>,
     size: usize,
-    /// What the other end may use of it now.
+    /// The size that the peer has chosen.
     max_size: usize,
-    /// What it was told that it may use.
+    /// The size that the peer may choose at most.
     limit: usize,
 }
 
@@ -96,7 +96,7 @@ impl Table {
     /// An entry of either table.
     pub(super) fn get(&self, index: usize) -> Option<&Entry> {
         let place = index.checked_sub(1)?;
-        match place.checked_sub(KNOWN.len()) {
+        match place.checked_sub(STATIC_FIELDS.len()) {
             None => STATIC.get(place),
             Some(place) => self.entries.get(place),
         }
@@ -105,25 +105,25 @@ impl Table {
     /// RFC 7541 §4.4
     pub(super) fn insert(&mut self, entry: Entry) {
         let Some(room) = self.max_size.checked_sub(entry.size) else {
-            self.shrink(0);
+            self.evict_to(0);
             return;
         };
-        self.shrink(room);
+        self.evict_to(room);
         self.size += entry.size;
         self.entries.push_front(entry);
     }
 
-    /// RFC 7541 §4.3; `false` if that is more than the other end may use.
+    /// RFC 7541 §4.3; `false` if that exceeds the limit.
     pub(super) fn resize(&mut self, max_size: usize) -> bool {
         if max_size > self.limit {
             return false;
         }
         self.max_size = max_size;
-        self.shrink(max_size);
+        self.evict_to(max_size);
         true
     }
 
-    fn shrink(&mut self, room: usize) {
+    fn evict_to(&mut self, room: usize) {
         while self.size > room
             && let Some(entry) = self.entries.pop_back()
         {

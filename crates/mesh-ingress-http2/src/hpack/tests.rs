@@ -1,11 +1,11 @@
-//! Examples of RFC 7541 Appendix C, and what must not be.
+//! The examples of RFC 7541 Appendix C, and malformed sections.
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
 use super::*;
 
-fn octets(hex: &str) -> Vec<u8> {
+fn from_hex(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().filter(char::is_ascii_hexdigit).collect();
     let pairs = digits.chunks(2).map(|pair| pair.iter().collect::<String>());
     pairs
@@ -13,19 +13,19 @@ fn octets(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-fn decode(decoder: &mut Decoder, section: &[u8]) -> Result<Vec<String>, NotHpack> {
+fn decode(decoder: &mut Decoder, section: &[u8]) -> Result<Vec<String>, DecodeError> {
     let mut fields = Vec::new();
-    decoder.decode(section, usize::MAX, |field| fields.push(told(&field)))?;
+    decoder.decode(section, usize::MAX, |field| fields.push(describe(&field)))?;
     Ok(fields)
 }
 
-fn told(field: &Field) -> String {
+fn describe(field: &Field) -> String {
     match field {
         Field::Method(method) => format!(":method: {method}"),
         Field::Scheme(scheme) => format!(":scheme: {scheme}"),
         Field::Authority(authority) => format!(":authority: {authority}"),
         Field::Path(path) => format!(":path: {path}"),
-        Field::OddPath => ":path: odd".to_owned(),
+        Field::InvalidPath => ":path: odd".to_owned(),
         Field::Protocol(protocol) => format!(":protocol: {protocol:?}"),
         Field::Regular(name, value) => {
             format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
@@ -50,7 +50,7 @@ const THIRD: [&str; 5] = [
 
 fn three_requests(sections: [&str; 3]) {
     let mut decoder = Decoder::new(4096);
-    let mut next = |section| decode(&mut decoder, &octets(section));
+    let mut next = |section| decode(&mut decoder, &from_hex(section));
     assert_eq!(
         next(sections[0]).as_deref(),
         Ok(&FIRST.map(str::to_owned)[..])
@@ -82,11 +82,11 @@ fn rfc7541_c_4_requests_with_huffman_codes() {
     ]);
 }
 
-/// With a table of 256 octets, which has to give up entries.
+/// With a table of 256 bytes, which evicts entries.
 #[test]
-fn rfc7541_c_5_entries_are_given_up_for_others() {
+fn rfc7541_c_5_old_entries_are_evicted() {
     let mut decoder = Decoder::new(256);
-    let mut next = |section| decode(&mut decoder, &octets(section));
+    let mut next = |section| decode(&mut decoder, &from_hex(section));
     let first = next(
         "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 \
          2032 303a 3133 3a32 3120 474d 546e 1768 7474 7073 3a2f 2f77 7777 2e65 7861 6d70 \
@@ -97,7 +97,7 @@ fn rfc7541_c_5_entries_are_given_up_for_others() {
         "date: Mon, 21 Oct 2013 20:13:21 GMT",
         "location: https://www.example.com",
     ];
-    // `:status` is not for requests, which does not keep it out of the table.
+    // `:status` is malformed in a request, but still enters the table.
     assert_eq!(
         first.map(|fields| fields[1..].join("|")),
         Ok(rest.join("|"))
@@ -126,18 +126,18 @@ fn rfc7541_c_5_entries_are_given_up_for_others() {
     );
 }
 
-/// All connections of a thread read to the same memory.
+/// All connections of a thread share one buffer.
 #[test]
-fn rfc7541_5_2_a_text_that_breaks_off_leaves_nothing_behind() {
-    // `x: secret`, and then what is no code.
-    let broken = octets("00 01 78 8b 4148 b0ac 5b5b 5bff ffff ff");
+fn rfc7541_5_2_truncated_string_leaves_no_bytes_behind() {
+    // `x: secret`, and then bytes that are no Huffman code.
+    let broken = from_hex("00 01 78 8b 4148 b0ac 5b5b 5bff ffff ff");
     assert!(decode(&mut Decoder::new(0), &broken).is_err());
-    let next = decode(&mut Decoder::new(0), &octets("00 01 78 03 616263"));
+    let next = decode(&mut Decoder::new(0), &from_hex("00 01 78 03 616263"));
     assert_eq!(next, Ok(vec!["x: abc".to_owned()]));
 }
 
 #[test]
-fn rfc7541_4_2_the_table_changes_its_size_at_the_beginning_and_within_what_was_offered() {
+fn rfc7541_4_2_table_size_update_comes_first_and_within_the_limit() {
     let get = [0x82];
     let decode = |section: &[u8]| decode(&mut Decoder::new(4096), section);
     assert!(decode(&[&[0x20][..], &get].concat()).is_ok());
@@ -153,18 +153,18 @@ fn rfc7541_4_2_the_table_changes_its_size_at_the_beginning_and_within_what_was_o
 }
 
 #[test]
-fn rfc7541_4_3_a_smaller_table_has_forgotten() {
+fn rfc7541_4_3_smaller_table_evicts_entries() {
     let mut decoder = Decoder::new(4096);
-    let insert = octets("400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65");
+    let insert = from_hex("400a 6375 7374 6f6d 2d6b 6579 0c63 7573 746f 6d2d 7661 6c75 65");
     assert!(decode(&mut decoder, &insert).is_ok());
     assert!(decode(&mut decoder, &[0xbe]).is_ok());
     assert!(decode(&mut decoder, &[0x20, 0x3f, 0xe1, 0x1f, 0xbe]).is_err());
 }
 
 #[test]
-fn rfc7541_4_4_an_entry_larger_than_the_table_empties_it() {
+fn rfc7541_4_4_entry_larger_than_the_table_empties_it() {
     let mut decoder = Decoder::new(64);
-    assert!(decode(&mut decoder, &octets("40 01 61 01 62")).is_ok());
+    assert!(decode(&mut decoder, &from_hex("40 01 61 01 62")).is_ok());
     assert!(decode(&mut decoder, &[0xbe]).is_ok());
     let large = [&[0x40, 1, b'a', 40][..], &[b'b'; 40]].concat();
     assert!(decode(&mut decoder, &large).is_ok());
@@ -172,22 +172,22 @@ fn rfc7541_4_4_an_entry_larger_than_the_table_empties_it() {
 }
 
 #[test]
-fn rfc9113_10_5_1_what_is_beyond_the_limit_is_only_read() {
+fn rfc9113_10_5_1_fields_beyond_the_limit_are_decoded_but_not_kept() {
     let mut decoder = Decoder::new(4096);
-    let insert = octets("40 01 61 01 62");
-    // 34 octets each.
+    let insert = from_hex("40 01 61 01 62");
+    // 34 bytes each.
     for (limit, shown) in [(33, 0), (34, 1), (67, 1), (68, 2)] {
         let mut fields = 0;
         let section = [&insert[..], &[0xbe, 0xbe]].concat();
         let decoded = decoder.decode(&section, limit, |_| fields += 1);
         assert_eq!(decoded, Ok(Decoded::TooLarge));
         assert_eq!(fields, shown);
-        assert_eq!(decoder.decode(&[0xbe], 34, |_| {}), Ok(Decoded::Whole));
+        assert_eq!(decoder.decode(&[0xbe], 34, |_| {}), Ok(Decoded::Complete));
     }
 }
 
 #[test]
-fn rfc9113_8_2_what_no_request_may_have_is_told_apart() {
+fn rfc9113_8_2_malformed_fields_are_recognised() {
     let literal = |name: &[u8], value: &[u8]| {
         let length = |text: &[u8]| u8::try_from(text.len()).unwrap_or_default();
         [&[0, length(name)][..], name, &[length(value)], value].concat()
@@ -198,7 +198,7 @@ fn rfc9113_8_2_what_no_request_may_have_is_told_apart() {
         let decoded = Decoder::new(0).decode(&section, usize::MAX, |field| {
             malformed = matches!(field, Field::Malformed(_));
         });
-        assert_eq!(decoded, Ok(Decoded::Whole));
+        assert_eq!(decoded, Ok(Decoded::Complete));
         malformed
     };
     for (name, value) in [
@@ -246,7 +246,7 @@ fn rfc9113_8_2_what_no_request_may_have_is_told_apart() {
 }
 
 #[test]
-fn rfc7541_4_2_a_smaller_table_of_the_other_end_is_acknowledged() {
+fn rfc7541_4_2_smaller_table_of_the_peer_is_acknowledged() {
     let mut encoder = Encoder::default();
     let mut begun = |size| {
         let mut out = Vec::new();
@@ -276,9 +276,9 @@ fn rfc7541_6_1_statuses() {
 }
 
 proptest! {
-    /// Nothing that comes makes it panic, and what is kept stays within the table.
+    /// No input makes the decoder panic or the table exceed its limit.
     #[test]
-    fn any_octets_are_read_or_refused(sections in proptest::collection::vec(
+    fn any_bytes_are_decoded_or_refused(sections in proptest::collection::vec(
         proptest::collection::vec(any::<u8>(), 0..60), 0..10)) {
         let mut decoder = Decoder::new(100);
         for section in sections {
@@ -289,7 +289,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(
+    fn encoded_text_decodes(
         fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,20}", "[!-~]{0,80}"), 0..10)) {
         let mut out = Vec::new();
         let mut expected = Vec::new();
@@ -309,9 +309,9 @@ proptest! {
     }
 }
 
-/// Whoever passes it on is told by the value.
+/// The value is marked as sensitive for later hops.
 #[test]
-fn rfc7541_6_2_3_what_is_never_indexed_is_marked() {
+fn rfc7541_6_2_3_never_indexed_value_is_sensitive() {
     for (how, marked) in [(0x00, false), (0x10, true), (0x40, false)] {
         let mut sensitive = Vec::new();
         let section = [&[how][..], b"\x01a\x01b"].concat();
@@ -320,22 +320,22 @@ fn rfc7541_6_2_3_what_is_never_indexed_is_marked() {
                 sensitive.push(value.is_sensitive());
             }
         });
-        assert_eq!(decoded, Ok(Decoded::Whole));
+        assert_eq!(decoded, Ok(Decoded::Complete));
         assert_eq!(sensitive, [marked], "{how:#x}");
     }
 }
 
 #[test]
-fn clones_of_a_table_share_their_octets() {
+fn clones_of_a_table_share_their_bytes() {
     let mut decoder = Decoder::new(4096);
     let mut places = Vec::new();
-    for section in [&octets("40 01 61 05 68656c6c6f")[..], &[0xbe], &[0xbe]] {
+    for section in [&from_hex("40 01 61 05 68656c6c6f")[..], &[0xbe], &[0xbe]] {
         let decoded = decoder.decode(section, usize::MAX, |field| {
             if let Field::Regular(_, value) = field {
                 places.push(value.as_bytes().as_ptr());
             }
         });
-        assert_eq!(decoded, Ok(Decoded::Whole));
+        assert_eq!(decoded, Ok(Decoded::Complete));
     }
     assert_eq!(places[0], places[1]);
     assert_eq!(places[1], places[2]);

@@ -1,16 +1,16 @@
 use super::*;
 use crate::hpack::{Decoder, Field};
 
-/// The fields of what was written, and the flags of its frames.
-fn read(mut octets: &[u8]) -> (Vec<String>, Vec<(u8, u8, usize)>) {
+/// The written fields, and the frames' types, flags and lengths.
+fn read(mut bytes: &[u8]) -> (Vec<String>, Vec<(u8, u8, usize)>) {
     let (mut section, mut frames) = (Vec::new(), Vec::new());
-    while let Some(head) = Head::read(octets) {
+    while let Some(head) = FrameHeader::read(bytes) {
         assert_eq!(head.stream, 7);
         frames.push((head.kind, head.flags, head.length));
-        section.extend_from_slice(&octets[HEAD..][..head.length]);
-        octets = &octets[HEAD + head.length..];
+        section.extend_from_slice(&bytes[HEADER_LEN..][..head.length]);
+        bytes = &bytes[HEADER_LEN + head.length..];
     }
-    assert!(octets.is_empty());
+    assert!(bytes.is_empty());
     let mut fields = Vec::new();
     let mut decoder = Decoder::new(0);
     let shown = |field| {
@@ -42,7 +42,7 @@ const DATED: (&str, &str) = ("date", "Mon, 21 Oct 2013 20:13:21 GMT");
 const TOLD: &str = "date: Mon, 21 Oct 2013 20:13:21 GMT";
 
 #[test]
-fn rfc9113_8_2_2_nothing_is_told_of_the_connection() {
+fn rfc9113_8_2_2_connection_specific_fields_are_left_out() {
     let fields = [
         ("connection", "close"),
         ("keep-alive", "timeout=5"),
@@ -57,7 +57,7 @@ fn rfc9113_8_2_2_nothing_is_told_of_the_connection() {
 }
 
 #[test]
-fn rfc9110_8_6_a_length_is_true() {
+fn rfc9110_8_6_content_length_agrees_with_the_body() {
     let five = [("content-length", "5"), DATED];
     let told = ["content-length: 5", TOLD];
     assert_eq!(head(200, &five, Content::Length(5)), told);
@@ -75,17 +75,17 @@ fn rfc9110_8_6_a_length_is_true() {
 }
 
 #[test]
-fn rfc9110_6_6_1_a_response_has_a_date() {
+fn rfc9110_6_6_1_response_has_a_date() {
     let fields = head(200, &[], Content::Unknown);
     assert!(fields[0].starts_with("date: "), "{fields:?}");
     assert_eq!(head(100, &[], Content::Bodiless), [""; 0]);
 }
 
 #[test]
-fn rfc9113_6_10_what_does_not_fit_is_continued() {
+fn rfc9113_6_10_large_field_section_is_continued() {
     let mut headers = HeaderMap::new();
     for number in 0..100 {
-        // No code of these is shorter than they are.
+        // Bytes that Huffman codes do not shorten.
         let value = format!("{number}{}", "{".repeat(498));
         headers.append("x", value.parse().unwrap());
     }
@@ -121,7 +121,7 @@ fn rfc9113_6_10_what_does_not_fit_is_continued() {
 }
 
 #[test]
-fn rfc9113_8_1_trailers_end_a_stream() {
+fn rfc9113_8_1_trailers_end_the_stream() {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let mut out = Vec::new();

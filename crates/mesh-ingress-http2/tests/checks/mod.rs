@@ -1,17 +1,15 @@
-//! What must hold of any input. Used by the fuzz targets, and by `corpus.rs`, which replays what
-//! they have found.
+//! Checks for any input, run by the fuzz target and by `corpus.rs`, which replays its corpus.
 
 use http::HeaderMap;
-use mesh_ingress_http2::frame::{HEAD, Head};
+use mesh_ingress_http2::frame::{FrameHeader, HEADER_LEN};
 use mesh_ingress_http2::hpack::{Decoded, Decoder, Field};
-use mesh_ingress_http2::request::{self, Refused};
+use mesh_ingress_http2::request::{self, RequestError};
 use mesh_ingress_http2::response::Writer;
 
-/// The limit to what is shown of a section.
+/// The limit on a section's size.
 const LIMIT: usize = 400;
 
-/// Sections one behind the other, each with its length in front, read by decoders that see the same
-/// and are asked differently.
+/// Decodes sections, each after its length, with decoders that get the same bytes in different ways.
 pub(crate) fn field_sections(mut input: &[u8]) {
     let (mut all, mut some) = (Decoder::new(200), Decoder::new(200));
     let (mut requests, mut trailers) = (Decoder::new(200), Decoder::new(200));
@@ -29,20 +27,20 @@ pub(crate) fn field_sections(mut input: &[u8]) {
         let (Ok(read), Ok(limited), Ok(request)) = (read, limited, request) else {
             return;
         };
-        assert_eq!(read, Decoded::Whole);
+        assert_eq!(read, Decoded::Complete);
         assert!(fields.starts_with(&few));
-        assert_eq!(limited == Decoded::Whole, few.len() == fields.len());
+        assert_eq!(limited == Decoded::Complete, few.len() == fields.len());
         match request {
             Ok(head) => is_a_request(&head, &fields),
-            Err(Refused::TooLarge) => assert_eq!(limited, Decoded::TooLarge),
-            Err(_) => assert_eq!(limited, Decoded::Whole),
+            Err(RequestError::TooLarge) => assert_eq!(limited, Decoded::TooLarge),
+            Err(_) => assert_eq!(limited, Decoded::Complete),
         }
         is_written_as_it_is(&fields);
     }
 }
 
-/// What is taken for a request has all of one, and nothing else.
-fn is_a_request(head: &request::Head, fields: &[Field]) {
+/// An accepted request has all required parts, and no others.
+fn is_a_request(head: &request::RequestHead, fields: &[Field]) {
     let pseudo = |field: &Field| !matches!(field, Field::Regular(..));
     let begin = fields.iter().take_while(|field| pseudo(field)).count();
     assert!(!fields[begin..].iter().any(pseudo), "behind fields");
@@ -53,7 +51,7 @@ fn is_a_request(head: &request::Head, fields: &[Field]) {
     );
     let request = &head.request;
     assert_eq!(request.headers().len(), fields.len() - begin);
-    // As it is told to others, it can be read again.
+    // The URI's text parses again.
     let uri = request.uri().to_string();
     if request.method() != http::Method::CONNECT {
         assert!(uri.parse::<http::Uri>().is_ok(), "{uri}");
@@ -61,7 +59,7 @@ fn is_a_request(head: &request::Head, fields: &[Field]) {
     }
 }
 
-/// Fields come out as they went in.
+/// Written fields decode to the same fields.
 fn is_written_as_it_is(fields: &[Field]) {
     let mut headers = HeaderMap::new();
     for field in fields {
@@ -74,9 +72,9 @@ fn is_written_as_it_is(fields: &[Field]) {
     let mut out = Vec::new();
     Writer::new().trailers(1, &headers, &mut out);
     let (mut section, mut rest) = (Vec::new(), &out[..]);
-    while let Some(head) = Head::read(rest) {
-        section.extend_from_slice(&rest[HEAD..][..head.length]);
-        rest = &rest[HEAD + head.length..];
+    while let Some(head) = FrameHeader::read(rest) {
+        section.extend_from_slice(&rest[HEADER_LEN..][..head.length]);
+        rest = &rest[HEADER_LEN + head.length..];
     }
     let read = request::read_trailers(&section, &mut Decoder::new(0), usize::MAX);
     assert_eq!(read, Ok(Ok(headers)));

@@ -29,7 +29,7 @@ impl Cluster {
         self.dns.add_service(service, &self.domain, cluster_ip);
     }
 
-    /// A gateway that asks this cluster's DNS, and takes loopback addresses for ClusterIPs.
+    /// A gateway that uses this cluster's DNS and accepts loopback addresses as ClusterIPs.
     pub(crate) fn mesh(&self) -> MeshIngressBuilder {
         let loopback = "127.0.0.0/8".parse().unwrap();
         let dns = ClusterDns::builder()

@@ -1,0 +1,238 @@
+//! Graceful shutdown: one trigger, any number of watchers.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mesh_ingress_server::drain;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let (trigger, watcher) = drain::channel();
+//! tokio::spawn(async move {
+//!     watcher.draining().await; // take nothing new, finish what is under way
+//!     drop(watcher);            // done
+//! });
+//! assert!(trigger.drain(Duration::from_secs(30)).await, "all ended in time");
+//! # });
+//! ```
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use mesh_ingress_io::coop;
+use pin_project_lite::pin_project;
+use tokio::sync::watch;
+
+/// How long requests may still arrive when a drain begins: those that were on their way are served.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// What everybody is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DrainState {
+    Serving,
+    /// Take nothing new, finish what is under way.
+    Draining,
+    /// Drop what is under way.
+    Closing,
+}
+
+/// Begins a drain, and knows when it has ended. Dropped, it begins one, too: nobody is left to do it
+/// later.
+#[derive(Debug)]
+pub struct DrainTrigger(watch::Sender<DrainState>);
+
+/// Waits for a drain. As long as there is a watcher, the drain has not ended: whoever has one drops it
+/// when its work is done.
+#[derive(Clone, Debug)]
+pub struct DrainWatcher {
+    /// Never marked as seen, nor are its clones: any change is news to all of them.
+    state: watch::Receiver<DrainState>,
+}
+
+/// A trigger and the first watcher, to be cloned for others.
+#[must_use]
+pub fn channel() -> (DrainTrigger, DrainWatcher) {
+    let (sender, state) = watch::channel(DrainState::Serving);
+    (DrainTrigger(sender), DrainWatcher { state })
+}
+
+impl DrainTrigger {
+    /// Tells all watchers to take nothing new and to finish what is under way.
+    pub fn start(&self) {
+        self.0.send_if_modified(|state| {
+            let starts = *state == DrainState::Serving;
+            if starts {
+                *state = DrainState::Draining;
+            }
+            starts
+        });
+    }
+
+    /// Tells all watchers to drop what is under way.
+    pub fn close(&self) {
+        self.0.send_replace(DrainState::Closing);
+    }
+
+    /// Resolves when all watchers have been dropped.
+    pub async fn drained(&self) {
+        self.0.closed().await;
+    }
+
+    /// Drains: [starts](Self::start), waits up to `timeout` for all watchers to be dropped, and
+    /// [closes](Self::close). Returns whether all ended in time.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        self.start();
+        let in_time = tokio::time::timeout(timeout, self.drained()).await.is_ok();
+        self.close();
+        in_time
+    }
+}
+
+impl DrainWatcher {
+    /// Whether a drain has begun. Cheap: a connection asks each time it does something.
+    #[inline]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.state.has_changed().unwrap_or(true)
+    }
+
+    /// Resolves when a drain begins.
+    pub async fn draining(&self) {
+        let mut state = self.state.clone();
+        let _ = state.wait_for(|state| *state != DrainState::Serving).await;
+    }
+
+    /// Resolves when what is under way is to be dropped. Never, if the trigger is dropped first.
+    pub async fn closing(&self) {
+        let mut state = self.state.clone();
+        let closing = state.wait_for(|state| *state == DrainState::Closing);
+        if closing.await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// A notice for one connection.
+    pub(crate) fn notice(&self) -> DrainNotice<'_, impl Future<Output = ()> + use<>> {
+        DrainNotice {
+            watcher: self,
+            drained: drained(self.state.clone()),
+            registered: false,
+            given: false,
+        }
+    }
+}
+
+pin_project! {
+    /// When a connection is to come to its end. It lasts as long as the connection, so that no part of the
+    /// connection has to register and deregister.
+    pub(crate) struct DrainNotice<'w, D> {
+        watcher: &'w DrainWatcher,
+        #[pin]
+        drained: D,
+        registered: bool,
+        given: bool,
+    }
+}
+
+impl<'w, D: Future<Output = ()>> DrainNotice<'w, D> {
+    pub(crate) fn watcher(&self) -> &'w DrainWatcher {
+        self.watcher
+    }
+
+    pub(crate) async fn given(mut self: Pin<&mut Self>) {
+        poll_fn(|cx| self.as_mut().poll(cx)).await;
+    }
+
+    /// To be polled by one task only.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // Once registered, it has the waker of this task, and is ready only after a change.
+        if *this.registered && !this.watcher.is_draining() {
+            return Poll::Pending;
+        }
+        if !*this.given {
+            let polled = this.drained.poll(cx);
+            *this.registered = coop::is_registered(&polled);
+            ready!(polled);
+            *this.given = true;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Resolves when a drain has gone on for a moment.
+async fn drained(mut state: watch::Receiver<DrainState>) {
+    let _ = state.wait_for(|state| *state != DrainState::Serving).await;
+    let grace = Box::pin(tokio::time::sleep(GRACE));
+    tokio::select! {
+        () = grace => {}
+        _ = state.wait_for(|state| *state == DrainState::Closing) => {}
+    }
+}
+
+/// Drives a connection to its end. Told to drain, the connection finishes the requests under way.
+/// `None` if it is not given the time.
+pub(crate) async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    mut notice: Pin<&mut DrainNotice<'_, impl Future<Output = ()>>>,
+    graceful_shutdown: impl FnOnce(Pin<&mut C>),
+) -> Option<C::Output> {
+    let served = poll_fn(|cx| {
+        if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(served));
+        }
+        notice.as_mut().poll(cx).map(|()| None)
+    });
+    if let Some(served) = served.await {
+        return Some(served);
+    }
+    graceful_shutdown(connection.as_mut());
+    let closing = Box::pin(notice.watcher.closing());
+    tokio::select! {
+        served = connection => Some(served),
+        () = closing => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_with_its_last_watcher() {
+        let (trigger, watcher) = channel();
+        assert!(!watcher.is_draining());
+        let other = watcher.clone();
+        let worker = tokio::spawn(async move {
+            other.draining().await;
+            assert!(other.is_draining());
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        });
+        drop(watcher);
+        assert!(trigger.drain(Duration::from_secs(6)).await);
+        worker.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_that_takes_too_long_closes() {
+        let (trigger, watcher) = channel();
+        let stuck = tokio::spawn(async move { watcher.closing().await });
+        assert!(!trigger.drain(Duration::from_secs(1)).await);
+        stuck.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dropped_trigger_begins_a_drain() {
+        let (trigger, watcher) = channel();
+        drop(trigger);
+        watcher.draining().await;
+        assert!(watcher.is_draining());
+    }
+
+    #[tokio::test]
+    async fn a_watcher_made_during_a_drain_knows_of_it() {
+        let (trigger, watcher) = channel();
+        trigger.start();
+        assert!(watcher.clone().is_draining());
+    }
+}
