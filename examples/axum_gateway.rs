@@ -1,4 +1,4 @@
-//! A gateway that is an axum application: routes of its own, and the mesh for everything else.
+//! A gateway inside an axum application: its own routes, and the mesh for all others.
 //!
 //! ```text
 //! cargo run --example axum_gateway -- 127.0.0.1:8080
@@ -6,15 +6,15 @@
 //! curl -H 'Host: shop.example.com' http://127.0.0.1:8080/
 //! ```
 //!
-//! In a cluster the second one is answered by the Service `web` in the namespace `default`. On a
-//! machine without cluster DNS it is a 503 that says so in `Proxy-Status`.
+//! In a cluster the Service `web` in the namespace `default` answers the second request. On a machine
+//! without cluster DNS the response is a 503 with the error in `Proxy-Status`.
 
 use std::error::Error;
 use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::middleware::{self, Next};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use mesh_ingress::{Downstream, MeshIngress, Route};
@@ -43,22 +43,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .build()?;
 
-    let around = tower::ServiceBuilder::new()
+    let middleware = tower::ServiceBuilder::new()
         .set_x_request_id(MakeRequestUuid)
         .layer(TraceLayer::new_for_http())
         .propagate_x_request_id();
     let app = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .fallback_service(mesh)
-        .layer(middleware::from_fn(tell_downstream))
-        .layer(around);
+        .layer(from_fn(set_downstream))
+        .layer(middleware);
 
     let listener = tokio::net::TcpListener::bind(listen).await?;
     println!("serving on {}", listener.local_addr()?);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app)
         .with_graceful_shutdown(async {
-            // Where there is no signal to wait for, it serves until it is killed.
+            // Without a signal handler, it serves until it is killed.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -67,8 +67,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells the mesh who the client is: without this nothing is claimed in `X-Forwarded-For`.
-async fn tell_downstream(
+/// Tells the mesh the client's address. Without it, upstreams get no `X-Forwarded-For`.
+async fn set_downstream(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,

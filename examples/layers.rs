@@ -1,8 +1,7 @@
-//! The layers composed by hand, around anything that is a tower service, instead of the facade.
+//! The layers composed by hand around a tower service, instead of the facade.
 //!
-//! Runs against a name server and an origin in this process, prints what arrived there, and ends.
-//! What the facade adds and this leaves out: routes, forwarded headers, edge hygiene, and errors as
-//! answers.
+//! Runs against a name server and an origin in this process, prints the requests that arrive, and
+//! ends. The facade adds routes, forwarded headers, edge hygiene, and errors as responses.
 //!
 //! ```text
 //! cargo run --example layers
@@ -40,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .address_policy(AddressPolicy::default().allow("127.0.0.0/8".parse()?))
         .build()?;
 
-    // Outermost first: say the Service's name, find its address, send it there.
+    // Outermost first: set the Service's name, find its address, send the request there.
     let svc = ServiceBuilder::new()
         .layer(UpstreamVhostLayer::new(web.vhost(&domain)))
         .layer(ServiceUpstreamLayer::new(dns.watch(&web)))
@@ -60,13 +59,13 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         }
     }
     println!(
-        "through the mesh: {}, past it: {}, connections to the ClusterIP: {}",
+        "through the mesh: {}, bypassing it: {}, connections to the ClusterIP: {}",
         mesh.meshed(&web),
         pod.bypassed(),
         mesh.connections(&web),
     );
 
-    // Errors stay typed here: whoever composes layers decides what becomes of them.
+    // Errors stay typed here: code that composes layers decides how to answer them.
     mesh.remove_service(&web);
     let request = Request::get("/third").body(Body::empty())?;
     if let Err(error) = svc.clone().oneshot(request).await {

@@ -1,12 +1,12 @@
 //! Why a gateway needs both halves: the Service's own name *and* its ClusterIP.
 //!
-//! Starts two small meshes in this process, each with cluster DNS, a mesh router and a pod, and
-//! sends the same request through each in four ways. All of them are answered with 200; only one
-//! way is in the mesh on both.
+//! Starts two small meshes in this process, each with cluster DNS, a mesh router and a pod, and sends
+//! the same request to each with four settings. All responses are 200, but only one setting is in the
+//! mesh on both.
 //!
 //! ```text
 //! cargo run --example quickstart
-//! cargo run --example quickstart -- --serve    # and then ask with curl
+//! cargo run --example quickstart -- --serve    # then send requests with curl
 //! ```
 
 use std::error::Error;
@@ -26,9 +26,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const PUBLIC_HOST: &str = "shop.example.com";
 
-/// What the gateway says and where it connects to.
+/// Which `Host` the gateway sends, and to which address.
 #[derive(Clone, Copy)]
-struct Way {
+struct Setting {
     name: &'static str,
     title: &'static str,
     vhost: bool,
@@ -36,41 +36,41 @@ struct Way {
     why: &'static str,
 }
 
-const WAYS: [Way; 4] = [
-    Way {
+const SETTINGS: [Setting; 4] = [
+    Setting {
         name: "both",
         title: "vhost + ClusterIP",
         vhost: true,
         cluster_ip: true,
-        why: "each mesh finds what it picks by; what MeshIngress does unless told otherwise",
+        why: "each mesh gets what it routes by; the default of MeshIngress",
     },
-    Way {
+    Setting {
         name: "no-vhost",
         title: "public Host + ClusterIP",
         vhost: false,
         cluster_ip: true,
-        why: "a sidecar knows no Service of that name and lets it out: no mTLS, no policy",
+        why: "a sidecar knows no Service of that name and passes it through: no mTLS, no policy",
     },
-    Way {
+    Setting {
         name: "no-clusterip",
         title: "vhost + pod address",
         vhost: true,
         cluster_ip: false,
-        why: "a pod is no Service: a sidecar lets it out, ambient skips the Service's waypoint",
+        why: "a pod is no Service: a sidecar passes it through, ambient skips the waypoint",
     },
-    Way {
+    Setting {
         name: "neither",
         title: "public Host + pod address",
         vhost: false,
         cluster_ip: false,
-        why: "what most reverse proxies do",
+        why: "the behaviour of most reverse proxies",
     },
 ];
 
-/// A cluster of one Service and one pod, with a mesh that picks destinations in one of two ways.
+/// A cluster of one Service and one pod, with a mesh that routes by `Host` or by ClusterIP.
 struct Cluster {
     name: &'static str,
-    picks_by: &'static str,
+    routes_by: &'static str,
     dns: DnsServer,
     mesh: Mesh,
     pod: Origin,
@@ -81,7 +81,7 @@ enum Mesh {
     Ambient(VipRouter),
 }
 
-/// A resolver of one's own: the address of a pod instead of the Service's. Don't.
+/// A custom resolver that returns a pod's address instead of the Service's. Don't do this.
 #[derive(Debug)]
 struct PodAddress(Upstream);
 
@@ -91,11 +91,11 @@ impl Resolve for PodAddress {
     }
 }
 
-/// What one request led to.
-struct Seen {
+/// The outcome of one request.
+struct Observed {
     status: StatusCode,
     host: String,
-    fate: &'static str,
+    path: &'static str,
 }
 
 impl Cluster {
@@ -105,30 +105,30 @@ impl Cluster {
         let router = HostRouter::start_on(cluster_ip(1)).await?;
         let addr = router.addr();
         router.add_service(web, &ClusterDomain::default(), Some(addr.ip()), pod.addr());
-        // Istio's ALLOW_ANY: what it does not know goes on to where it was meant to go, which
-        // kube-proxy turns into the same pod.
+        // Istio's ALLOW_ANY: a request for an unknown host goes to its original address, which
+        // kube-proxy maps to the same pod.
         router.set_passthrough(Some(pod.addr()));
         let name = "sidecar";
-        let picks_by = "Host";
+        let routes_by = "Host";
         let mesh = Mesh::Sidecar(router);
-        Self::named(name, picks_by, web, addr, mesh, pod).await
+        Self::with_dns(name, routes_by, web, addr, mesh, pod).await
     }
 
-    /// Istio ambient: the ClusterIP and port are all that counts.
+    /// Istio ambient routes by ClusterIP and port only.
     async fn ambient(web: &ServiceRef) -> Result<Self, BoxError> {
         let pod = Origin::builder().name("pod-2").start().await?;
         let router = VipRouter::new();
         let addr = router.add_service(web, cluster_ip(2), pod.addr()).await?;
         let name = "ambient";
-        let picks_by = "ClusterIP:port";
+        let routes_by = "ClusterIP:port";
         let mesh = Mesh::Ambient(router);
-        Self::named(name, picks_by, web, addr, mesh, pod).await
+        Self::with_dns(name, routes_by, web, addr, mesh, pod).await
     }
 
-    /// Cluster DNS tells the ClusterIP of the Service and the number of its port.
-    async fn named(
+    /// Adds cluster DNS, which has the ClusterIP of the Service and the number of its port.
+    async fn with_dns(
         name: &'static str,
-        picks_by: &'static str,
+        routes_by: &'static str,
         web: &ServiceRef,
         cluster_ip: SocketAddr,
         mesh: Mesh,
@@ -139,22 +139,22 @@ impl Cluster {
         dns.add_service_port(web, &domain, cluster_ip.ip(), cluster_ip.port());
         Ok(Self {
             name,
-            picks_by,
+            routes_by,
             dns,
             mesh,
             pod,
         })
     }
 
-    /// A gateway in front of this cluster. In a real one, `MeshIngress::builder().route(…).build()`
-    /// is all of it: the rest is for ClusterIPs on loopback, and for doing it wrong on purpose.
-    fn gateway(&self, web: &ServiceRef, way: Way) -> Result<MeshIngress, BoxError> {
+    /// A gateway in front of this cluster. In a real cluster `MeshIngress::builder().route(…).build()`
+    /// is enough: the rest is for ClusterIPs on loopback, and for the wrong settings.
+    fn gateway(&self, web: &ServiceRef, setting: Setting) -> Result<MeshIngress, BoxError> {
         let mut route = Route::host(PUBLIC_HOST).path_prefix("/").to(web.clone());
-        if !way.vhost {
+        if !setting.vhost {
             route = route.vhost(VhostPolicy::Preserve);
         }
         let builder = MeshIngress::builder().route(route);
-        if !way.cluster_ip {
+        if !setting.cluster_ip {
             let pod = PodAddress(Upstream::new(self.pod.addr()));
             return Ok(builder.resolver(pod).build()?);
         }
@@ -165,9 +165,9 @@ impl Cluster {
         Ok(builder.resolver(dns).build()?)
     }
 
-    /// Sends the request and looks at what the mesh did with it, and at what the pod received.
-    async fn ask(&self, gateway: &MeshIngress) -> Result<Seen, BoxError> {
-        self.mesh.forget();
+    /// Sends the request, and reads what the mesh recorded and the pod received.
+    async fn ask(&self, gateway: &MeshIngress) -> Result<Observed, BoxError> {
+        self.mesh.clear_outcomes();
         self.pod.clear_requests();
         let request = Request::get("/cart")
             .header(HOST, PUBLIC_HOST)
@@ -175,14 +175,14 @@ impl Cluster {
         let response = gateway.handle(request).await?;
         let received = self.pod.requests();
         let verdict = self.mesh.outcomes().first().map(|outcome| outcome.verdict);
-        Ok(Seen {
+        Ok(Observed {
             status: response.status(),
             host: received
                 .first()
                 .and_then(|received| received.host())
                 .unwrap_or("-")
                 .to_owned(),
-            fate: match (verdict, received.first()) {
+            path: match (verdict, received.first()) {
                 (Some(Verdict::Meshed), Some(received)) if received.mesh_router().is_some() => {
                     "meshed"
                 }
@@ -202,7 +202,7 @@ impl Mesh {
         }
     }
 
-    fn forget(&self) {
+    fn clear_outcomes(&self) {
         match self {
             Self::Sidecar(router) => router.clear_outcomes(),
             Self::Ambient(router) => router.clear_outcomes(),
@@ -210,7 +210,7 @@ impl Mesh {
     }
 }
 
-/// Loopback addresses stand for ClusterIPs; only Linux has more than one of them.
+/// Loopback addresses serve as ClusterIPs; only Linux has more than one of them.
 fn cluster_ip(number: u8) -> SocketAddr {
     let third = if cfg!(target_os = "linux") { number } else { 0 };
     let last = if cfg!(target_os = "linux") { 7 } else { 1 };
@@ -232,64 +232,64 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether what should be meshed was.
+/// Runs all requests. Returns whether those with both halves were meshed.
 async fn run() -> Result<bool, BoxError> {
     let web: ServiceRef = "web.default:http".parse()?;
     let clusters = [Cluster::sidecar(&web).await?, Cluster::ambient(&web).await?];
 
     println!(
-        "GET http://{PUBLIC_HOST}/cart for the Service {web}, four ways through two meshes:\n"
+        "GET http://{PUBLIC_HOST}/cart for the Service {web}, with four settings in two meshes:\n"
     );
     let names = clusters.each_ref().map(|c| format!("Istio {}", c.name));
     let picks = clusters
         .each_ref()
-        .map(|c| format!("picks by {}", c.picks_by));
-    row("the gateway sends", "the pod is told", &names);
+        .map(|c| format!("routes by {}", c.routes_by));
+    row("the gateway sends", "the pod receives", &names);
     row("", "(Host)", &picks);
     println!("{}", "-".repeat(98));
 
-    let mut good = true;
+    let mut all_meshed = true;
     let mut app = Router::new();
-    for way in WAYS {
+    for setting in SETTINGS {
         let mut cells = Vec::new();
         let mut host = String::new();
         for cluster in &clusters {
-            let gateway = cluster.gateway(&web, way)?;
-            let seen = cluster.ask(&gateway).await?;
-            good &= !(way.vhost && way.cluster_ip) || seen.fate == "meshed";
-            cells.push(format!("{} {}", seen.status.as_u16(), seen.fate));
-            host = seen.host;
-            app = app.nest_service(&format!("/{}/{}", cluster.name, way.name), gateway);
+            let gateway = cluster.gateway(&web, setting)?;
+            let observed = cluster.ask(&gateway).await?;
+            all_meshed &= !(setting.vhost && setting.cluster_ip) || observed.path == "meshed";
+            cells.push(format!("{} {}", observed.status.as_u16(), observed.path));
+            host = observed.host;
+            app = app.nest_service(&format!("/{}/{}", cluster.name, setting.name), gateway);
         }
-        row(way.title, &host, &cells);
+        row(setting.title, &host, &cells);
     }
 
-    println!("\nEvery answer is a 200, so nobody would notice what left the mesh. Why:");
-    for way in WAYS {
-        println!("  {:<26} {}", way.title, way.why);
+    println!("\nEvery response is a 200: no error tells which requests left the mesh. Why:");
+    for setting in SETTINGS {
+        println!("  {:<26} {}", setting.title, setting.why);
     }
 
     if std::env::args().any(|argument| argument == "--serve") {
         serve(app).await?;
     }
-    Ok(good)
+    Ok(all_meshed)
 }
 
-fn row(way: &str, host: &str, cells: &[String]) {
+fn row(setting: &str, host: &str, cells: &[String]) {
     let cells: String = cells.iter().map(|cell| format!("{cell:<18}")).collect();
-    println!("{}", format!("{way:<27}{host:<31}{cells}").trim_end());
+    println!("{}", format!("{setting:<27}{host:<31}{cells}").trim_end());
 }
 
-/// Serves all gateways side by side, each under a path of its own, until Ctrl-C.
+/// Serves all gateways, each under a path of its own, until Ctrl-C.
 async fn serve(app: Router) -> Result<(), BoxError> {
     let listener = tokio::net::TcpListener::bind(LISTEN)
         .await
         .map_err(|error| format!("cannot listen on {LISTEN}: {error}"))?;
     println!("\nServing on {LISTEN}. The pod echoes what it received; x-mesh-router is there only");
-    println!("if the request came through the mesh. Ctrl-C ends it.\n");
+    println!("if the request came through the mesh. Ctrl-C stops the server.\n");
     for plane in ["sidecar", "ambient"] {
-        for way in WAYS {
-            let name = way.name;
+        for setting in SETTINGS {
+            let name = setting.name;
             println!("  curl -H 'Host: {PUBLIC_HOST}' http://{LISTEN}/{plane}/{name}/cart");
         }
     }

@@ -33,17 +33,10 @@ fn main() -> Result<(), BoxError> {
         let last = routes - 1;
         let host = format!("shop-{}.example.com", last / 10);
         let path = format!("/service/{}/item/42", last % 10);
-        let hit = RouteQuery {
-            host: &host,
-            path: &path,
-            query: Some("page=2"),
-            method: &Method::GET,
-            headers: &headers,
-        };
-        let miss = RouteQuery {
-            path: "/nothing/here",
-            ..hit
-        };
+        let uri = format!("{path}?page=2").parse()?;
+        let hit = RouteQuery::new(&host, &Method::GET, &uri, &headers);
+        let mut miss = hit;
+        miss.path = "/nothing/here";
         if table.find(&hit) != Some(&last) || table.find(&miss).is_some() {
             return Err("the table finds something else".into());
         }

@@ -1,1 +1,1 @@
-//! Nothing to see here: the programs of this package are its targets.
+//! Empty: this package has example targets only.

@@ -1,4 +1,4 @@
-//! A body whose framing survives being passed along.
+//! A body that keeps its framing when it is forwarded.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,9 +13,9 @@ use crate::BoxError;
 
 /// A request or response body: nothing, a piece of memory, or a boxed stream.
 ///
-/// `size_hint` and `is_end_stream` always tell what the body inside knows, because they decide the
-/// framing on the wire (RFC 9112 §6): a wrapper that loses them turns a bodiless request into a
-/// chunked one.
+/// `size_hint` and `is_end_stream` are always those of the body inside, because they decide the framing
+/// on the wire (RFC 9112 §6): a wrapper that loses them turns a request without a body into a chunked
+/// one.
 ///
 /// ```
 /// use http_body::Body as _;
@@ -42,7 +42,7 @@ impl Body {
         Self(Kind::Empty)
     }
 
-    /// Boxes any body. One that is already at its end is not boxed at all.
+    /// Boxes any body. An empty one is not boxed.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,

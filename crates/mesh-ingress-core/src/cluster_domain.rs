@@ -1,4 +1,4 @@
-//! The zone in which cluster DNS answers.
+//! The DNS zone of the cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::ParseError;
 use crate::name::{LabelRule, check_label};
 
-/// The longest name a label pair in front of us may leave room for: 253 bytes for the whole name
-/// (RFC 1035 §2.3.4, without the root dot), less `svc.` and two labels of 63 with their dots.
+/// The longest domain that leaves room for a Service: 253 bytes for the whole name (RFC 1035 §2.3.4,
+/// without the root dot), less `svc.` and two labels of 63 with their dots.
 const MAX_DOMAIN: usize = 253 - 4 - 2 * 64;
 
 /// The DNS zone of the cluster, `cluster.local` unless the cluster was set up otherwise
@@ -18,7 +18,7 @@ const MAX_DOMAIN: usize = 253 - 4 - 2 * 64;
 /// use mesh_ingress_core::ClusterDomain;
 ///
 /// assert_eq!(ClusterDomain::default().as_str(), "cluster.local");
-/// // A trailing dot is understood and not kept: it belongs on the wire, never in `Host`.
+/// // A trailing dot is accepted and dropped: it belongs on the wire, never in `Host`.
 /// assert_eq!("k8s.example.com.".parse::<ClusterDomain>()?.as_str(), "k8s.example.com");
 /// # Ok::<(), mesh_ingress_core::ParseError>(())
 /// ```
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_what_is_not_a_zone() {
+    fn invalid_zones_are_refused() {
         for bad in [
             "",
             ".",
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_label_and_digits_are_zones() {
+    fn single_labels_and_digits_are_accepted() {
         for good in ["local", "k8s", "1.example", "a-b.c"] {
             assert_eq!(good.parse::<ClusterDomain>().unwrap().as_str(), good);
         }

@@ -1,4 +1,4 @@
-//! What went wrong, in the words of RFC 9209.
+//! The error type, with the kinds of RFC 9209.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::BoxError;
 
-/// Who is to look at a failure.
+/// Where an error comes from, and so which team should look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorOrigin {
@@ -14,14 +14,14 @@ pub enum ErrorOrigin {
     Client,
     /// This gateway: its settings, limits or a defect.
     Gateway,
-    /// The name service.
+    /// Name resolution.
     Resolver,
-    /// The upstream, or the way to it.
+    /// The upstream, or the connection to it.
     Upstream,
 }
 
 impl ErrorOrigin {
-    /// One lower-case word, for logs and metrics.
+    /// The name in lower case, for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,8 +43,8 @@ macro_rules! error_kinds {
     ($($(#[$doc:meta])* $variant:ident = $token:literal, $origin:ident, $text:literal;)*) => {
         /// The proxy error types of [RFC 9209 §2.3](https://www.rfc-editor.org/rfc/rfc9209#section-2.3).
         ///
-        /// The same word stands in the type, the log, the metric and the `error` parameter of the
-        /// `Proxy-Status` response header.
+        /// The log, the metric and the `error` parameter of the `Proxy-Status` response header use the
+        /// same token.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -61,13 +61,13 @@ macro_rules! error_kinds {
                 match self { $(Self::$variant => $token,)* }
             }
 
-            /// Who is to look at it, unless the error itself knows better.
+            /// The usual origin of this kind.
             #[must_use]
             pub fn origin(self) -> ErrorOrigin {
                 match self { $(Self::$variant => ErrorOrigin::$origin,)* }
             }
 
-            /// A short sentence for people.
+            /// A short description for humans.
             #[must_use]
             pub fn description(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -83,7 +83,7 @@ error_kinds! {
     DnsError = "dns_error", Resolver, "cluster DNS could not resolve the service";
     /// No route or backend fits the request (§2.3.3).
     DestinationNotFound = "destination_not_found", Client, "no route matches the request";
-    /// The upstream is taken for unavailable, nothing was sent (§2.3.4).
+    /// The upstream is considered unavailable; nothing was sent (§2.3.4).
     DestinationUnavailable = "destination_unavailable", Upstream, "the upstream is unavailable";
     /// Policy forbids the address that the name resolved to (§2.3.5).
     DestinationIpProhibited = "destination_ip_prohibited", Resolver, "the resolved address is not allowed";
@@ -107,7 +107,7 @@ error_kinds! {
     TlsCertificateError = "tls_certificate_error", Upstream, "the upstream's certificate does not verify";
     /// The upstream sent a TLS alert (§2.3.15).
     TlsAlertReceived = "tls_alert_received", Upstream, "the upstream sent a TLS alert";
-    /// The client's request is not one that can be served (§2.3.16).
+    /// The client's request is invalid (§2.3.16).
     HttpRequestError = "http_request_error", Client, "the request is invalid";
     /// Policy forbids the request (§2.3.17).
     HttpRequestDenied = "http_request_denied", Client, "the request is not allowed";
@@ -125,15 +125,15 @@ error_kinds! {
     HttpResponseTimeout = "http_response_timeout", Upstream, "the upstream's response did not come in time";
     /// Upgrading the connection failed (§2.3.27).
     HttpUpgradeFailed = "http_upgrade_failed", Upstream, "upgrading the connection failed";
-    /// The upstream does not speak HTTP as it should (§2.3.28).
+    /// The upstream violates the HTTP protocol (§2.3.28).
     HttpProtocolError = "http_protocol_error", Upstream, "the upstream broke the HTTP protocol";
-    /// The response was made by this gateway on purpose (§2.3.29).
+    /// This gateway generated the response on purpose (§2.3.29).
     ProxyInternalResponse = "proxy_internal_response", Gateway, "answered by the gateway itself";
     /// A defect or lack of resources in this gateway (§2.3.30).
     ProxyInternalError = "proxy_internal_error", Gateway, "the gateway failed";
-    /// This gateway is set up wrongly for the request (§2.3.31).
+    /// This gateway is misconfigured for the request (§2.3.31).
     ProxyConfigurationError = "proxy_configuration_error", Gateway, "the gateway is set up wrongly for this request";
-    /// The request has been here before (§2.3.32).
+    /// The request has passed this gateway before (§2.3.32).
     ProxyLoopDetected = "proxy_loop_detected", Gateway, "the request runs in a loop";
 }
 
@@ -145,11 +145,11 @@ impl fmt::Display for ErrorKind {
 
 /// Why a request could not be served.
 ///
-/// Opaque on purpose: ask it for its [`kind`](Self::kind), its [`origin`](Self::origin), whether
-/// the request [may be sent again](Self::may_retry), and walk [`source`](std::error::Error::source)
-/// for the cause, which is always there and names what is likely to be wrong.
+/// Opaque: it has a [`kind`](Self::kind), an [`origin`](Self::origin), tells whether the request
+/// [may be retried](Self::may_retry), and always has a [`source`](std::error::Error::source), which
+/// names the likely cause.
 ///
-/// `Display` says what happened in general; [`report`](Self::report) writes the whole chain.
+/// `Display` writes the kind; [`report`](Self::report) writes the whole chain.
 ///
 /// ```
 /// use std::error::Error as _;
@@ -177,7 +177,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of a kind with its cause. The cause may be a text: say what is likely to be wrong.
+    /// An error of a kind with its cause, which may be a text that names the likely fault.
     pub fn new(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -188,14 +188,14 @@ impl Error {
         }))
     }
 
-    /// Sets who is to look at it, where that is not the usual one of the kind.
+    /// Sets the origin, where it is not the usual one of the kind.
     #[must_use]
     pub fn with_origin(mut self, origin: ErrorOrigin) -> Self {
         self.0.origin = origin;
         self
     }
 
-    /// Marks that no upstream has acted on the request: it may be sent again, whatever its method
+    /// Marks that no upstream has acted on the request, so that it may be retried with any method
     /// (RFC 9110 §9.2.2).
     #[must_use]
     pub fn retryable(mut self) -> Self {
@@ -203,15 +203,15 @@ impl Error {
         self
     }
 
-    /// Sets the status code to answer with, where the kind does not decide it: there are several
-    /// for a request that cannot be served (RFC 9209 §2.3.16 has it as a parameter, too).
+    /// Sets the status code of the response, where the kind does not decide it: an invalid request has
+    /// several (a parameter in RFC 9209 §2.3.16).
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = Some(status);
         self
     }
 
-    /// The status code to answer with, where the kind does not decide it.
+    /// The status code of the response, where the kind does not decide it.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.0.status
@@ -223,7 +223,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Who is to look at it.
+    /// Where it comes from.
     #[must_use]
     pub fn origin(&self) -> ErrorOrigin {
         self.0.origin
@@ -271,16 +271,16 @@ pub struct Report<'a>(&'a Error);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
+        let mut written = self.0.to_string();
+        f.write_str(&written)?;
         let mut cause = std::error::Error::source(self.0);
         while let Some(error) = cause {
             let text = error.to_string();
             // Some libraries repeat their source in their own text.
-            if !said.ends_with(&text) {
+            if !written.ends_with(&text) {
                 write!(f, ": {text}")?;
             }
-            said = text;
+            written = text;
             cause = error.source();
         }
         Ok(())
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_pointer() {
+    fn error_is_one_pointer() {
         assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
     }
 

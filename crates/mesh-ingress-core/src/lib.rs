@@ -1,16 +1,16 @@
-//! The vocabulary of [mesh-ingress](https://docs.rs/mesh-ingress): what every other crate of the
-//! house speaks, and nothing that does I/O.
+//! The shared types of [mesh-ingress](https://docs.rs/mesh-ingress): request extensions, names and
+//! errors that its crates exchange. No I/O.
 //!
-//! | type | says |
+//! | type | is |
 //! |---|---|
-//! | [`ServiceRef`] | which Kubernetes Service: `web.default:80` |
-//! | [`ClusterDomain`] | the zone the cluster's names live in: `cluster.local` |
-//! | [`Vhost`] | what `Host` / `:authority` must say for a mesh to route by it |
-//! | [`Downstream`] | who asked: a request extension set by whoever accepted the connection |
-//! | [`Upstream`] | where to connect: a request extension set by the resolver's layer |
-//! | [`Tls`] | whether and how to speak TLS to it |
-//! | [`Body`] | a body whose framing survives being passed along |
-//! | [`Error`] | what went wrong, in the words of RFC 9209 |
+//! | [`ServiceRef`] | a Kubernetes Service and its port: `web.default:80` |
+//! | [`ClusterDomain`] | the DNS zone of the cluster: `cluster.local` |
+//! | [`Vhost`] | the `Host` / `:authority` by which a mesh routes |
+//! | [`Downstream`] | the client's connection: a request extension set by the server |
+//! | [`Upstream`] | the address to connect to: a request extension set by the resolver's layer |
+//! | [`Tls`] | the TLS options of an upstream |
+//! | [`Body`] | a body that keeps its framing when it is forwarded |
+//! | [`Error`] | an error with the types of RFC 9209 |
 //!
 //! ```
 //! use mesh_ingress_core::{ClusterDomain, ServiceRef};
@@ -47,5 +47,5 @@ pub use self::upstream::{Protocol, Upstream};
 pub use self::verdict::Verdict;
 pub use self::vhost::{Vhost, VhostPolicy};
 
-/// The error type of bodies and of causes: what tower and hyper use, too.
+/// The error type of bodies and causes, as in tower and hyper.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

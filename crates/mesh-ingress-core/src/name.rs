@@ -1,4 +1,4 @@
-//! DNS labels as Kubernetes restricts them, and the error that shows what is wrong with one.
+//! DNS labels as Kubernetes restricts them, and the error for an invalid name.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ const MAX_LABEL: usize = 63;
 
 /// A name, port, domain or authority that could not be parsed.
 ///
-/// The message quotes the input, points at the offending part and says what was expected there:
+/// The message quotes the input, the invalid part and what was expected:
 ///
 /// ```
 /// let err = "Web.default:80".parse::<mesh_ingress_core::ServiceRef>().unwrap_err();
@@ -25,7 +25,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    /// An error for `input`, which was meant to be a `what`, with the `reason` it is not.
+    /// An error for `input`, which is no valid `what` for this `reason`.
     pub fn new(what: &'static str, input: &str, reason: impl fmt::Display) -> Self {
         Self {
             what,
@@ -84,7 +84,7 @@ pub(crate) fn check_label(what: &str, label: &str, rule: LabelRule) -> Result<()
             at + 1
         ));
     }
-    // Only ASCII is left from here on: bytes and characters are the same.
+    // From here on all characters are ASCII.
     if label.len() > MAX_LABEL {
         return Err(format!(
             "{what} {label:?} has {} characters, a DNS label has at most {MAX_LABEL}",

@@ -1,4 +1,4 @@
-//! Which Kubernetes Service a route means.
+//! A reference to a Kubernetes Service.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -9,15 +9,16 @@ use crate::{ClusterDomain, ParseError, Vhost};
 
 /// A port of a Service, by number or by its name in `spec.ports[].name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ServicePort {
     /// The *service* port (`spec.ports[].port`), not the pods' `targetPort`.
     Number(NonZeroU16),
-    /// The name of a service port. Its number is asked of cluster DNS (an SRV record).
+    /// The name of a service port. Cluster DNS has its number (an SRV record).
     Name(Box<str>),
 }
 
 impl ServicePort {
-    /// The port number, if it is known without asking DNS.
+    /// The port number, if it is known without DNS.
     #[must_use]
     pub fn number(&self) -> Option<u16> {
         match self {
@@ -67,7 +68,7 @@ pub struct ServiceRef {
 }
 
 impl ServiceRef {
-    /// A reference from its parts, for callers that have them apart (an Ingress does).
+    /// A reference from its parts, as an Ingress has them.
     ///
     /// # Errors
     /// When the name is no RFC 1035 label or the namespace no RFC 1123 label.
@@ -95,17 +96,17 @@ impl ServiceRef {
         &self.port
     }
 
-    /// What `Host` must say: `name.namespace.svc.<domain>`, without port and without trailing dot.
+    /// The vhost of the Service: `name.namespace.svc.<domain>`, without port and trailing dot.
     ///
-    /// That is the one spelling every Istio version accepts from every namespace (older versions
-    /// list `host:port` twins, newer ones ignore the port; short names work in one namespace only).
+    /// Every Istio version accepts this spelling from every namespace. (Older versions also list
+    /// `host:port`, newer ones ignore the port; short names work in one namespace only.)
     #[must_use]
     pub fn vhost(&self, domain: &ClusterDomain) -> Vhost {
         Vhost::of_service(&self.fqdn(domain))
     }
 
-    /// The name to ask cluster DNS for: absolute, with the trailing dot, so that a `ndots:5`
-    /// search list is never walked.
+    /// The name to query in cluster DNS: absolute, with the trailing dot, so that an `ndots:5` search
+    /// list is never used.
     #[must_use]
     pub fn dns_name(&self, domain: &ClusterDomain) -> String {
         self.fqdn(domain) + "."

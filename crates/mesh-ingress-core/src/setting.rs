@@ -1,8 +1,8 @@
-//! Settings that make no sense.
+//! Invalid settings.
 
 use std::fmt;
 
-/// A setting that makes no sense, found when the settings are built.
+/// An invalid setting, found when the settings are built.
 ///
 /// ```
 /// use mesh_ingress_core::InvalidSetting;
@@ -18,7 +18,7 @@ pub struct InvalidSetting {
 }
 
 impl InvalidSetting {
-    /// The setting of this name is wrong for this reason, which says what it should be.
+    /// The setting of this name is invalid; `reason` tells what it should be.
     #[must_use]
     pub fn new(setting: &'static str, reason: impl fmt::Display) -> Self {
         Self {

@@ -1,29 +1,28 @@
-//! How a TLS upstream is to be spoken to.
+//! TLS options of an upstream.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Vhost;
 
-/// TLS towards an upstream: which settings to use, and whose certificate to expect.
+/// TLS towards an upstream: the profile to use and the server name to expect.
 ///
-/// Part of an [`Upstream`](crate::Upstream), and so of what tells two upstreams apart: connections
-/// are shared only by requests with the same profile and the same server name. The settings
-/// themselves (roots, client certificate) are the forwarder's, under the profile's name.
+/// Part of the identity of an [`Upstream`](crate::Upstream): requests share connections only with the
+/// same profile and server name. The profile's settings (roots, client certificate) are in the
+/// forwarder.
 ///
-/// In a mesh this is rarely wanted: the sidecar or the node's proxy encrypts, and routes by what
-/// it can read. An upstream spoken to over TLS is opaque to it.
+/// A mesh rarely needs it: the sidecar or the node's proxy encrypts, and routes by the HTTP it can
+/// read. TLS to the upstream hides that from it.
 ///
-/// The default is the default profile, and no server name yet.
+/// The default is the default profile without a server name.
 ///
 /// # The server name
 ///
 /// It is sent as SNI (RFC 6066 §3) and is the name the certificate must be valid for
-/// (RFC 9110 §4.3.4). As a rule it is the vhost, which whoever makes the `Upstream` knows:
-/// [`for_vhost`](Self::for_vhost), or [`or_vhost`](Self::or_vhost) where a name may be set
-/// already. The forwarder does not guess one: connections are shared by many requests, and what
-/// one of them says in `Host` must not decide who is trusted for the others. Without a name it
-/// refuses to connect.
+/// (RFC 9110 §4.3.4). Usually it is the vhost: set it with [`for_vhost`](Self::for_vhost), or with
+/// [`or_vhost`](Self::or_vhost) where a name may be set already. The forwarder does not derive it from
+/// a request: many requests share a connection, and the `Host` of one must not decide which server is
+/// trusted for the others. Without a name it refuses to connect.
 ///
 /// ```
 /// use mesh_ingress_core::{Tls, Upstream, Vhost};
@@ -40,13 +39,13 @@ use crate::Vhost;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// `None` is "default": the usual one is not worth a reference count.
+    /// `None` is "default": the usual profile costs no reference count.
     profile: Option<Arc<str>>,
     server_name: Option<Arc<str>>,
 }
 
 impl Tls {
-    /// The profile used unless another is named: `default`.
+    /// The name of the default profile: `default`.
     pub const DEFAULT_PROFILE: &'static str = "default";
 
     /// The default profile, and the vhost's host as the server name.
@@ -55,19 +54,19 @@ impl Tls {
         Self::default().or_vhost(vhost)
     }
 
-    /// Sets the profile: the name of settings that the forwarder has.
+    /// Sets the profile, by the name it has in the forwarder.
     #[must_use]
     pub fn with_profile(mut self, profile: impl AsRef<str>) -> Self {
         let profile = profile.as_ref();
-        // One spelling of the default: otherwise two equal upstreams would not be.
+        // The default profile has one representation, so that equal upstreams compare equal.
         self.profile = (profile != Self::DEFAULT_PROFILE).then(|| Arc::from(profile));
         self
     }
 
     /// Sets the server name: a DNS name without a port, or an IP address without brackets (then no
-    /// SNI is sent, RFC 6066 §3). Case and a trailing dot are of no meaning and not kept.
+    /// SNI is sent, RFC 6066 §3). Case and a trailing dot are dropped.
     ///
-    /// It is not checked here: a name that is none is refused when it is to be connected to.
+    /// It is not checked here: connecting with an invalid name fails.
     #[must_use]
     pub fn with_server_name(mut self, name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
@@ -85,19 +84,19 @@ impl Tls {
         let host = vhost.authority().host();
         let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         match literal.unwrap_or(host).parse::<IpAddr>() {
-            // In the one spelling that addresses have.
+            // The canonical text of the address.
             Ok(address) => self.with_server_name(address.to_string()),
             Err(_) => self.with_server_name(host),
         }
     }
 
-    /// The name of the settings to use.
+    /// The name of the profile.
     #[must_use]
     pub fn profile(&self) -> &str {
         self.profile.as_deref().unwrap_or(Self::DEFAULT_PROFILE)
     }
 
-    /// Whose certificate to expect; lower-case, without a trailing dot.
+    /// The server name to expect; lower-case, without a trailing dot.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vhost_names_the_server_without_its_port() {
+    fn server_name_is_the_vhost_without_its_port() {
         for (vhost, name) in [
             (
                 "web.default.svc.cluster.local",
@@ -133,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_set_stays() {
+    fn or_vhost_keeps_an_explicit_name() {
         let set = Tls::default().with_server_name("a.example.");
         assert_eq!(set.server_name(), Some("a.example"));
         assert_eq!(set.clone().or_vhost(&"b.example".parse().unwrap()), set);
     }
 
     #[test]
-    fn the_default_profile_has_one_spelling() {
+    fn default_profile_has_one_representation() {
         assert_eq!(Tls::default().with_profile("default"), Tls::default());
         assert_ne!(Tls::default().with_profile("other"), Tls::default());
         assert_eq!(Tls::default().with_profile("other").profile(), "other");

@@ -1,4 +1,4 @@
-//! Where to connect.
+//! The address of an upstream, and how to connect to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ pub enum Protocol {
     /// HTTP/1.1 (RFC 9112).
     #[default]
     Http1,
-    /// HTTP/2: over cleartext with prior knowledge (RFC 9113 §3.3), what gRPC wants; over TLS
-    /// negotiated, and nothing else accepted.
+    /// HTTP/2, which gRPC needs: in cleartext with prior knowledge (RFC 9113 §3.3), over TLS by ALPN,
+    /// with no other protocol accepted.
     Http2,
-    /// What the client speaks: HTTP/2 for requests that came over HTTP/2 and for gRPC, HTTP/1.1
-    /// for all others. For Services that take both on one port.
+    /// The protocol of the client: HTTP/2 for requests received over HTTP/2 and for gRPC, HTTP/1.1 for
+    /// all others. For Services that accept both on one port.
     SameAsClient,
-    /// What the upstream chooses in the TLS handshake (ALPN, RFC 7301), HTTP/2 preferred.
-    /// Without TLS there is nothing to choose with: then it is HTTP/1.1.
+    /// The protocol that the upstream selects by ALPN (RFC 7301), HTTP/2 preferred. HTTP/1.1 without
+    /// TLS.
     Alpn,
 }
 
@@ -36,13 +36,11 @@ impl Protocol {
     }
 }
 
-/// Where a request is to be sent: a request extension, set by the resolver's layer and read by the
-/// forwarder.
+/// The upstream of a request: an extension set by the resolver's layer and read by the forwarder.
 ///
 /// Holds the addresses of one Service in the order to try them (several only for a dual-stack
 /// ClusterIP) behind one reference count, so that a DNS snapshot hands it out without allocating.
-/// Two upstreams are equal when they have the same addresses, protocol and [`Tls`]: then they share
-/// connections.
+/// Two upstreams with the same addresses, protocol and [`Tls`] are equal, and share connections.
 ///
 /// ```
 /// use mesh_ingress_core::{Protocol, Upstream};
@@ -87,7 +85,7 @@ impl Upstream {
         self
     }
 
-    /// Speaks TLS to it; cleartext unless set. Give an `Arc` to share one among many.
+    /// Sets the TLS options; cleartext unless set. Pass an `Arc` to share them between upstreams.
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Arc<Tls>>) -> Self {
         self.tls = Some(tls.into());
@@ -97,7 +95,7 @@ impl Upstream {
     /// The address to try first.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        // Both constructors see to it that there is one.
+        // Both constructors ensure that there is one.
         self.addresses[0]
     }
 
@@ -113,7 +111,7 @@ impl Upstream {
         self.protocol
     }
 
-    /// How to speak TLS to it; `None` is cleartext.
+    /// The TLS options; `None` is cleartext.
     #[must_use]
     pub fn tls_options(&self) -> Option<&Tls> {
         self.tls.as_deref()
@@ -125,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_changes_meaning_tells_upstreams_apart() {
+    fn upstreams_differ_by_addresses_protocol_and_tls() {
         let plain = Upstream::new(([10, 96, 0, 7], 80).into());
         let tls = |name: &str| plain.clone().tls(Tls::default().with_server_name(name));
         let different = [

@@ -1,11 +1,11 @@
-//! Whether the mesh took part.
+//! Whether a response came through the mesh.
 
 use std::fmt;
 
-/// What a response tells about the way it came: a response extension.
+/// Whether a response came through the mesh: a response extension.
 ///
-/// Read from the fields that data planes leave on responses, by `mesh-ingress-headers`. It is
-/// circumstantial: an application can write the same fields, and some data planes write none.
+/// `mesh-ingress-headers` judges it by the fields that data planes add to responses. It is no proof: an
+/// application can write the same fields, and some data planes write none.
 ///
 /// ```
 /// use mesh_ingress_core::Verdict;
@@ -19,9 +19,9 @@ use std::fmt;
 pub enum Verdict {
     /// It came through the mesh.
     Meshed,
-    /// It came past the mesh: in cleartext, without its routing, policy and telemetry.
+    /// It bypassed the mesh: in cleartext, without its routing, policy and telemetry.
     Passthrough,
-    /// It bears no mark that only one of the two ways leaves.
+    /// It has no mark that tells the two apart.
     #[default]
     Unknown,
 }
@@ -30,7 +30,7 @@ impl Verdict {
     /// Every verdict.
     pub const ALL: &'static [Self] = &[Self::Meshed, Self::Passthrough, Self::Unknown];
 
-    /// One lower-case word, for logs and metrics: `meshed`, `passthrough` or `unknown`.
+    /// The name in lower case, for logs and metrics: `meshed`, `passthrough` or `unknown`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_verdict_has_its_word() {
+    fn each_verdict_has_its_name() {
         let words: Vec<_> = Verdict::ALL.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["meshed", "passthrough", "unknown"]);
         assert_eq!(Verdict::default(), Verdict::Unknown);

@@ -1,4 +1,4 @@
-//! What to say in `Host` and `:authority`.
+//! The value of `Host` and `:authority` for an upstream.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::ParseError;
 
 /// The name an upstream is addressed by: the value of HTTP/1 `Host` and HTTP/2 `:authority`.
 ///
-/// Both forms are built once, so that saying it costs a reference count a request. Derived from a
+/// Both forms are built once, so that setting them costs a request a reference count. Derived from a
 /// service by [`ServiceRef::vhost`](crate::ServiceRef::vhost); parsed from text for an override:
 ///
 /// ```
@@ -25,7 +25,7 @@ use crate::ParseError;
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Vhost {
-    /// First: every request reads it, and the other only those to HTTP/2.
+    /// First, because every request reads it, and only those to HTTP/2 read the other.
     value: HeaderValue,
     authority: Authority,
 }
@@ -51,8 +51,8 @@ impl Vhost {
 
     /// From a service's name, which is known to be labels and dots.
     pub(crate) fn of_service(fqdn: &str) -> Self {
-        // Labels and dots are valid in both forms; were that ever untrue, a vhost that matches
-        // nothing is refused by the mesh instead of taking this process down.
+        // Labels and dots are valid in both forms. If they ever were not, the mesh would refuse this
+        // vhost, which matches nothing; the process goes on.
         Self::from_text(fqdn).unwrap_or_else(|_| Self {
             authority: Authority::from_static("invalid"),
             value: HeaderValue::from_static("invalid"),
@@ -60,42 +60,42 @@ impl Vhost {
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let text = together(text.as_bytes());
+        let text = shared(text.as_bytes());
         let value = HeaderValue::from_maybe_shared(text.clone()).map_err(|e| e.to_string())?;
         let authority = Authority::from_maybe_shared(text).map_err(|e| e.to_string())?;
         Ok(Self { authority, value })
     }
 }
 
-/// The bytes of a text, where there is also the count of who uses them: both are looked at when a
-/// request is told the name, and of a thousand names each is one that the processor's caches have lost.
-fn together(text: &[u8]) -> Bytes {
-    // With the count these are as large as one line of memory, and two.
-    match (Short::<55>::new(text), Short::<119>::new(text)) {
+/// The bytes of a text in one allocation with their reference count. A request touches both, and with
+/// a thousand vhosts each access is a cache miss.
+fn shared(text: &[u8]) -> Bytes {
+    // With the count these are as large as one cache line, and two.
+    match (InlineText::<55>::new(text), InlineText::<119>::new(text)) {
         (Some(text), _) => Bytes::from_owner(text),
         (None, Some(text)) => Bytes::from_owner(text),
         (None, None) => Bytes::copy_from_slice(text),
     }
 }
 
-/// A text of up to `N` bytes; they are 255 at most.
-struct Short<const N: usize> {
+/// A text of up to `N` bytes, at most 255.
+struct InlineText<const N: usize> {
     len: u8,
     text: [u8; N],
 }
 
-impl<const N: usize> Short<N> {
+impl<const N: usize> InlineText<N> {
     fn new(text: &[u8]) -> Option<Self> {
-        let mut short = Self {
+        let mut inline = Self {
             len: u8::try_from(text.len()).ok()?,
             text: [0; N],
         };
-        short.text.get_mut(..text.len())?.copy_from_slice(text);
-        Some(short)
+        inline.text.get_mut(..text.len())?.copy_from_slice(text);
+        Some(inline)
     }
 }
 
-impl<const N: usize> AsRef<[u8]> for Short<N> {
+impl<const N: usize> AsRef<[u8]> for InlineText<N> {
     fn as_ref(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
     }
@@ -145,16 +145,16 @@ impl fmt::Debug for Vhost {
     }
 }
 
-/// What a backend is told in `Host` / `:authority` (ingress-nginx: `upstream-vhost`).
+/// Which `Host` / `:authority` a backend gets (ingress-nginx: `upstream-vhost`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VhostPolicy {
-    /// The service's own name, `name.namespace.svc.<domain>`: what every mesh accepts.
+    /// The service's own name, `name.namespace.svc.<domain>`, which every mesh accepts.
     #[default]
     Derived,
     /// This name instead.
     Override(Vhost),
-    /// What the client said. Safe where the mesh routes by ClusterIP (Istio ambient, unnamed
+    /// The client's own. Safe where the mesh routes by ClusterIP (Istio ambient, unnamed
     /// ports, no mesh); under an Istio sidecar with a named HTTP port it leaves the mesh.
     Preserve,
 }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_any_length_are_said_whole() {
+    fn names_of_any_length_are_kept_whole() {
         for length in [1, 54, 55, 56, 118, 119, 120, 253, 254, 255, 256, 1000] {
             let name = "a".repeat(length);
             let vhost: Vhost = name.parse().unwrap();

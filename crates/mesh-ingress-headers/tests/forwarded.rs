@@ -322,7 +322,7 @@ fn host_of_a_trusted_peer_need_not_be_believed() {
 #[test]
 fn real_scheme_is_that_of_the_nearest_trusted_peer() {
     let policy = behind_balancers();
-    for (said, expected) in [
+    for (proto, expected) in [
         ("https", Scheme::Https),
         ("HTTPS", Scheme::Https),
         ("http", Scheme::Http),
@@ -331,12 +331,12 @@ fn real_scheme_is_that_of_the_nearest_trusted_peer() {
         ("gopher", Scheme::Http),
         ("", Scheme::Http),
     ] {
-        let headers = map(&[("x-forwarded-proto", said)]);
+        let headers = map(&[("x-forwarded-proto", proto)]);
         let client = peer("10.0.0.9:1");
         assert_eq!(
             policy.real_scheme(&headers, &client),
             Some(expected),
-            "{said}"
+            "{proto}"
         );
     }
 }

@@ -276,7 +276,7 @@ mod tests {
             super::settings(&mut out, settings);
             let mut applied = Vec::new();
             each_setting(&out[HEADER_LEN..], |name, value| {
-                applied.push((name, value))
+                applied.push((name, value));
             })
             .map(|()| applied)
         };

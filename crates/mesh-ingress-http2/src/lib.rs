@@ -4,7 +4,7 @@
 //!
 //! | | reading | writing |
 //! |---|---|---|
-//! | frames | [`frame::Head`] | [`frame`] |
+//! | frames | [`frame::FrameHeader`] | [`frame`] |
 //! | requests and their trailers | [`request`] | – |
 //! | responses and their trailers | – | [`response::Writer`] |
 //! | fields | [`hpack::Decoder`] | with the response |

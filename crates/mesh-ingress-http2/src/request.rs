@@ -40,7 +40,7 @@ struct Parts {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
-    odd_path: bool,
+    invalid_path: bool,
     protocol: Option<HeaderValue>,
     length: Length,
     expects_continue: bool,
@@ -119,7 +119,7 @@ impl Parts {
             Field::Malformed(why) => self.malformed = Some(why),
             // RFC 9113 §8.3
             _ if self.regular => {
-                self.malformed = Some("a pseudo-header field after a regular field")
+                self.malformed = Some("a pseudo-header field after a regular field");
             }
             Field::Method(method) => set_once(&mut self.method, method, &mut self.malformed),
             Field::Scheme(scheme) => set_once(&mut self.scheme, scheme, &mut self.malformed),
@@ -128,12 +128,12 @@ impl Parts {
             }
             Field::Path(path) => set_once(&mut self.path, path, &mut self.malformed),
             Field::InvalidPath => {
-                self.odd_path = true;
+                self.invalid_path = true;
                 let path = PathAndQuery::from_static("/");
                 set_once(&mut self.path, path, &mut self.malformed);
             }
             Field::Protocol(protocol) => {
-                set_once(&mut self.protocol, protocol, &mut self.malformed)
+                set_once(&mut self.protocol, protocol, &mut self.malformed);
             }
         }
     }
@@ -175,7 +175,7 @@ impl Parts {
         if self.path.as_ref().is_some_and(|path| path == "*") && method != Method::OPTIONS {
             return Err(RequestError::Malformed("`*` is a path of OPTIONS only"));
         }
-        if self.odd_path {
+        if self.invalid_path {
             return Err(RequestError::InvalidPath);
         }
         let mut request = Request::new(());

@@ -1,11 +1,11 @@
-//! Canaries: an Ingress that takes a share of another one's requests.
+//! Canaries: Ingresses that take a share of another Ingress's requests.
 
 use mesh_ingress_route::{HeaderMatch, ValueMatch};
 
-use crate::finding::About;
+use crate::finding::ObjectFindings;
 use crate::settings::{Annotations, field, switch};
 
-/// The settings of a canary that are read; all others begin with `canary`, too.
+/// The supported annotations of a canary.
 const SETTINGS: &[&str] = &[
     "canary",
     "canary-weight",
@@ -16,24 +16,22 @@ const SETTINGS: &[&str] = &[
     "canary-by-cookie",
 ];
 
-/// Which requests a canary gets.
-///
-/// ingress-nginx asks in this order: header, cookie, weight.
+/// The requests that a canary takes, in the order of ingress-nginx: by header, by cookie, by weight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Canary {
-    /// What sends a request to one of the two for sure; the first that is met counts.
-    pub(crate) told: Vec<(HeaderMatch, Goes)>,
-    /// Of all others, this share goes to the canary …
+    /// Conditions that decide the destination; the first one met wins.
+    pub(crate) rules: Vec<(HeaderMatch, Destination)>,
+    /// The canary's share of the other requests,
     pub(crate) weight: u32,
-    /// … and what is left of this to the main backend.
+    /// of this total; the main backend takes the rest.
     pub(crate) total: u32,
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goes {
-    ToCanary,
-    ToMain,
+pub(crate) enum Destination {
+    Canary,
+    Main,
 }
 
 impl Canary {
@@ -42,28 +40,31 @@ impl Canary {
     }
 
     /// `None` for an Ingress that is no canary.
-    pub(crate) fn read(annotations: &Annotations<'_>, about: &mut About<'_>) -> Option<Self> {
+    pub(crate) fn read(
+        annotations: &Annotations<'_>,
+        report: &mut ObjectFindings<'_>,
+    ) -> Option<Self> {
         let is_canary = annotations
             .get("canary")
-            .map(|value| switch(value, &field("canary"), about));
-        // Taking what is not a boolean for "no" would make a main Ingress of a canary, and give it
-        // all requests.
+            .map(|value| switch(value, &field("canary"), report));
+        // Treating an invalid boolean as "false" would turn a canary into a main Ingress with all
+        // requests.
         let is_canary = is_canary.map(|value| value.unwrap_or(true));
         if is_canary != Some(true) {
             for name in SETTINGS.iter().skip(1) {
                 if annotations.get(name).is_some() {
-                    about.warning(&field(name), "it has no effect without canary: \"true\"");
+                    report.warning(&field(name), "it has no effect without canary: \"true\"");
                 }
             }
             return None;
         }
         let mut canary = Self {
-            total: number("canary-weight-total", 100, annotations, about),
-            weight: number("canary-weight", 0, annotations, about),
+            total: number("canary-weight-total", 100, annotations, report),
+            weight: number("canary-weight", 0, annotations, report),
             ..Self::default()
         };
         if canary.total == 0 {
-            about.error(&field("canary-weight-total"), "it is 0, 100 is used");
+            report.error(&field("canary-weight-total"), "it is 0, 100 is used");
             canary.total = 100;
         }
         if canary.weight > canary.total {
@@ -71,13 +72,13 @@ impl Canary {
                 "it is more than the total of {}: the canary gets everything",
                 canary.total
             );
-            about.warning(&field("canary-weight"), message);
+            report.warning(&field("canary-weight"), message);
             canary.weight = canary.total;
         }
-        canary.by_header(annotations, about);
-        canary.by_cookie(annotations, about);
-        if canary.weight == 0 && canary.told.is_empty() {
-            about.warning(
+        canary.by_header(annotations, report);
+        canary.by_cookie(annotations, report);
+        if canary.weight == 0 && canary.rules.is_empty() {
+            report.warning(
                 &field("canary"),
                 "it has neither weight nor header nor cookie: it gets no requests",
             );
@@ -85,14 +86,14 @@ impl Canary {
         Some(canary)
     }
 
-    fn by_header(&mut self, annotations: &Annotations<'_>, about: &mut About<'_>) {
+    fn by_header(&mut self, annotations: &Annotations<'_>, report: &mut ObjectFindings<'_>) {
         let value = annotations.get("canary-by-header-value");
         let pattern = annotations.get("canary-by-header-pattern");
         let Some(name) = annotations.get("canary-by-header") else {
             for (name, value) in [("value", value), ("pattern", pattern)] {
                 if value.is_some() {
                     let field = field(&format!("canary-by-header-{name}"));
-                    about.error(&field, "it has no effect without canary-by-header");
+                    report.error(&field, "it has no effect without canary-by-header");
                 }
             }
             return;
@@ -102,49 +103,54 @@ impl Canary {
             (Some(value), _) => {
                 if pattern.is_some() {
                     let field = field("canary-by-header-pattern");
-                    about.warning(&field, "it has no effect beside canary-by-header-value");
+                    report.warning(&field, "it has no effect beside canary-by-header-value");
                 }
-                self.told.push((exactly(value), Goes::ToCanary));
+                self.rules.push((exactly(value), Destination::Canary));
             }
             (None, Some(pattern)) => match value_pattern(pattern) {
                 Ok(pattern) => self
-                    .told
-                    .push((HeaderMatch::new(name, pattern), Goes::ToCanary)),
-                Err(reason) => about.error(&field("canary-by-header-pattern"), reason),
+                    .rules
+                    .push((HeaderMatch::new(name, pattern), Destination::Canary)),
+                Err(reason) => report.error(&field("canary-by-header-pattern"), reason),
             },
             (None, None) => {
-                self.told.push((exactly("always"), Goes::ToCanary));
-                self.told.push((exactly("never"), Goes::ToMain));
+                self.rules.push((exactly("always"), Destination::Canary));
+                self.rules.push((exactly("never"), Destination::Main));
             }
         }
     }
 
-    fn by_cookie(&mut self, annotations: &Annotations<'_>, about: &mut About<'_>) {
+    fn by_cookie(&mut self, annotations: &Annotations<'_>, report: &mut ObjectFindings<'_>) {
         let Some(name) = annotations.get("canary-by-cookie") else {
             return;
         };
         let cookie = |value: &str| {
-            // RFC 6265 §5.4: pairs are parted by "; ".
+            // RFC 6265 §5.4: pairs are separated by "; ".
             let pattern = format!("(?:^|;) *{}={value} *(?:;|$)", escape(name));
             value_pattern(&pattern).map(|pattern| HeaderMatch::new("cookie", pattern))
         };
         match (cookie("always"), cookie("never")) {
             (Ok(always), Ok(never)) => {
-                self.told.push((always, Goes::ToCanary));
-                self.told.push((never, Goes::ToMain));
+                self.rules.push((always, Destination::Canary));
+                self.rules.push((never, Destination::Main));
             }
-            (Err(reason), _) | (_, Err(reason)) => about.error(&field("canary-by-cookie"), reason),
+            (Err(reason), _) | (_, Err(reason)) => report.error(&field("canary-by-cookie"), reason),
         }
     }
 }
 
-fn number(name: &str, default: u32, annotations: &Annotations<'_>, about: &mut About<'_>) -> u32 {
+fn number(
+    name: &str,
+    default: u32,
+    annotations: &Annotations<'_>,
+    report: &mut ObjectFindings<'_>,
+) -> u32 {
     let Some(text) = annotations.get(name) else {
         return default;
     };
     text.trim().parse().unwrap_or_else(|_| {
         let message = format!("{text:?} is not a whole number, {default} is used");
-        about.error(&field(name), message);
+        report.error(&field(name), message);
         default
     })
 }
@@ -160,7 +166,7 @@ fn value_pattern(_: &str) -> Result<ValueMatch, String> {
     Err("regular expressions are not built in (cargo feature \"regex\"), it has no effect".into())
 }
 
-/// Writes a text as the regular expression that matches it.
+/// The regular expression that matches a text literally.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

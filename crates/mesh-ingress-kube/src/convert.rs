@@ -1,62 +1,62 @@
-//! From Ingress objects to routes.
+//! Converts Ingress objects to routes.
 //!
-//! Several objects make one table: canaries join the routes they are canaries of, a path that two
-//! objects claim belongs to the first, and default backends take what nobody claims.
+//! All objects make one table: a canary joins the routes of its main Ingress, a path that two objects
+//! claim belongs to the first, and default backends take the rest.
 
 use mesh_ingress_core::{ServiceRef, VhostPolicy};
 use mesh_ingress_route::{Action, Backend, PathMatch, Route};
 
 use crate::canary::Canary;
 use crate::finding::Findings;
+use crate::host_paths::{HostPaths, MainTarget, closed, same_host};
 use crate::ingress::{Ingress, PathKind, Target};
 use crate::lint;
 use crate::settings::{Settings, field};
-use crate::slots::{Main, Slots, closed, same_host};
 
 /// An Ingress and its annotations.
-pub(crate) type Read = (Ingress, Settings);
+pub(crate) type ParsedIngress = (Ingress, Settings);
 
-/// What claims a host and a path.
+/// A rule's claim to a host and a path.
 #[derive(Clone, Debug)]
 struct Claim<'a> {
     host: &'a str,
     path: PathMatch,
-    /// What the path was said to be.
+    /// The `pathType`.
     kind: PathKind,
     target: &'a Target,
     field: &'a str,
 }
 
-/// Makes routes of all Ingresses of a manifest, which together are one table.
-pub(crate) fn routes(ingresses: &[Read], findings: &mut Findings) -> Vec<Route> {
-    let mut slots = Slots::default();
+/// Converts all Ingresses of a manifest to routes of one table.
+pub(crate) fn routes(ingresses: &[ParsedIngress], findings: &mut Findings) -> Vec<Route> {
+    let mut paths = HostPaths::default();
     let mains = || {
         let all = ingresses.iter();
         all.filter(|(_, settings)| settings.canary.is_none())
     };
     for (ingress, settings) in mains() {
         for claim in claims(ingress, settings.regex) {
-            fill(&mut slots, &claim, ingress, settings, findings);
+            claim_path(&mut paths, &claim, ingress, settings, findings);
         }
     }
     for (ingress, settings) in mains() {
-        default_of_own_hosts(&mut slots, ingress, settings, findings);
+        default_of_own_hosts(&mut paths, ingress, settings, findings);
     }
     for (ingress, settings) in mains() {
-        default_of_all_hosts(&mut slots, ingress, settings, findings);
+        default_of_all_hosts(&mut paths, ingress, settings, findings);
     }
     for (ingress, settings) in ingresses {
         if let Some(canary) = &settings.canary {
-            join_canary(&mut slots, ingress, settings, canary, findings);
+            join_canary(&mut paths, ingress, settings, canary, findings);
         }
     }
     for (ingress, settings) in mains() {
-        aliases(&mut slots, ingress, settings, findings);
+        aliases(&mut paths, ingress, settings, findings);
     }
-    slots.into_routes(findings)
+    paths.into_routes(findings)
 }
 
-/// What the rules of an Ingress claim.
+/// The claims of an Ingress's rules.
 fn claims(ingress: &Ingress, regex: bool) -> impl Iterator<Item = Claim<'_>> {
     ingress.rules.iter().flat_map(move |rule| {
         rule.paths.iter().map(move |path| Claim {
@@ -88,10 +88,10 @@ fn path_match(path: &str, kind: PathKind, regex: bool) -> PathMatch {
     }
 }
 
-/// Whether a path means something else as a regular expression than as a text.
+/// Whether a path as a regular expression differs from the path as text.
 ///
-/// ingress-nginx makes expressions of paths whatever their `pathType`; where that says `Exact` or
-/// `Prefix`, a dot alone is more likely to be a dot.
+/// ingress-nginx treats paths of any `pathType` as expressions; with `Exact` or `Prefix`, a dot alone is
+/// more likely meant as a dot.
 fn is_pattern(path: &str, kind: PathKind) -> bool {
     let signs = match kind {
         PathKind::Exact | PathKind::Prefix => r"\^$*+?()[]{}|",
@@ -105,15 +105,15 @@ fn pattern(path: &str) -> PathMatch {
     PathMatch::Regex(path.into())
 }
 
-/// Not what is meant: [`fill`] leaves it out.
+/// A placeholder: [`claim_path`] leaves the path out.
 #[cfg(not(feature = "regex"))]
 fn pattern(path: &str) -> PathMatch {
     PathMatch::StringPrefix(path.into())
 }
 
-/// Claims a slot for an Ingress, or says why not.
-fn fill(
-    slots: &mut Slots,
+/// Claims a host and path for an Ingress, or reports why not.
+fn claim_path(
+    paths: &mut HostPaths,
     claim: &Claim<'_>,
     ingress: &Ingress,
     settings: &Settings,
@@ -124,7 +124,7 @@ fn fill(
     } = claim;
     let is_pattern = settings.regex && is_pattern(path.as_str(), *kind);
     if cfg!(not(feature = "regex")) && is_pattern {
-        findings.about(&ingress.object).error(
+        findings.for_object(&ingress.object).error(
             claim.field,
             "it is a regular expression, and those are not built in (cargo feature \"regex\"); it is \
              left out",
@@ -132,7 +132,7 @@ fn fill(
         return;
     }
     if is_pattern && *kind != PathKind::ImplementationSpecific {
-        findings.about(&ingress.object).warning(
+        findings.for_object(&ingress.object).warning(
             claim.field,
             format!(
                 "{:?} is taken for a regular expression, as in ingress-nginx, and should have pathType \
@@ -143,25 +143,25 @@ fn fill(
     }
     let main = match (&settings.action, claim.target) {
         (Action::Forward, Target::Service(service)) => {
-            Main::Backend(backend(service, ingress, settings, findings))
+            MainTarget::Backend(backend(service, ingress, settings, findings))
         }
         (Action::Forward, Target::Unusable) => closed(),
-        (action, _) => Main::Action(action.clone()),
+        (action, _) => MainTarget::Action(action.clone()),
     };
-    let about = &mut findings.about(&ingress.object);
-    match slots.claim(host, path, &ingress.object, main.clone()) {
+    let report = &mut findings.for_object(&ingress.object);
+    match paths.claim(host, path, &ingress.object, main.clone()) {
         Ok(()) => {
-            if let Main::Backend(backend) = &main {
-                lint::backend(backend, about);
+            if let MainTarget::Backend(backend) = &main {
+                lint::backend(backend, report);
             }
         }
-        Err(refused) => about.add(refused.severity, claim.field, refused.message),
+        Err(refused) => report.add(refused.severity, claim.field, refused.message),
     }
 }
 
-/// ingress-nginx: the default backend of an Ingress takes what is left of the hosts in its rules.
+/// ingress-nginx: the default backend of an Ingress takes the other paths of the hosts in its rules.
 fn default_of_own_hosts(
-    slots: &mut Slots,
+    paths: &mut HostPaths,
     ingress: &Ingress,
     settings: &Settings,
     findings: &mut Findings,
@@ -170,22 +170,22 @@ fn default_of_own_hosts(
         for rule in ingress.rules.iter().filter(|rule| rule.paths.is_empty()) {
             let message = "it has no paths, and the Ingress no defaultBackend: nothing is routed";
             findings
-                .about(&ingress.object)
+                .for_object(&ingress.object)
                 .warning(&rule.field, message);
         }
         return;
     };
     for rule in &ingress.rules {
         let claim = default_claim(&rule.host, target);
-        if slots.get_mut(claim.host, &claim.path).is_none() {
-            fill(slots, &claim, ingress, settings, findings);
+        if paths.get_mut(claim.host, &claim.path).is_none() {
+            claim_path(paths, &claim, ingress, settings, findings);
         }
     }
 }
 
-/// Kubernetes: the default backend takes what matches no rule of any Ingress.
+/// Kubernetes: the default backend takes requests that match no rule of any Ingress.
 fn default_of_all_hosts(
-    slots: &mut Slots,
+    paths: &mut HostPaths,
     ingress: &Ingress,
     settings: &Settings,
     findings: &mut Findings,
@@ -194,16 +194,16 @@ fn default_of_all_hosts(
         return;
     };
     let claim = default_claim("*", target);
-    // An Ingress with rules has its own hosts served already: that another one has the rest is as
-    // it should be.
-    if ingress.rules.is_empty() || slots.get_mut(claim.host, &claim.path).is_none() {
-        fill(slots, &claim, ingress, settings, findings);
+    // The hosts of an Ingress with rules are served already, so another default backend for the rest
+    // is no conflict.
+    if ingress.rules.is_empty() || paths.get_mut(claim.host, &claim.path).is_none() {
+        claim_path(paths, &claim, ingress, settings, findings);
     }
 }
 
 /// A canary takes a share of the routes with the same host and path; it makes none of its own.
 fn join_canary(
-    slots: &mut Slots,
+    paths: &mut HostPaths,
     ingress: &Ingress,
     settings: &Settings,
     canary: &Canary,
@@ -215,7 +215,7 @@ fn join_canary(
     }
     let default = ingress.default_backend.as_ref();
     let default = default.map(|target| default_claim("*", target));
-    // Whether a path is a regular expression is for the main Ingress to say.
+    // The main Ingress decides whether a path is a regular expression.
     let as_text = claims(ingress, false).chain(default.clone());
     let as_pattern = claims(ingress, true).chain(default);
     for (text, pattern) in as_text.zip(as_pattern) {
@@ -223,68 +223,69 @@ fn join_canary(
             continue;
         };
         let backend = backend(service, ingress, settings, findings);
-        let about = &mut findings.about(&ingress.object);
+        let report = &mut findings.for_object(&ingress.object);
         let (host, path) = (text.host, &text.path);
-        let path = match slots.get_mut(host, path) {
+        let path = match paths.get_mut(host, path) {
             Some(_) => path,
             None => &pattern.path,
         };
-        let Some(slot) = slots.get_mut(host, path) else {
-            about.error(
+        let Some(entry) = paths.get_mut(host, path) else {
+            report.error(
                 text.field,
                 format!("no other Ingress has {host}{path}: a canary alone is left out"),
             );
             continue;
         };
-        let Main::Backend(main) = &slot.main else {
-            about.warning(
+        let MainTarget::Backend(main) = &entry.main else {
+            report.warning(
                 text.field,
                 format!(
                     "{} sends {host}{path} to no backend: the canary is left out",
-                    slot.owner
+                    entry.owner
                 ),
             );
             continue;
         };
-        if slot.canary.is_some() {
-            about.error(
+        if entry.canary.is_some() {
+            report.error(
                 text.field,
                 format!("{host}{path} has a canary already: this one is left out"),
             );
             continue;
         }
         if settings.vhost.is_none() && matches!(main.get_vhost(), VhostPolicy::Override(_)) {
-            about.info(
+            report.info(
                 &field("upstream-vhost"),
                 format!(
-                    "the canary is told its own name, not the one set for {}: told that one, a \
+                    "the canary gets its own name, not the one set for {}: with that one, a \
                      sidecar would send it back there, as it does with ingress-nginx",
-                    slot.owner
+                    entry.owner
                 ),
             );
         }
-        lint::backend(&backend, about);
-        slot.canary = Some((canary.clone(), backend));
+        lint::backend(&backend, report);
+        entry.canary = Some((canary.clone(), backend));
     }
 }
 
-/// As ingress-nginx has it: another name for the hosts of an Ingress, unless it has rules itself.
-fn aliases(slots: &mut Slots, ingress: &Ingress, settings: &Settings, findings: &mut Findings) {
+/// As in ingress-nginx: an alias is another name for the hosts of an Ingress, unless it has rules of its
+/// own.
+fn aliases(paths: &mut HostPaths, ingress: &Ingress, settings: &Settings, findings: &mut Findings) {
     let alias_field = field("server-alias");
     for alias in &settings.aliases {
-        let about = &mut findings.about(&ingress.object);
-        if slots.iter().any(|slot| same_host(&slot.host, alias)) {
-            about.warning(
+        let report = &mut findings.for_object(&ingress.object);
+        if paths.iter().any(|entry| same_host(&entry.host, alias)) {
+            report.warning(
                 &alias_field,
                 format!("{alias:?} has rules of its own: the alias is left out"),
             );
             continue;
         }
         if let Err(error) = Route::host(&**alias).match_key() {
-            about.error(&alias_field, format!("{error}; it is left out"));
+            report.error(&alias_field, format!("{error}; it is left out"));
             continue;
         }
-        slots.copy(&ingress.object, alias);
+        paths.copy(&ingress.object, alias);
     }
 }
 
@@ -300,9 +301,9 @@ fn backend(
         None => backend,
         Some(Ok(policy)) => backend.vhost(policy),
         Some(Err(reason)) => {
-            findings.about(&ingress.object).error(
+            findings.for_object(&ingress.object).error(
                 &field("upstream-vhost"),
-                format!("{reason}; {service} is told its own name instead"),
+                format!("{reason}; {service} gets its own name instead"),
             );
             backend
         }

@@ -1,17 +1,17 @@
-//! Why a text cannot be read at all.
+//! The error for a text that cannot be read.
 
 use serde_saphyr::Error;
 
 use crate::yaml::one_line;
 
-/// A text that is no YAML or JSON.
+/// The text is no YAML or JSON.
 ///
-/// What is wrong within a well-formed document is a [`Finding`](crate::Finding) instead.
+/// A fault within a well-formed document is a [`Finding`](crate::Finding) instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// The text is not well-formed. Nothing of it is read: what follows the mistake could mean
-    /// anything, and half a route table is worse than the old one.
+    /// The text is not well-formed. None of it is used: the text after the fault is ambiguous, and half
+    /// a route table is worse than the old one.
     #[error("line {line}, column {column}: {reason}")]
     #[non_exhaustive]
     Syntax {
@@ -19,7 +19,7 @@ pub enum ImportError {
         line: u64,
         /// The column, counted from 1; 0 if it is not known.
         column: u64,
-        /// What is wrong there.
+        /// The reason.
         reason: String,
     },
 }

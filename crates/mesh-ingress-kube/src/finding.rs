@@ -1,14 +1,14 @@
-//! What an operator is to know about a manifest.
+//! Findings: reports about a manifest for its operator.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Part of the manifest is not served, or not as it is meant. To be looked at before use.
+    /// Part of the manifest is not served, or not as intended. Fix it before use.
     Error,
-    /// It is served, and behaves differently from ingress-nginx, or the mesh may lose the traffic.
+    /// It is served, but differently from ingress-nginx, or the traffic may bypass the mesh.
     Warning,
     /// For information.
     Info,
@@ -32,7 +32,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing an operator is to know about one object.
+/// A report about one object.
 ///
 /// `Display` writes one line:
 ///
@@ -62,7 +62,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// How much it matters.
+    /// Its severity.
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.severity
@@ -80,7 +80,7 @@ impl Finding {
         &self.field
     }
 
-    /// What is found, what is done about it here, and what can be done about it there.
+    /// The finding, what the gateway does about it, and what the operator can do.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -104,8 +104,8 @@ impl fmt::Display for Finding {
 pub(crate) struct Findings {
     list: Vec<Finding>,
     seen: HashSet<Finding>,
-    /// The objects that were met, and in which order.
-    met: HashMap<String, usize>,
+    /// The objects, in order of their first finding.
+    order: HashMap<String, usize>,
 }
 
 impl Findings {
@@ -121,26 +121,26 @@ impl Findings {
         }
     }
 
-    /// For findings about one object.
-    pub(crate) fn about<'a>(&'a mut self, object: &'a str) -> About<'a> {
-        let next = self.met.len();
-        self.met.entry(one_line(object)).or_insert(next);
-        About {
+    /// A collector for findings about one object.
+    pub(crate) fn for_object<'a>(&'a mut self, object: &'a str) -> ObjectFindings<'a> {
+        let next = self.order.len();
+        self.order.entry(one_line(object)).or_insert(next);
+        ObjectFindings {
             findings: self,
             object,
         }
     }
 
-    /// What is about one object stands together, in the order the objects were met.
+    /// All findings, grouped by object, in the order of the objects.
     pub(crate) fn into_vec(mut self) -> Vec<Finding> {
-        let place = |finding: &Finding| self.met.get(&finding.object).copied();
-        self.list.sort_by_key(place);
+        let order = |finding: &Finding| self.order.get(&finding.object).copied();
+        self.list.sort_by_key(order);
         self.list
     }
 }
 
-/// Names come from a file that others write: a line break or an escape sequence in one of them must
-/// not reach a terminal or a log.
+/// Names come from untrusted files: a line break or an escape sequence in one of them must not reach a
+/// terminal or a log.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -154,12 +154,12 @@ fn one_line(text: &str) -> String {
 
 /// Collects findings about one object.
 #[derive(Debug)]
-pub(crate) struct About<'a> {
+pub(crate) struct ObjectFindings<'a> {
     findings: &'a mut Findings,
     object: &'a str,
 }
 
-impl About<'_> {
+impl ObjectFindings<'_> {
     pub(crate) fn add(&mut self, severity: Severity, field: &str, message: impl fmt::Display) {
         self.findings.add(severity, self.object, field, message);
     }
@@ -185,8 +185,8 @@ mod tests {
     fn a_finding_is_one_line_and_stands_once() {
         let mut findings = Findings::default();
         for _ in 0..2 {
-            let about = &mut findings.about("x/a\nb");
-            about.error("\x1b[31m", "tab\there");
+            let report = &mut findings.for_object("x/a\nb");
+            report.error("\x1b[31m", "tab\there");
         }
         let lines: Vec<_> = findings
             .into_vec()

@@ -1,9 +1,9 @@
-//! What an object is called.
+//! The name of an object.
 
-use crate::finding::{About, Findings};
+use crate::finding::{Findings, ObjectFindings};
 use crate::node::{Fields, Node};
 
-/// `namespace/name`, and its parts, as far as the object has them.
+/// `namespace/name` and its parts, as far as the object has them.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) namespace: String,
@@ -12,19 +12,19 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Looks before anything else is read, so that all findings can name the object. Objects that
-    /// are no Ingress are named with their kind.
+    /// Read before the other fields, so that all findings can name the object. Objects other than
+    /// Ingresses are named with their kind.
     pub(crate) fn of(object: &Node<'_>, place: &str) -> Self {
-        // Findings about this are made when the fields are read in earnest.
-        let mut unheard = Findings::default();
-        let about = &mut unheard.about(place);
-        let mut fields = object.fields(about);
-        let kind = text_of(fields.as_mut(), "kind", about);
+        // Dropped: the full read of the fields reports the same findings.
+        let mut dropped = Findings::default();
+        let report = &mut dropped.for_object(place);
+        let mut fields = object.fields(report);
+        let kind = text_of(fields.as_mut(), "kind", report);
         let metadata = fields.and_then(|mut fields| fields.take("metadata"));
-        let mut metadata = metadata.and_then(|node| node.fields(about));
-        let name = text_of(metadata.as_mut(), "name", about);
-        let namespace = match text_of(metadata.as_mut(), "namespace", about) {
-            // As kubectl has it, unless told otherwise.
+        let mut metadata = metadata.and_then(|node| node.fields(report));
+        let name = text_of(metadata.as_mut(), "name", report);
+        let namespace = match text_of(metadata.as_mut(), "namespace", report) {
+            // The default of kubectl.
             "" => "default",
             namespace => namespace,
         };
@@ -40,7 +40,11 @@ impl Identity {
     }
 }
 
-fn text_of<'a>(fields: Option<&mut Fields<'a>>, key: &str, about: &mut About<'_>) -> &'a str {
+fn text_of<'a>(
+    fields: Option<&mut Fields<'a>>,
+    key: &str,
+    report: &mut ObjectFindings<'_>,
+) -> &'a str {
     let node = fields.and_then(|fields| fields.take(key));
-    node.and_then(|node| node.text(about)).unwrap_or_default()
+    node.and_then(|node| node.text(report)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! From a text to routes and findings.
+//! Reads a manifest into routes and findings.
 
 use mesh_ingress_route::Route;
 
@@ -13,20 +13,20 @@ use crate::yaml;
 
 const INGRESS: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
 
-/// What a manifest says.
+/// A converted manifest.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Imported {
     /// The routes; they always make a [`RouteTable`](mesh_ingress_route::RouteTable).
     pub routes: Vec<Route>,
-    /// What an operator is to know; what is about one object stands together.
+    /// The findings, grouped by object.
     pub findings: Vec<Finding>,
-    /// The certificates asked for.
+    /// The certificates that the Ingresses ask for.
     pub tls: Vec<Tls>,
 }
 
 impl Imported {
-    /// Whether part of the manifest is not served, or not as it is meant.
+    /// Whether part of the manifest is not served, or not as intended.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         let mut findings = self.findings.iter();
@@ -37,11 +37,10 @@ impl Imported {
 /// Reads Kubernetes manifests: one or several documents of YAML or JSON, each an object or a
 /// `List` of them.
 ///
-/// Objects in several files that belong together (a canary and its main Ingress) are to be joined
-/// with `---` lines before.
+/// Join objects of several files that belong together (a canary and its main Ingress) with `---` lines.
 ///
 /// Every `Ingress` of `networking.k8s.io/v1` is read; other objects are mentioned and left out.
-/// What is wrong with one object, rule or path is a [`Finding`], and all the rest is read.
+/// A fault in one object, rule or path is a [`Finding`]; all others are read.
 ///
 /// ```
 /// use mesh_ingress_kube::from_yaml;
@@ -77,18 +76,18 @@ pub fn from_yaml(text: &str) -> Result<Imported, ImportError> {
             }
             Err(reason) => {
                 let message = format!("{reason}; the document is left out");
-                findings.about(&place).error("syntax", message);
+                findings.for_object(&place).error("syntax", message);
             }
         }
     }
     if ingresses.is_empty() {
         let (version, kind) = INGRESS;
         let message = format!("there is no {kind} of {version} in it");
-        findings.about("manifest").warning("kind", message);
+        findings.for_object("manifest").warning("kind", message);
     }
     let mut read = Vec::new();
     for ingress in ingresses {
-        let settings = Settings::read(&ingress, &mut findings.about(&ingress.object));
+        let settings = Settings::read(&ingress, &mut findings.for_object(&ingress.object));
         read.push((ingress, settings));
     }
     let routes = convert::routes(&read, &mut findings);
@@ -102,8 +101,7 @@ pub fn from_yaml(text: &str) -> Result<Imported, ImportError> {
     })
 }
 
-/// Reads an object that is of type `usual` unless it says otherwise: the items of a list that has
-/// a type of its own need not repeat it.
+/// Reads an object. `usual` is its default type: the items of a typed list need not repeat the type.
 fn object(
     node: &Node<'_>,
     place: &str,
@@ -112,14 +110,14 @@ fn object(
     findings: &mut Findings,
 ) {
     let identity = Identity::of(node, place);
-    let about = &mut findings.about(&identity.object);
-    let Some(mut fields) = node.fields(about) else {
+    let report = &mut findings.for_object(&identity.object);
+    let Some(mut fields) = node.fields(report) else {
         return;
     };
     let mut text = |key, usual| {
         let field = fields.take(key);
         field
-            .map_or(Some(usual), |field| field.text(about))
+            .map_or(Some(usual), |field| field.text(report))
             .unwrap_or_default()
     };
     let (version, kind) = (text("apiVersion", usual.0), text("kind", usual.1));
@@ -131,13 +129,13 @@ fn object(
             } else {
                 (version, INGRESS.1)
             };
-            let items = fields.take("items").map(|items| items.list(about));
+            let items = fields.take("items").map(|items| items.list(report));
             for (i, item) in items.unwrap_or_default().iter().enumerate() {
                 let place = format!("{place} item {}", i + 1);
                 object(item, &place, usual, ingresses, findings);
             }
         }
-        (version, "Ingress") => about.error(
+        (version, "Ingress") => report.error(
             "apiVersion",
             format!(
                 "Ingress of {version:?} is not read, expected {:?} (kubectl convert)",
@@ -145,10 +143,10 @@ fn object(
             ),
         ),
         (_, "HTTPRoute" | "GRPCRoute" | "TLSRoute") => {
-            about.warning("kind", format!("{kind} is not read yet"));
+            report.warning("kind", format!("{kind} is not read yet"));
         }
-        (_, "") => about.error("kind", "it is missing: this is no Kubernetes object"),
-        _ => about.info(
+        (_, "") => report.error("kind", "it is missing: this is no Kubernetes object"),
+        _ => report.info(
             "kind",
             format!("{kind} of {version} is no Ingress, it is not read"),
         ),

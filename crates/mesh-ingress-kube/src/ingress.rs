@@ -1,12 +1,12 @@
-//! The Ingress object, as far as it is read.
+//! Reads the Ingress object.
 
 use mesh_ingress_core::{ServicePort, ServiceRef};
 
-use crate::finding::{About, Findings};
+use crate::finding::{Findings, ObjectFindings};
 use crate::identity::Identity;
 use crate::node::{Fields, Node};
 
-/// What the API server writes into `metadata`, which no route depends on.
+/// Fields of `metadata` that the API server writes and no route depends on.
 const METADATA: &[&str] = &[
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -63,14 +63,14 @@ pub(crate) enum PathKind {
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Service(ServiceRef),
-    /// What is there cannot be sent to, and has been reported.
+    /// The backend is not usable, which has been reported.
     Unusable,
 }
 
 /// A certificate an Ingress asks for.
 ///
-/// Certificates are the business of whoever listens: give the listener the certificate and key of
-/// this Secret for these hosts.
+/// Certificates belong to the listener: give it the certificate and key of this Secret for these
+/// hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tls {
@@ -85,19 +85,19 @@ pub struct Tls {
     pub hosts: Vec<String>,
 }
 
-/// Reads an Ingress whose `apiVersion` and `kind` have been seen to.
+/// Reads an Ingress whose `apiVersion` and `kind` have been checked.
 pub(crate) fn read(identity: Identity, mut fields: Fields<'_>, findings: &mut Findings) -> Ingress {
     let Identity {
         namespace,
         name,
         object,
     } = identity;
-    let about = &mut findings.about(&object);
+    let report = &mut findings.for_object(&object);
     fields.ignore(&["apiVersion", "kind", "status"]);
     let mut annotations = Vec::new();
-    match fields.take("metadata").and_then(|node| node.fields(about)) {
-        Some(metadata) => annotations = read_metadata(metadata, about),
-        None => about.error("metadata.name", "it is missing"),
+    match fields.take("metadata").and_then(|node| node.fields(report)) {
+        Some(metadata) => annotations = read_metadata(metadata, report),
+        None => report.error("metadata.name", "it is missing"),
     }
     let mut ingress = Ingress {
         namespace,
@@ -108,99 +108,99 @@ pub(crate) fn read(identity: Identity, mut fields: Fields<'_>, findings: &mut Fi
         default_backend: None,
         tls: Vec::new(),
     };
-    match fields.take("spec").and_then(|node| node.fields(about)) {
-        Some(spec) => read_spec(&mut ingress, spec, about),
-        None => about.error("spec", "it is missing: there is nothing to route"),
+    match fields.take("spec").and_then(|node| node.fields(report)) {
+        Some(spec) => read_spec(&mut ingress, spec, report),
+        None => report.error("spec", "it is missing: there is nothing to route"),
     }
-    fields.finish(about);
+    fields.finish(report);
     ingress
 }
 
-fn read_metadata(mut fields: Fields<'_>, about: &mut About<'_>) -> Vec<(String, String)> {
+fn read_metadata(mut fields: Fields<'_>, report: &mut ObjectFindings<'_>) -> Vec<(String, String)> {
     if fields.take("name").is_none() {
-        about.error("metadata.name", "it is missing");
+        report.error("metadata.name", "it is missing");
     }
     if let Some(namespace) = fields.take("namespace") {
-        namespace.text(about);
+        namespace.text(report);
     }
     let mut annotations = Vec::new();
     let entries = fields
         .take("annotations")
-        .and_then(|node| node.fields(about));
+        .and_then(|node| node.fields(report));
     for (key, mut node) in entries.map(Fields::into_entries).unwrap_or_default() {
-        // Annotations are known by their names.
+        // Annotations are reported by their names, without a path.
         node.path = key.to_owned();
-        if let Some(value) = node.loose_text(about) {
+        if let Some(value) = node.loose_text(report) {
             annotations.push((key.to_owned(), value));
         }
     }
     fields.ignore(METADATA);
-    fields.finish(about);
+    fields.finish(report);
     annotations
 }
 
-fn read_spec(ingress: &mut Ingress, mut spec: Fields<'_>, about: &mut About<'_>) {
+fn read_spec(ingress: &mut Ingress, mut spec: Fields<'_>, report: &mut ObjectFindings<'_>) {
     if let Some(class) = spec.take("ingressClassName") {
         let field = class.path.clone();
-        if let Some(class) = class.text(about) {
-            about_class(class, &field, about);
+        if let Some(class) = class.text(report) {
+            report_class(class, &field, report);
         }
     }
     if let Some(backend) = spec.take("defaultBackend") {
-        ingress.default_backend = Some(read_backend(&backend, &ingress.namespace, about));
+        ingress.default_backend = Some(read_backend(&backend, &ingress.namespace, report));
     }
-    for rule in list(&mut spec, "rules", about) {
-        if let Some(rule) = read_rule(&rule, &ingress.namespace, about) {
+    for rule in list(&mut spec, "rules", report) {
+        if let Some(rule) = read_rule(&rule, &ingress.namespace, report) {
             ingress.rules.push(rule);
         }
     }
-    for tls in list(&mut spec, "tls", about) {
+    for tls in list(&mut spec, "tls", report) {
         let object = ingress.object.clone();
-        if let Some(tls) = read_tls(&tls, object, ingress.namespace.clone(), about) {
+        if let Some(tls) = read_tls(&tls, object, ingress.namespace.clone(), report) {
             ingress.tls.push(tls);
         }
     }
     if ingress.rules.is_empty() && ingress.default_backend.is_none() {
-        about.error(
+        report.error(
             "spec",
             "it has neither rules nor a defaultBackend: there is nothing to route",
         );
     }
-    spec.finish(about);
+    spec.finish(report);
 }
 
-/// Also asked about the annotation that came before the field.
-pub(crate) fn about_class(class: &str, field: &str, about: &mut About<'_>) {
+/// Also called for the annotation that preceded the field.
+pub(crate) fn report_class(class: &str, field: &str, report: &mut ObjectFindings<'_>) {
     if class != "nginx" {
-        about.info(
+        report.info(
             field,
             format!("class {class:?} is not asked for: every Ingress given is read, with the annotations of ingress-nginx"),
         );
     }
 }
 
-fn list<'a>(fields: &mut Fields<'a>, key: &str, about: &mut About<'_>) -> Vec<Node<'a>> {
+fn list<'a>(fields: &mut Fields<'a>, key: &str, report: &mut ObjectFindings<'_>) -> Vec<Node<'a>> {
     fields
         .take(key)
-        .map(|node| node.list(about))
+        .map(|node| node.list(report))
         .unwrap_or_default()
 }
 
-fn read_rule(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<Rule> {
-    let mut fields = node.fields(about)?;
+fn read_rule(node: &Node<'_>, namespace: &str, report: &mut ObjectFindings<'_>) -> Option<Rule> {
+    let mut fields = node.fields(report)?;
     let host = match fields.take("host") {
-        // A host that cannot be read must not become a rule for every host.
-        Some(host) => host.text(about)?,
+        // An unreadable host must not become a rule for every host.
+        Some(host) => host.text(report)?,
         None => "",
     };
     let mut paths = Vec::new();
-    if let Some(mut http) = fields.take("http").and_then(|node| node.fields(about)) {
-        for path in list(&mut http, "paths", about) {
-            paths.extend(read_path(&path, namespace, about));
+    if let Some(mut http) = fields.take("http").and_then(|node| node.fields(report)) {
+        for path in list(&mut http, "paths", report) {
+            paths.extend(read_path(&path, namespace, report));
         }
-        http.finish(about);
+        http.finish(report);
     }
-    fields.finish(about);
+    fields.finish(report);
     Some(Rule {
         host: if host.is_empty() { "*" } else { host }.to_owned(),
         field: node.path.clone(),
@@ -208,17 +208,17 @@ fn read_rule(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<
     })
 }
 
-fn read_path(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<Path> {
-    let mut fields = node.fields(about)?;
+fn read_path(node: &Node<'_>, namespace: &str, report: &mut ObjectFindings<'_>) -> Option<Path> {
+    let mut fields = node.fields(report)?;
     let path = match fields.take("path") {
-        Some(path) => path.text(about)?,
+        Some(path) => path.text(report)?,
         None => "",
     };
     let kind_field = format!("{}.pathType", node.path);
     let kind = match fields.take("pathType") {
-        Some(kind) => kind.text(about)?,
+        Some(kind) => kind.text(report)?,
         None => {
-            about.error(
+            report.error(
                 &kind_field,
                 "it is missing, Kubernetes wants one; taken for ImplementationSpecific",
             );
@@ -230,7 +230,7 @@ fn read_path(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<
         "Prefix" => PathKind::Prefix,
         "ImplementationSpecific" => PathKind::ImplementationSpecific,
         other => {
-            about.error(
+            report.error(
                 &kind_field,
                 format!("{other:?} is not one of Exact, Prefix, ImplementationSpecific; the path is left out"),
             );
@@ -238,15 +238,15 @@ fn read_path(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<
         }
     };
     let target = match fields.take("backend") {
-        Some(backend) => read_backend(&backend, namespace, about),
+        Some(backend) => read_backend(&backend, namespace, report),
         None => {
-            about.error(&format!("{}.backend", node.path), UNUSABLE);
+            report.error(&format!("{}.backend", node.path), UNUSABLE);
             Target::Unusable
         }
     };
-    fields.finish(about);
+    fields.finish(report);
     Some(Path {
-        // As ingress-nginx has it: a path that is not given is the root.
+        // As in ingress-nginx, a missing path is the root.
         path: if path.is_empty() { "/" } else { path }.to_owned(),
         kind,
         target,
@@ -256,69 +256,69 @@ fn read_path(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Option<
 
 const UNUSABLE: &str = "there is no Service to send to; requests are answered with 503";
 
-fn read_backend(node: &Node<'_>, namespace: &str, about: &mut About<'_>) -> Target {
-    let Some(mut fields) = node.fields(about) else {
+fn read_backend(node: &Node<'_>, namespace: &str, report: &mut ObjectFindings<'_>) -> Target {
+    let Some(mut fields) = node.fields(report) else {
         return Target::Unusable;
     };
     if let Some(resource) = fields.take("resource") {
-        about.error(
+        report.error(
             &resource.path,
             "resource backends are not supported; requests are answered with 503",
         );
         return Target::Unusable;
     }
-    let service = fields.take("service").and_then(|node| node.fields(about));
-    fields.finish(about);
+    let service = fields.take("service").and_then(|node| node.fields(report));
+    fields.finish(report);
     let Some(mut service) = service else {
-        about.error(&format!("{}.service", node.path), UNUSABLE);
+        report.error(&format!("{}.service", node.path), UNUSABLE);
         return Target::Unusable;
     };
-    let name = service.take("name").and_then(|node| node.text(about));
-    let port = service.take("port").and_then(|node| node.fields(about));
-    let port = port.and_then(|port| read_port(port, about));
-    service.finish(about);
+    let name = service.take("name").and_then(|node| node.text(report));
+    let port = service.take("port").and_then(|node| node.fields(report));
+    let port = port.and_then(|port| read_port(port, report));
+    service.finish(report);
     let (Some(name), Some(port)) = (name, port) else {
-        about.error(&format!("{}.service", node.path), UNUSABLE);
+        report.error(&format!("{}.service", node.path), UNUSABLE);
         return Target::Unusable;
     };
     match ServiceRef::new(name, namespace, port) {
         Ok(service) => Target::Service(service),
         Err(error) => {
             let message = format!("{error}; requests are answered with 503");
-            about.error(&format!("{}.service", node.path), message);
+            report.error(&format!("{}.service", node.path), message);
             Target::Unusable
         }
     }
 }
 
-fn read_port(mut fields: Fields<'_>, about: &mut About<'_>) -> Option<ServicePort> {
+fn read_port(mut fields: Fields<'_>, report: &mut ObjectFindings<'_>) -> Option<ServicePort> {
     let number = fields.take("number");
     let name = fields.take("name");
-    fields.finish(about);
+    fields.finish(report);
     let (node, text) = match (number, name) {
         (Some(number), None) => {
-            let text = number.number(about)?;
+            let text = number.number(report)?;
             (number, text)
         }
         (None, Some(name)) => {
-            let text = name.text(about)?;
+            let text = name.text(report)?;
             (name, text)
         }
         (Some(number), Some(_)) => {
-            about.error(&number.path, "a port has a number or a name, not both");
+            report.error(&number.path, "a port has a number or a name, not both");
             return None;
         }
         (None, None) => return None,
     };
     match text.parse() {
-        // A name of digits only would be taken for a number.
+        // A name of digits only would be parsed as a number.
         Ok(ServicePort::Number(_)) if node.path.ends_with(".name") => {
-            about.error(&node.path, format!("port name {text:?} has no letter"));
+            report.error(&node.path, format!("port name {text:?} has no letter"));
             None
         }
         Ok(port) => Some(port),
         Err(error) => {
-            about.error(&node.path, error);
+            report.error(&node.path, error);
             None
         }
     }
@@ -328,20 +328,20 @@ fn read_tls(
     node: &Node<'_>,
     object: String,
     namespace: String,
-    about: &mut About<'_>,
+    report: &mut ObjectFindings<'_>,
 ) -> Option<Tls> {
-    let mut fields = node.fields(about)?;
-    let secret_name = fields.take("secretName").and_then(|node| node.text(about));
+    let mut fields = node.fields(report)?;
+    let secret_name = fields.take("secretName").and_then(|node| node.text(report));
     let mut hosts = Vec::new();
-    for host in list(&mut fields, "hosts", about) {
-        hosts.extend(host.text(about).map(str::to_owned));
+    for host in list(&mut fields, "hosts", report) {
+        hosts.extend(host.text(report).map(str::to_owned));
     }
-    fields.finish(about);
+    fields.finish(report);
     let secret = match secret_name {
         Some(name) => format!("Secret {namespace}/{name}"),
         None => "the default certificate".to_owned(),
     };
-    about.info(
+    report.info(
         &node.path,
         format!(
             "certificates belong to the listener: give it {secret} for {}",

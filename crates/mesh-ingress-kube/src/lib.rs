@@ -2,17 +2,17 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod canary;
-mod catalogue;
 mod convert;
 mod error;
 mod finding;
+mod host_paths;
 mod identity;
 mod import;
 mod ingress;
 mod lint;
 mod node;
 mod settings;
-mod slots;
+mod unsupported;
 mod vhost;
 mod yaml;
 

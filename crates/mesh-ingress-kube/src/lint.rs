@@ -1,20 +1,20 @@
-//! What a mesh will make of a backend: hazards that no test without a mesh shows.
+//! Mistakes in a backend that only show inside a mesh.
 
 use mesh_ingress_core::{Protocol, ServicePort, ServiceRef, VhostPolicy};
 use mesh_ingress_route::Backend;
 
-use crate::finding::About;
+use crate::finding::ObjectFindings;
 use crate::settings::field;
 
-/// Looks at one backend of one Ingress.
-pub(crate) fn backend(backend: &Backend, about: &mut About<'_>) {
-    vhost(backend.service(), backend.get_vhost(), about);
-    port(backend.service(), backend.get_protocol(), about);
+/// Checks a backend of an Ingress.
+pub(crate) fn backend(backend: &Backend, report: &mut ObjectFindings<'_>) {
+    vhost(backend.service(), backend.get_vhost(), report);
+    port(backend.service(), backend.get_protocol(), report);
 }
 
 /// A sidecar picks the destination by `Host` where the Service's port is named `http*` or `grpc*`,
 /// whatever address is dialled.
-fn vhost(service: &ServiceRef, policy: &VhostPolicy, about: &mut About<'_>) {
+fn vhost(service: &ServiceRef, policy: &VhostPolicy, report: &mut ObjectFindings<'_>) {
     let field = field("upstream-vhost");
     let (name, namespace) = (service.name(), service.namespace());
     match policy {
@@ -25,42 +25,42 @@ fn vhost(service: &ServiceRef, policy: &VhostPolicy, about: &mut About<'_>) {
             match *labels {
                 [one, two, "svc", ..] if (one, two) == (name, namespace) => {}
                 [one, two] if (one, two) == (name, namespace) => {}
-                [one] if one == name => about.warning(
+                [one] if one == name => report.warning(
                     &field,
                     format!(
                         "the short name {host:?} is understood from namespace {namespace} only, \
                          say {name}.{namespace}.svc and the cluster's domain"
                     ),
                 ),
-                [one, two, "svc", ..] => about.warning(
+                [one, two, "svc", ..] => report.warning(
                     &field,
                     format!(
                         "it does not name the backend {service}: a sidecar routes by Host, so traffic \
                          will go to {one}.{two}, not to {name}.{namespace}"
                     ),
                 ),
-                _ => about.warning(
+                _ => report.warning(
                     &field,
                     format!(
-                        "{host:?} does not name the backend {service}: unless the mesh has been told of \
+                        "{host:?} does not name the backend {service}: unless the mesh knows \
                          that host, a sidecar lets the traffic leave the mesh"
                     ),
                 ),
             }
         }
-        VhostPolicy::Preserve => about.warning(
+        VhostPolicy::Preserve => report.warning(
             &field,
             format!(
-                "{service} is told the client's Host: where its port is named http* or grpc*, a sidecar \
-                 that has not been told of that host lets the traffic leave the mesh"
+                "{service} gets the client's Host: where its port is named http* or grpc*, a sidecar \
+                 that does not know that host lets the traffic leave the mesh"
             ),
         ),
         _ => {}
     }
 }
 
-/// Istio takes the protocol of a port from its name, up to the first `-`.
-fn port(service: &ServiceRef, protocol: Protocol, about: &mut About<'_>) {
+/// Istio reads the protocol of a port from its name, up to the first `-`.
+fn port(service: &ServiceRef, protocol: Protocol, report: &mut ObjectFindings<'_>) {
     let field = "backend.service.port";
     match service.port() {
         ServicePort::Name(port) => {
@@ -68,21 +68,21 @@ fn port(service: &ServiceRef, protocol: Protocol, about: &mut About<'_>) {
             match (prefix, protocol) {
                 ("http" | "http2", _) => {}
                 ("grpc", Protocol::Http2) => {}
-                ("grpc", _) => about.warning(
+                ("grpc", _) => report.warning(
                     field,
                     format!(
                         "port {port:?} of {service} is named for gRPC and spoken to in HTTP/1.1, \
                          set backend-protocol: GRPC"
                     ),
                 ),
-                ("https" | "tls" | "tcp" | "udp" | "mongo" | "redis" | "mysql", _) => about.warning(
+                ("https" | "tls" | "tcp" | "udp" | "mongo" | "redis" | "mysql", _) => report.warning(
                     field,
                     format!(
                         "port {port:?} of {service} is named for another protocol than HTTP: a mesh \
                          sees bytes instead of requests"
                     ),
                 ),
-                _ => about.info(
+                _ => report.info(
                     field,
                     format!(
                         "port {port:?} of {service} says nothing about its protocol: unless the Service \
@@ -91,10 +91,10 @@ fn port(service: &ServiceRef, protocol: Protocol, about: &mut About<'_>) {
                 ),
             }
         }
-        ServicePort::Number(number) if number.get() == 443 => about.info(
+        ServicePort::Number(number) if number.get() == 443 => report.info(
             field,
             format!("port 443 of {service} is spoken to in cleartext"),
         ),
-        ServicePort::Number(_) => {}
+        _ => {}
     }
 }

@@ -1,9 +1,9 @@
-//! Reading a tree field by field: whatever is not understood becomes a finding.
+//! Reads a tree field by field, and reports everything that it does not understand.
 
-use crate::finding::About;
+use crate::finding::ObjectFindings;
 use crate::yaml::Value;
 
-/// A value and where it stands, such as `spec.rules[0].host`.
+/// A value and its path, such as `spec.rules[0].host`.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) path: String,
@@ -25,17 +25,17 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(crate) fn fields(&self, about: &mut About<'_>) -> Option<Fields<'a>> {
+    pub(crate) fn fields(&self, report: &mut ObjectFindings<'_>) -> Option<Fields<'a>> {
         match self.value {
             Value::Map(map) => Some(Fields {
                 path: self.path.clone(),
                 rest: map.iter().map(|(key, value)| (&**key, value)).collect(),
             }),
-            other => self.mismatch("a mapping", other, about),
+            other => self.mismatch("a mapping", other, report),
         }
     }
 
-    pub(crate) fn list(&self, about: &mut About<'_>) -> Vec<Node<'a>> {
+    pub(crate) fn list(&self, report: &mut ObjectFindings<'_>) -> Vec<Node<'a>> {
         match self.value {
             Value::List(items) => {
                 let item = |(i, value)| Node {
@@ -44,26 +44,26 @@ impl<'a> Node<'a> {
                 };
                 items.iter().enumerate().map(item).collect()
             }
-            other => self.mismatch("a list", other, about).unwrap_or_default(),
+            other => self.mismatch("a list", other, report).unwrap_or_default(),
         }
     }
 
-    pub(crate) fn text(&self, about: &mut About<'_>) -> Option<&'a str> {
+    pub(crate) fn text(&self, report: &mut ObjectFindings<'_>) -> Option<&'a str> {
         match self.value {
             Value::String(text) => Some(text),
-            other => self.mismatch("a string", other, about),
+            other => self.mismatch("a string", other, report),
         }
     }
 
-    /// A string, or what was meant as one and lacks its quotes.
-    pub(crate) fn loose_text(&self, about: &mut About<'_>) -> Option<String> {
+    /// A string, or a scalar that was meant as one and lacks its quotes.
+    pub(crate) fn loose_text(&self, report: &mut ObjectFindings<'_>) -> Option<String> {
         let text = match self.value {
             Value::String(text) => return Some(text.clone()),
             Value::Bool(value) => value.to_string(),
             Value::Number(number) => number.clone(),
-            other => return self.mismatch("a string", other, about),
+            other => return self.mismatch("a string", other, report),
         };
-        about.warning(
+        report.warning(
             &self.path,
             format!(
                 "expected a string, found {}: Kubernetes refuses it, quote it as {text:?}",
@@ -74,20 +74,25 @@ impl<'a> Node<'a> {
     }
 
     /// A number, as it is written.
-    pub(crate) fn number(&self, about: &mut About<'_>) -> Option<&'a str> {
+    pub(crate) fn number(&self, report: &mut ObjectFindings<'_>) -> Option<&'a str> {
         match self.value {
             Value::Number(number) => Some(number),
-            other => self.mismatch("a number", other, about),
+            other => self.mismatch("a number", other, report),
         }
     }
 
-    fn mismatch<T>(&self, expected: &str, found: &Value, about: &mut About<'_>) -> Option<T> {
+    fn mismatch<T>(
+        &self,
+        expected: &str,
+        found: &Value,
+        report: &mut ObjectFindings<'_>,
+    ) -> Option<T> {
         let field = match &*self.path {
             "" => "document",
             path => path,
         };
         let found = found.kind();
-        about.error(
+        report.error(
             field,
             format!("expected {expected}, found {found}; it is left out"),
         );
@@ -96,7 +101,7 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes a field out. One that is null is as good as absent.
+    /// Removes a field and returns it. Null counts as absent.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node<'a>> {
         let at = self.rest.iter().position(|(known, _)| *known == key)?;
         let (key, value) = self.rest.remove(at);
@@ -106,19 +111,19 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Takes fields out that mean nothing here.
+    /// Removes fields without a meaning here.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         self.rest.retain(|(key, _)| !keys.contains(key));
     }
 
-    /// Reports what has not been read.
-    pub(crate) fn finish(self, about: &mut About<'_>) {
+    /// Reports the fields that have not been read.
+    pub(crate) fn finish(self, report: &mut ObjectFindings<'_>) {
         for (key, _) in &self.rest {
-            about.warning(&self.path_of(key), "this field is not known and not read");
+            report.warning(&self.path_of(key), "this field is not known and not read");
         }
     }
 
-    /// All that is left, in order.
+    /// The remaining fields, in order.
     pub(crate) fn into_entries(self) -> Vec<(&'a str, Node<'a>)> {
         let node = |(key, value)| {
             let path = self.path_of(key);

@@ -1,27 +1,27 @@
-//! What the annotations of one Ingress ask for.
+//! The settings in the annotations of an Ingress.
 
 use http::StatusCode;
 use mesh_ingress_core::{Protocol, Scheme};
 use mesh_ingress_route::{Action, Redirect};
 
 use crate::canary::Canary;
-use crate::catalogue::{self, Effect};
-use crate::finding::{About, Severity};
-use crate::ingress::{Ingress, about_class};
+use crate::finding::{ObjectFindings, Severity};
+use crate::ingress::{Ingress, report_class};
+use crate::unsupported::{self, Effect};
 use crate::vhost::UpstreamVhost;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
-/// What is answered for what must not be served as it is.
+/// The action for routes that must not be served without a setting.
 const CLOSED: Action = Action::Respond(StatusCode::SERVICE_UNAVAILABLE);
 
-/// The annotations, understood.
+/// The parsed annotations.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// `None` is the backend's own name.
     pub(crate) vhost: Option<UpstreamVhost>,
     pub(crate) protocol: Protocol,
-    /// What is done with every request, if it is not forwarded.
+    /// The action for every request.
     pub(crate) action: Action,
     pub(crate) canary: Option<Canary>,
     /// Whether paths that are `ImplementationSpecific` are regular expressions.
@@ -29,18 +29,18 @@ pub(crate) struct Settings {
     pub(crate) aliases: Vec<String>,
 }
 
-/// The annotations of ingress-nginx, without prefix, in the order they stand.
+/// The annotations of ingress-nginx, without prefix, in their order.
 #[derive(Debug)]
 pub(crate) struct Annotations<'a>(Vec<(&'a str, &'a str)>);
 
 impl Settings {
-    pub(crate) fn read(ingress: &Ingress, about: &mut About<'_>) -> Self {
-        let annotations = Annotations::of(ingress, about);
+    pub(crate) fn read(ingress: &Ingress, report: &mut ObjectFindings<'_>) -> Self {
+        let annotations = Annotations::of(ingress, report);
         let mut settings = Self {
             vhost: None,
             protocol: Protocol::Http1,
             action: Action::Forward,
-            canary: Canary::read(&annotations, about),
+            canary: Canary::read(&annotations, report),
             regex: false,
             aliases: Vec::new(),
         };
@@ -49,32 +49,32 @@ impl Settings {
         for &(name, value) in &annotations.0 {
             let field = field(name);
             match name {
-                "service-upstream" => service_upstream(value, &field, about),
-                "upstream-vhost" => settings.vhost = upstream_vhost(value, &field, about),
-                "backend-protocol" => settings.backend_protocol(value, &field, about),
-                "use-regex" => settings.regex |= switch(value, &field, about).unwrap_or(false),
-                "server-alias" => settings.server_alias(value, &field, about),
+                "service-upstream" => service_upstream(value, &field, report),
+                "upstream-vhost" => settings.vhost = upstream_vhost(value, &field, report),
+                "backend-protocol" => settings.backend_protocol(value, &field, report),
+                "use-regex" => settings.regex |= switch(value, &field, report).unwrap_or(false),
+                "server-alias" => settings.server_alias(value, &field, report),
                 "permanent-redirect" => {
-                    // As ingress-nginx has it: a temporal redirect wins over a permanent one.
+                    // As in ingress-nginx, a temporal redirect wins over a permanent one.
                     if redirect.is_none() {
                         let status =
-                            annotations.redirect_status("permanent-redirect-code", 301, about);
-                        redirect = Some(to_action(value, status, &field, about));
+                            annotations.redirect_status("permanent-redirect-code", 301, report);
+                        redirect = Some(to_action(value, status, &field, report));
                     }
                 }
                 "temporal-redirect" => {
-                    let status = annotations.redirect_status("temporal-redirect-code", 302, about);
-                    redirect = Some(to_action(value, status, &field, about));
+                    let status = annotations.redirect_status("temporal-redirect-code", 302, report);
+                    redirect = Some(to_action(value, status, &field, report));
                 }
                 "permanent-redirect-code" | "temporal-redirect-code" => {}
                 "configuration-snippet" | "server-snippet" => {
-                    settings.snippet(value, &field, about);
+                    settings.snippet(value, &field, report);
                 }
                 name if Canary::is_setting(name) => {}
-                name => settings.not_supported(name, value, &field, about),
+                name => settings.not_supported(name, value, &field, report),
             }
         }
-        // A path that is rewritten is a regular expression, told or not.
+        // A rewritten path is a regular expression even without `use-regex`.
         settings.regex |= annotations.get("rewrite-target").is_some();
         if let Some(redirect) = redirect
             && settings.action == Action::Forward
@@ -82,16 +82,16 @@ impl Settings {
             settings.action = redirect;
         }
         if !ingress.tls.is_empty() && annotations.get("ssl-redirect").is_none() && !is_canary {
-            about.warning(
+            report.warning(
                 &field("ssl-redirect"),
                 "ingress-nginx redirects http to https where there is a certificate; here the cleartext \
                  listener is to do it",
             );
         }
         if is_canary {
-            // Access rules and the like are those of the Ingress that it is a canary of.
+            // A canary has the access rules and similar settings of its main Ingress.
             if matches!(settings.action, Action::Redirect(_)) {
-                about.warning(
+                report.warning(
                     "metadata.annotations",
                     "a canary has no redirect of its own; it is left out",
                 );
@@ -99,9 +99,9 @@ impl Settings {
             }
         } else if annotations.get("upstream-vhost").is_none() && settings.action == Action::Forward
         {
-            about.info(
+            report.info(
                 &field("upstream-vhost"),
-                "it is not set: ingress-nginx keeps the client's Host; here each backend is told its own \
+                "it is not set: ingress-nginx keeps the client's Host; here each backend gets its own \
                  name, as a mesh expects (set it to $host to keep the client's)",
             );
         }
@@ -113,44 +113,44 @@ impl Settings {
         self.action == CLOSED
     }
 
-    fn close(&mut self, field: &str, reason: &str, about: &mut About<'_>) {
-        about.error(
+    fn close(&mut self, field: &str, reason: &str, report: &mut ObjectFindings<'_>) {
+        report.error(
             field,
             format!("{reason}; requests are answered with 503, since serving them without would be wrong"),
         );
         self.action = CLOSED;
     }
 
-    fn backend_protocol(&mut self, value: &str, field: &str, about: &mut About<'_>) {
+    fn backend_protocol(&mut self, value: &str, field: &str, report: &mut ObjectFindings<'_>) {
         match &*value.to_ascii_uppercase() {
             "HTTP" => self.protocol = Protocol::Http1,
             "GRPC" => self.protocol = Protocol::Http2,
             "AUTO_HTTP" => {
-                about.warning(field, "AUTO_HTTP is taken for HTTP: the mesh encrypts");
+                report.warning(field, "AUTO_HTTP is taken for HTTP: the mesh encrypts");
             }
             protocol @ ("HTTPS" | "GRPCS") => {
                 let reason = format!(
                     "{protocol} backends are not supported yet (in a mesh, leave encryption to it: \
                      TLS of the application's own hides the requests from the mesh)"
                 );
-                self.close(field, &reason, about);
+                self.close(field, &reason, report);
             }
-            "FCGI" => self.close(field, "FastCGI is not supported", about),
-            _ => about.error(
+            "FCGI" => self.close(field, "FastCGI is not supported", report),
+            _ => report.error(
                 field,
                 format!("{value:?} is not one of HTTP, GRPC, HTTPS, GRPCS, AUTO_HTTP, FCGI; taken for HTTP"),
             ),
         }
     }
 
-    fn server_alias(&mut self, value: &str, field: &str, about: &mut About<'_>) {
+    fn server_alias(&mut self, value: &str, field: &str, report: &mut ObjectFindings<'_>) {
         for alias in value
             .split(',')
             .map(str::trim)
             .filter(|alias| !alias.is_empty())
         {
             if alias.starts_with('~') {
-                about.error(
+                report.error(
                     field,
                     format!(
                         "{alias:?}: aliases by regular expression are not supported, it is left out"
@@ -162,8 +162,8 @@ impl Settings {
         }
     }
 
-    fn snippet(&mut self, value: &str, field: &str, about: &mut About<'_>) {
-        // Words of nginx's access phase: whoever wrote them wanted somebody kept out.
+    fn snippet(&mut self, value: &str, field: &str, report: &mut ObjectFindings<'_>) {
+        // Directives of nginx's access phase, which restrict access.
         let denies = [
             "deny",
             "allow",
@@ -178,50 +178,56 @@ impl Settings {
                 let reason = format!(
                     "nginx directives are not understood, and {word:?} among them may keep clients out"
                 );
-                self.close(field, &reason, about);
+                self.close(field, &reason, report);
             }
-            None => about.error(
+            None => report.error(
                 field,
                 "nginx directives are not understood, they have no effect",
             ),
         }
     }
 
-    fn not_supported(&mut self, name: &str, value: &str, field: &str, about: &mut About<'_>) {
-        let Some(entry) = catalogue::entry(name) else {
-            about.warning(field, "this annotation is not known, it has no effect");
+    fn not_supported(
+        &mut self,
+        name: &str,
+        value: &str,
+        field: &str,
+        report: &mut ObjectFindings<'_>,
+    ) {
+        let Some(entry) = unsupported::entry(name) else {
+            report.warning(field, "this annotation is not known, it has no effect");
             return;
         };
-        if entry.switch && switch(value, field, about) == Some(false) {
+        if entry.switch && switch(value, field, report) == Some(false) {
             return;
         }
         match entry.effect {
-            // ingress-nginx takes such settings from the main Ingress.
+            // ingress-nginx uses these settings of the main Ingress.
             Effect::Closes if self.canary.is_some() => {
-                about.info(
+                report.info(
                     field,
                     "a canary has those of its main Ingress; it has no effect",
                 );
             }
-            Effect::Closes => self.close(field, entry.says, about),
-            Effect::Lost => about.add(Severity::Error, field, entry.says),
-            Effect::Differs => about.add(Severity::Warning, field, entry.says),
-            Effect::Harmless => about.add(Severity::Info, field, entry.says),
+            Effect::Closes => self.close(field, entry.message, report),
+            Effect::Lost => report.add(Severity::Error, field, entry.message),
+            Effect::Differs => report.add(Severity::Warning, field, entry.message),
+            Effect::Harmless => report.add(Severity::Info, field, entry.message),
         }
     }
 }
 
 impl<'a> Annotations<'a> {
-    /// Sorts out what is for others.
-    fn of(ingress: &'a Ingress, about: &mut About<'_>) -> Self {
+    /// Collects them, and reports annotations of other controllers.
+    fn of(ingress: &'a Ingress, report: &mut ObjectFindings<'_>) -> Self {
         let mut own = Vec::new();
         for (key, value) in &ingress.annotations {
             if let Some(name) = key.strip_prefix(PREFIX) {
                 own.push((name, &**value));
             } else if key == "kubernetes.io/ingress.class" {
-                about_class(value, key, about);
+                report_class(value, key, report);
             } else if key != "kubectl.kubernetes.io/last-applied-configuration" {
-                about.info(
+                report.info(
                     key,
                     "this annotation is for another program, it has no effect here",
                 );
@@ -237,8 +243,13 @@ impl<'a> Annotations<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// As ingress-nginx has it: what is no redirect status is the default one.
-    fn redirect_status(&self, name: &str, default: u16, about: &mut About<'_>) -> StatusCode {
+    /// As in ingress-nginx, an invalid redirect status becomes the default.
+    fn redirect_status(
+        &self,
+        name: &str,
+        default: u16,
+        report: &mut ObjectFindings<'_>,
+    ) -> StatusCode {
         let wanted = match self.get(name) {
             Some(text) => match text.parse() {
                 Ok(code @ (301 | 302 | 303 | 307 | 308)) => code,
@@ -246,7 +257,7 @@ impl<'a> Annotations<'a> {
                     let message = format!(
                         "{text:?} is not one of 301, 302, 303, 307, 308; {default} is used"
                     );
-                    about.error(&field(name), message);
+                    report.error(&field(name), message);
                     default
                 }
             },
@@ -270,48 +281,57 @@ fn parse_bool(value: &str) -> Option<bool> {
     }
 }
 
-/// What is no boolean is an error, never just "off".
-pub(crate) fn switch(value: &str, field: &str, about: &mut About<'_>) -> Option<bool> {
+/// A value that is no boolean is an error, never "off".
+pub(crate) fn switch(value: &str, field: &str, report: &mut ObjectFindings<'_>) -> Option<bool> {
     let parsed = parse_bool(value);
     if parsed.is_none() {
         let message = format!("{value:?} is not a boolean, expected \"true\" or \"false\"");
-        about.error(field, message);
+        report.error(field, message);
     }
     parsed
 }
 
-fn service_upstream(value: &str, field: &str, about: &mut About<'_>) {
+fn service_upstream(value: &str, field: &str, report: &mut ObjectFindings<'_>) {
     match parse_bool(value) {
         Some(true) => {}
-        Some(false) => about.warning(
+        Some(false) => report.warning(
             field,
             "requests are sent to the Service's ClusterIP all the same: around it, there is no mesh",
         ),
-        None => about.error(
+        None => report.error(
             field,
             format!("{value:?} is not a boolean: ingress-nginx takes it for \"false\", here it is always on"),
         ),
     }
 }
 
-fn upstream_vhost(value: &str, field: &str, about: &mut About<'_>) -> Option<UpstreamVhost> {
+fn upstream_vhost(
+    value: &str,
+    field: &str,
+    report: &mut ObjectFindings<'_>,
+) -> Option<UpstreamVhost> {
     match UpstreamVhost::parse(value) {
         Ok(vhost) => Some(vhost),
         Err(reason) => {
-            about.error(
+            report.error(
                 field,
-                format!("{reason}; each backend is told its own name instead"),
+                format!("{reason}; each backend gets its own name instead"),
             );
             None
         }
     }
 }
 
-fn to_action(value: &str, status: StatusCode, field: &str, about: &mut About<'_>) -> Action {
+fn to_action(
+    value: &str,
+    status: StatusCode,
+    field: &str,
+    report: &mut ObjectFindings<'_>,
+) -> Action {
     match redirect(value, status) {
         Some(redirect) => Action::Redirect(redirect),
         None => {
-            about.error(
+            report.error(
                 field,
                 format!(
                     "{value:?} is not understood, expected a URI, or a scheme and host before \

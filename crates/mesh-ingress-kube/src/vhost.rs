@@ -7,7 +7,7 @@ use mesh_ingress_core::{ServiceRef, Vhost, VhostPolicy};
 pub(crate) enum UpstreamVhost {
     /// The client's own host: `$host`, `$http_host`.
     Client,
-    /// A name made of text and of what is known about the backend.
+    /// A template of text and variables of the backend.
     Name(Vec<Piece>),
 }
 
@@ -62,7 +62,7 @@ impl UpstreamVhost {
         Ok(Self::Name(pieces))
     }
 
-    /// What one backend is told.
+    /// The policy for one backend.
     pub(crate) fn of(&self, service: &ServiceRef, ingress: &str) -> Result<VhostPolicy, String> {
         let pieces = match self {
             Self::Client => return Ok(VhostPolicy::Preserve),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_filled_in_for_each_backend() {
+    fn templates_are_expanded_for_each_backend() {
         for (value, name) in [
             ("web.shop.svc.cluster.local", "web.shop.svc.cluster.local"),
             (
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn error_names_the_unknown_variable() {
         for (value, reason) in [
             ("$arg_x.example.com", "variable $arg_x is not supported"),
             ("$service_namex", "variable $service_namex is not supported"),

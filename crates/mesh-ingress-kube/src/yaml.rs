@@ -1,7 +1,6 @@
-//! YAML and JSON as a tree, before anybody asks what it means.
+//! Reads YAML and JSON into an untyped tree.
 //!
-//! Reading into a tree first lets one bad field be one finding: a typed reader would give up the
-//! whole document.
+//! With a tree, one invalid field is one finding; a typed reader would give up the whole document.
 
 use std::fmt;
 
@@ -15,7 +14,7 @@ use crate::ImportError;
 /// for the stack of a thread: a level of YAML costs some 20 kB of it in a build for debugging.
 const MAX_DEPTH: usize = 64;
 
-/// Enough for anchors used in earnest, few enough to keep a "billion laughs" small.
+/// Enough for legitimate anchors, and few enough to bound a "billion laughs".
 const MAX_REPLAYED: usize = 10_000;
 
 /// A node of a document.
@@ -23,22 +22,22 @@ const MAX_REPLAYED: usize = 10_000;
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    /// As text: nothing here computes with more than whole numbers.
+    /// As text: only whole numbers are computed with.
     Number(String),
     String(String),
     List(Vec<Value>),
     Map(Vec<(String, Value)>),
 }
 
-/// A document and where it begins.
+/// A document and its first line.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) line: u64,
-    /// `Err` with the reason for a document that is well-formed, but contradicts itself.
+    /// `Err` with the reason for a document that is well-formed but contradictory.
     pub(crate) value: Result<Value, String>,
 }
 
-/// Splits a text into its documents. Empty ones are left out.
+/// Splits a text into its documents, without empty ones.
 pub(crate) fn documents(text: &str) -> Result<Vec<Document>, ImportError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
@@ -60,7 +59,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, ImportError> {
     Ok(documents)
 }
 
-/// What is well-formed and makes no sense spoils its own document only.
+/// An error in a well-formed document affects that document only.
 fn recoverable(error: &Error) -> Option<Document> {
     let plain = error.without_snippet();
     let reason = match plain {
@@ -77,8 +76,7 @@ fn recoverable(error: &Error) -> Option<Document> {
     })
 }
 
-/// The message without the place, which is told apart, and without the quotation of the source
-/// that follows it.
+/// The message without the location, which is reported separately, and without the quoted source.
 pub(crate) fn one_line(error: &Error) -> String {
     let text = error.render_with_options(serde_saphyr::render_options! {
         formatter: &UserMessageFormatter,
@@ -92,7 +90,7 @@ pub(crate) fn one_line(error: &Error) -> String {
 }
 
 impl Value {
-    /// What it is, for "expected …, found …".
+    /// The name of its type, for "expected …, found …".
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -199,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_keep_what_they_are() {
+    fn scalars_keep_their_types() {
         let map =
             read("a: 1\nb: '1'\nc: true\nd: yes\ne: ~\nf:\ng: 1.5\nh: |\n  x\n  y\ni: 0x10\n");
         let string = |text: &str| Value::String(text.into());
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_too() {
+    fn json_is_read() {
         let json = "{\n\t\"a\": [1, \"x\\n\\u00e9\\/\", null],\n\t\"b\": {}\n}\n";
         let list = Value::List(vec![
             Value::Number("1".into()),
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_spoils_one_document() {
+    fn repeated_key_spoils_its_document_only() {
         let documents = documents("a: 1\n---\nb: 1\nb: 2\n---\nc: 1\n").unwrap();
         let good: Vec<_> = documents.iter().map(|d| d.value.is_ok()).collect();
         assert_eq!(good, [true, false, true]);
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_has_its_place() {
+    fn syntax_error_has_its_location() {
         for (text, place) in [
             ("a: 1\nb: [1, 2\nc: 3\n", "line "),
             ("a: 'x\n", "line "),

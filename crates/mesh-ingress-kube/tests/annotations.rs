@@ -98,9 +98,9 @@ fn backend_protocol_in_any_case() {
 }
 
 #[test]
-fn upstream_vhost_and_what_a_sidecar_makes_of_it() {
+fn upstream_vhost_and_its_lint_findings() {
     let name = "upstream-vhost";
-    for (value, vhost, said) in [
+    for (value, vhost, expected) in [
         (
             "web.default.svc.cluster.local",
             Some("web.default.svc.cluster.local"),
@@ -139,7 +139,7 @@ fn upstream_vhost_and_what_a_sidecar_makes_of_it() {
         (
             "$host",
             None,
-            Some((Severity::Warning, "is told the client's Host")),
+            Some((Severity::Warning, "gets the client's Host")),
         ),
     ] {
         let imported = with(name, value);
@@ -149,7 +149,7 @@ fn upstream_vhost_and_what_a_sidecar_makes_of_it() {
             None => VhostPolicy::Preserve,
         };
         assert_eq!(backend.get_vhost(), &wanted, "{value}");
-        match (finding(&imported, name), said) {
+        match (finding(&imported, name), expected) {
             (None, None) => {}
             (Some((severity, message)), Some((wanted, text))) => {
                 assert_eq!(severity, wanted, "{value}: {message}");
@@ -167,12 +167,12 @@ fn upstream_vhost_and_what_a_sidecar_makes_of_it() {
         );
         let (severity, message) = finding(&imported, name).unwrap();
         assert_eq!(severity, Severity::Error, "{value}");
-        assert!(message.contains("told its own name instead"), "{message}");
+        assert!(message.contains("gets its own name instead"), "{message}");
     }
 }
 
 #[test]
-fn what_protects_closes_the_routes_when_it_cannot_be_honoured() {
+fn unsupported_protection_closes_the_routes() {
     for (name, value) in [
         ("auth-url", "https://auth.example/check"),
         ("auth-type", "basic"),
@@ -228,7 +228,7 @@ fn other_annotations_are_served_and_reported() {
 }
 
 #[test]
-fn a_switch_that_is_off_needs_no_word() {
+fn switched_off_annotation_is_not_reported() {
     for name in [
         "enable-cors",
         "ssl-redirect",
@@ -251,7 +251,7 @@ fn a_switch_that_is_off_needs_no_word() {
 }
 
 #[test]
-fn annotations_for_others_are_mentioned() {
+fn annotations_of_other_controllers_are_reported() {
     let imported = with("service-upstream", "true");
     let other = imported
         .findings
@@ -309,7 +309,7 @@ fn canary_settings() {
             vec![on, ("canary-weight", "ten")],
             "a.example/=web.default:80",
         ),
-        // What is no boolean must not make a main Ingress of a canary.
+        // An invalid boolean must not turn a canary into a main Ingress.
         (
             vec![("canary", "yes"), ("canary-weight", "5")],
             "a.example/=web.default:80@95,canary.default:80@5",
@@ -344,18 +344,18 @@ fn canary_settings() {
         ("canary-weight", "5"),
         ("upstream-vhost", "$service_name.$namespace.svc.x"),
     ]);
-    let told = two.routes[0].backends()[1].get_vhost();
+    let vhost = two.routes[0].backends()[1].get_vhost();
     assert_eq!(
-        *told,
+        *vhost,
         VhostPolicy::Override("canary.default.svc.x".parse().unwrap())
     );
 }
 
-/// Old manifests say `Prefix` and mean an expression. Taken as a text, what is closed would be
-/// closed for that text only, and `/public/x` would fall through to a broader route.
+/// Old manifests write `Prefix` for an expression. As text, the path would be closed for that text only,
+/// and `/public/x` would fall through to a broader route.
 #[cfg(feature = "regex")]
 #[test]
-fn a_path_that_is_rewritten_is_closed_as_an_expression() {
+fn rewritten_path_is_closed_as_a_regular_expression() {
     let text = format!(
         "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  annotations:\n    \
          {PREFIX}rewrite-target: /$2\nspec:\n  rules:\n  - host: a.example\n    http:\n      paths:\n      \
@@ -380,7 +380,7 @@ fn a_path_that_is_rewritten_is_closed_as_an_expression() {
 
 #[cfg(not(feature = "regex"))]
 #[test]
-fn expressions_that_are_not_built_in_are_errors() {
+fn regular_expressions_without_the_feature_are_errors() {
     let imported = import(&[("use-regex", "true")], "/v[0-9]+/");
     assert!(imported.routes.is_empty());
     assert!(imported.has_errors());

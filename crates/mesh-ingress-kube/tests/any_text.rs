@@ -1,4 +1,4 @@
-//! No text may panic, and whatever comes out is a table.
+//! No text panics, and the resulting routes always make a table.
 #![allow(clippy::unwrap_used)]
 
 use mesh_ingress_kube::{Imported, from_yaml};
@@ -32,7 +32,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// An annotation, or what somebody could take for one.
+/// An annotation, or something similar.
 fn annotation() -> impl Strategy<Value = String> {
     let name = select(vec![
         "canary",

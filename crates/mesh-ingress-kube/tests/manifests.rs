@@ -1,4 +1,4 @@
-//! Whole manifests: what becomes of each, route by route and finding by finding.
+//! Whole manifests: their routes and findings.
 #![allow(clippy::panic, clippy::unwrap_used)]
 #![cfg(feature = "regex")]
 
@@ -6,9 +6,9 @@ use mesh_ingress_core::{Protocol, VhostPolicy};
 use mesh_ingress_kube::{Imported, from_yaml};
 use mesh_ingress_route::{Action, Route, RouteTable};
 
-/// What an Ingress without `upstream-vhost` is told, every time.
+/// The finding for every Ingress without `upstream-vhost`.
 const NO_VHOST: &str = "nginx.ingress.kubernetes.io/upstream-vhost: it is not set: ingress-nginx \
-    keeps the client's Host; here each backend is told its own name, as a mesh expects (set it to \
+    keeps the client's Host; here each backend gets its own name, as a mesh expects (set it to \
     $host to keep the client's)";
 
 fn read(text: &str) -> Imported {
@@ -46,7 +46,7 @@ fn assert_lines(found: &[String], wanted: &[&str]) {
 }
 
 #[test]
-fn a_shop_behind_a_sidecar() {
+fn shop_behind_a_sidecar() {
     let imported = read(include_str!("manifests/mesh.yaml"));
     assert_lines(
         &routes(&imported),
@@ -56,9 +56,9 @@ fn a_shop_behind_a_sidecar() {
             "grpc.example.com/shop.v1.Cart=cart.prod:grpc",
         ],
     );
-    let told: Vec<_> = imported.routes.iter().flat_map(vhosts).collect();
+    let vhosts_found: Vec<_> = imported.routes.iter().flat_map(vhosts).collect();
     assert_lines(
-        &told,
+        &vhosts_found,
         &[
             "web.prod.svc.cluster.local",
             "api.prod.svc.cluster.local",
@@ -90,7 +90,7 @@ fn a_shop_behind_a_sidecar() {
 }
 
 #[test]
-fn a_canary_joins_its_main_ingress_with_a_vhost_of_its_own() {
+fn canary_joins_its_main_ingress_with_a_vhost_of_its_own() {
     let imported = read(include_str!("manifests/canary.yaml"));
     assert_lines(
         &routes(&imported),
@@ -113,8 +113,8 @@ fn a_canary_joins_its_main_ingress_with_a_vhost_of_its_own() {
         &[
             "info: default/web-canary: nginx.ingress.kubernetes.io/auth-url: a canary has those of its \
              main Ingress; it has no effect",
-            "info: default/web-canary: nginx.ingress.kubernetes.io/upstream-vhost: the canary is told its \
-             own name, not the one set for default/web: told that one, a sidecar would send it back \
+            "info: default/web-canary: nginx.ingress.kubernetes.io/upstream-vhost: the canary gets its \
+             own name, not the one set for default/web: with that one, a sidecar would send it back \
              there, as it does with ingress-nginx",
             "error: default/lonely-canary: spec.rules[0].http.paths[0]: no other Ingress has \
              nobody.example.com/: a canary alone is left out",
@@ -123,7 +123,7 @@ fn a_canary_joins_its_main_ingress_with_a_vhost_of_its_own() {
 }
 
 #[test]
-fn default_backends_take_what_is_left() {
+fn default_backends_take_the_rest() {
     let imported = read(include_str!("manifests/default-backend.yaml"));
     assert_lines(
         &routes(&imported),
@@ -138,12 +138,12 @@ fn default_backends_take_what_is_left() {
 }
 
 #[test]
-fn a_file_that_has_grown_for_years() {
+fn manifest_with_many_annotations() {
     let imported = read(include_str!("manifests/grown.yaml"));
     assert_lines(
         &routes(&imported),
         &[
-            // Closed, not left to the route for /.
+            // Closed, not left to the route for `/`.
             "www.example.com/admin answers 503",
             "www.example.com/=web.default:80",
             "www.example.com/bucket answers 503",
@@ -203,7 +203,7 @@ fn a_file_that_has_grown_for_years() {
 }
 
 #[test]
-fn expressions_do_not_hide_behind_a_root_prefix() {
+fn regular_expressions_come_before_a_root_prefix() {
     let imported = read(include_str!("manifests/regex.yaml"));
     assert_lines(
         &routes(&imported),
@@ -272,7 +272,7 @@ fn redirects_and_aliases() {
 }
 
 #[test]
-fn a_list_as_kubectl_prints_it() {
+fn list_of_kubectl_is_read() {
     let imported = read(include_str!("manifests/list.json"));
     assert_lines(&routes(&imported), &["shop.example.com/=web.shop:80"]);
     assert_lines(
@@ -282,7 +282,7 @@ fn a_list_as_kubectl_prints_it() {
 }
 
 #[test]
-fn items_of_an_ingress_list_need_not_say_what_they_are() {
+fn items_of_an_ingress_list_need_no_type() {
     let imported = read(
         "apiVersion: networking.k8s.io/v1\nkind: IngressList\nitems:\n\
          - metadata: {name: a}\n  spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}\n\
@@ -301,7 +301,7 @@ fn items_of_an_ingress_list_need_not_say_what_they_are() {
 }
 
 #[test]
-fn a_syntax_error_names_its_place() {
+fn syntax_error_names_its_location() {
     let text =
         "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\n namespace: x\n";
     let error = from_yaml(text).unwrap_err().to_string();
@@ -309,7 +309,7 @@ fn a_syntax_error_names_its_place() {
 }
 
 #[test]
-fn a_text_without_an_ingress_is_mentioned() {
+fn text_without_an_ingress_is_reported() {
     for text in ["", "# nothing\n", "---\n"] {
         let imported = read(text);
         assert_lines(

@@ -1,29 +1,28 @@
-//! What a route does with a request.
+//! The action of a route.
 
 use http::StatusCode;
 use mesh_ingress_core::{ParseError, Scheme};
 
 use crate::host::{HostRule, WildcardScope};
 
-/// What is done with a request that a route matches.
+/// The action for a request that a route matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// It is sent to one of the route's backends.
+    /// Forwards it to one of the route's backends.
     #[default]
     Forward,
-    /// It is answered with a redirect; the route needs no backend.
+    /// Answers with a redirect; the route needs no backend.
     Redirect(Redirect),
-    /// It is answered with this status; the route needs no backend. For what is closed on purpose,
-    /// and must not fall through to a broader route.
+    /// Answers with this status; the route needs no backend. For paths that are closed on purpose and
+    /// must not fall through to a broader route.
     Respond(StatusCode),
 }
 
-/// An answer that sends the client elsewhere: what ingress-nginx's `ssl-redirect`,
-/// `permanent-redirect` and the Gateway API's `RequestRedirect` filter do.
+/// A redirect, as with ingress-nginx's `ssl-redirect` and `permanent-redirect` and the Gateway API's
+/// `RequestRedirect` filter.
 ///
-/// Made of parts, where what is not set stays as the client asked for it, or
-/// [given as a whole](Self::to_uri).
+/// Made of parts, where an unset part stays the client's, or of [one whole URI](Self::to_uri).
 ///
 /// ```
 /// use http::StatusCode;
@@ -40,24 +39,24 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redirect {
-    /// The status to answer with; 3xx.
+    /// The status; 3xx.
     pub status: StatusCode,
     /// The scheme of the new location.
     pub scheme: Option<Scheme>,
     /// The host of the new location, without port.
     pub host: Option<Box<str>>,
-    /// The port of the new location. Unset, it is the client's if scheme and host stay, and else
-    /// the one that goes without saying for the scheme.
+    /// The port of the new location. Unset, it is the client's if scheme and host stay, otherwise the
+    /// default of the scheme.
     pub port: Option<u16>,
     /// The path of the new location, in place of the whole path. The query stays, unless the text
     /// has one of its own.
     pub path: Option<Box<str>>,
-    /// The whole new location, whatever the client asked for; no other part counts then.
+    /// The whole new location; the other parts are then ignored.
     pub uri: Option<Box<str>>,
 }
 
 impl Redirect {
-    /// A redirect to where the client already is: set at least one of the parts.
+    /// A redirect to the requested location: set at least one of the parts.
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
         Self {
@@ -70,7 +69,7 @@ impl Redirect {
         }
     }
 
-    /// A redirect to one URI, whatever path and query the client asked for.
+    /// A redirect to one URI, independent of the requested path and query.
     ///
     /// ```
     /// use http::StatusCode;
@@ -152,7 +151,7 @@ impl Redirect {
 
     fn check(&self) -> Result<(), ParseError> {
         let status = self.status.as_str();
-        // RFC 9110 §15.4: these are the ones that say where to go.
+        // RFC 9110 §15.4: the statuses with a `Location`.
         if !matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             let reason = "it is not one of 301, 302, 303, 307, 308";
             return Err(ParseError::new("redirect status", status, reason));
@@ -198,7 +197,7 @@ impl Action {
     }
 }
 
-/// What stands in `Location` must be a header value and a URI.
+/// `Location` must be a valid header value and a URI.
 fn check_text(what: &'static str, text: &str) -> Result<(), ParseError> {
     if text.is_empty() {
         return Err(ParseError::new(what, text, "it is empty"));
@@ -225,33 +224,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_not_set_stay_the_clients() {
-        let see = |redirect: &Redirect, authority: &str, target: &str| {
+    fn unset_parts_stay_the_clients() {
+        let location = |redirect: &Redirect, authority: &str, target: &str| {
             redirect.location(Scheme::Http, authority, target)
         };
         let plain = Redirect::new(StatusCode::FOUND);
         assert_eq!(
-            see(&plain.clone().path("/new"), "a.example:8080", "/old?x=1"),
+            location(&plain.clone().path("/new"), "a.example:8080", "/old?x=1"),
             "http://a.example:8080/new?x=1"
         );
         assert_eq!(
-            see(&plain.clone().path("/new?y=2"), "a.example", "/old?x=1"),
+            location(&plain.clone().path("/new?y=2"), "a.example", "/old?x=1"),
             "http://a.example/new?y=2"
         );
         assert_eq!(
-            see(&plain.clone().host("b.example"), "a.example:8080", "/%2F?"),
+            location(&plain.clone().host("b.example"), "a.example:8080", "/%2F?"),
             "http://b.example/%2F?"
         );
         assert_eq!(
-            see(&plain.clone().scheme(Scheme::Https), "[::1]:8080", "/"),
+            location(&plain.clone().scheme(Scheme::Https), "[::1]:8080", "/"),
             "https://[::1]/"
         );
         assert_eq!(
-            see(&plain.clone().port(443).scheme(Scheme::Https), "[::1]", "/"),
+            location(&plain.clone().port(443).scheme(Scheme::Https), "[::1]", "/"),
             "https://[::1]/"
         );
         assert_eq!(
-            see(&plain.port(8443).scheme(Scheme::Https), "a.example", "/"),
+            location(&plain.port(8443).scheme(Scheme::Https), "a.example", "/"),
             "https://a.example:8443/"
         );
     }

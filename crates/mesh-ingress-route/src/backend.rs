@@ -1,13 +1,13 @@
-//! One of the Services a route sends to.
+//! A backend of a route.
 
 use std::sync::Arc;
 
 use mesh_ingress_core::{Protocol, ServiceRef, Tls, VhostPolicy};
 
-/// A Service a route sends requests to, and how it is to be addressed.
+/// A Service that a route forwards to, with its weight, vhost, protocol and TLS options.
 ///
-/// Weight, vhost and protocol belong to the backend, not to the route: a canary that is told the
-/// primary's `Host` is sent back to the primary by every mesh that routes by `Host`.
+/// These belong to the backend, not to the route: a mesh that routes by `Host` would send a canary's
+/// requests with the primary's `Host` back to the primary.
 ///
 /// ```
 /// use mesh_ingress_core::{Protocol, VhostPolicy};
@@ -29,16 +29,16 @@ pub struct Backend {
     tls: Setting<Option<Arc<Tls>>>,
 }
 
-/// A backend's own value, or else what its route says.
+/// A backend's own value, or else its route's.
 #[derive(Clone, Debug, Default)]
 struct Setting<V> {
     own: Option<V>,
-    of_route: V,
+    inherited: V,
 }
 
 impl Backend {
-    /// A backend of weight 1 that is told its own name and spoken to in HTTP/1.1, unless its route
-    /// says otherwise.
+    /// A backend of weight 1, with its own name as vhost and HTTP/1.1, unless its route has other
+    /// values.
     #[must_use]
     pub fn new(service: ServiceRef) -> Self {
         Self {
@@ -50,33 +50,33 @@ impl Backend {
         }
     }
 
-    /// Sets the share of requests, relative to the sum of the weights of a route's backends. 0 is
-    /// a backend that gets none. Default: 1.
+    /// Sets the share of requests, relative to the sum of the weights of a route's backends. A backend
+    /// with 0 gets none. Default: 1.
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;
         self
     }
 
-    /// Sets what this backend is told in `Host` / `:authority`, whatever the route says.
+    /// Sets the `Host` / `:authority` for this backend, overriding the route's.
     #[must_use]
     pub fn vhost(mut self, policy: VhostPolicy) -> Self {
         self.vhost.own = Some(policy);
         self
     }
 
-    /// Sets the protocol spoken to this backend, whatever the route says.
+    /// Sets the protocol for this backend, overriding the route's.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol.own = Some(protocol);
         self
     }
 
-    /// Sets how TLS is spoken to this backend, whatever the route says; `None` is cleartext. Unless
-    /// it has a server name, that is the vhost's; where the client's `Host` is kept, the Service's
-    /// own name: who is trusted is not for the client to say.
+    /// Sets the TLS options for this backend, overriding the route's; `None` is cleartext. Without a
+    /// server name, the vhost is expected; where the client's `Host` is preserved, the Service's own
+    /// name, because a client must not choose which server is trusted.
     ///
-    /// In a mesh leave it out: the mesh encrypts, and routes by what it can read.
+    /// A mesh does not need it: it encrypts itself, and routes by the HTTP it can read.
     ///
     /// ```
     /// use mesh_ingress_core::{Protocol, Tls};
@@ -106,7 +106,7 @@ impl Backend {
         self.weight
     }
 
-    /// What the backend is told in `Host` / `:authority`: its own policy, else its route's, else
+    /// The policy for `Host` / `:authority`: its own, else its route's, else
     /// [`VhostPolicy::Derived`].
     #[must_use]
     pub fn get_vhost(&self) -> &VhostPolicy {
@@ -119,17 +119,16 @@ impl Backend {
         *self.protocol.get()
     }
 
-    /// How TLS is spoken to it: its own, else its route's, else cleartext.
+    /// The TLS options: its own, else its route's, else `None` for cleartext.
     #[must_use]
     pub fn get_tls(&self) -> Option<&Tls> {
         self.tls.get().as_deref()
     }
 
-    /// Chooses one of several backends by weight, given a random number that is evenly spread over
-    /// all of `u64`.
+    /// Picks a backend by weight, with a random number that is uniform over all of `u64`.
     ///
-    /// `None` if there are none or all have weight 0; neither gets into a
-    /// [`RouteTable`](crate::RouteTable).
+    /// `None` if there are none or all have weight 0; a [`RouteTable`](crate::RouteTable) refuses such
+    /// routes.
     ///
     /// ```
     /// use mesh_ingress_route::Backend;
@@ -149,8 +148,8 @@ impl Backend {
         Self::pick_index(backends, random).and_then(|index| backends.get(index))
     }
 
-    /// As [`pick`](Self::pick), but gives the position, for callers that keep something of their
-    /// own for each backend.
+    /// As [`pick`](Self::pick), but returns the index, for callers with data of their own for each
+    /// backend.
     #[must_use]
     pub fn pick_index(backends: &[Self], random: u64) -> Option<usize> {
         if let [only] = backends {
@@ -177,9 +176,9 @@ impl Backend {
         protocol: Protocol,
         tls: Option<&Arc<Tls>>,
     ) {
-        self.vhost.of_route = vhost.clone();
-        self.protocol.of_route = protocol;
-        self.tls.of_route = tls.cloned();
+        self.vhost.inherited = vhost.clone();
+        self.protocol.inherited = protocol;
+        self.tls.inherited = tls.cloned();
     }
 }
 
@@ -191,7 +190,7 @@ impl From<ServiceRef> for Backend {
 
 impl<V> Setting<V> {
     fn get(&self) -> &V {
-        self.own.as_ref().unwrap_or(&self.of_route)
+        self.own.as_ref().unwrap_or(&self.inherited)
     }
 }
 
@@ -219,7 +218,7 @@ mod tests {
     fn shares_follow_weights_exactly() {
         let backends = backends(&[70, 30, 0]);
         let mut counts = [0_u32; 3];
-        // Evenly spread numbers give evenly spread picks, so the counts are known beforehand.
+        // Uniform numbers give uniform picks, so the counts are known beforehand.
         for i in 0..1000_u64 {
             counts[Backend::pick_index(&backends, u64::MAX / 1000 * i).unwrap()] += 1;
         }
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_range_pick_the_ends() {
+    fn ends_of_the_range_pick_the_first_and_the_last_backend() {
         let all = backends(&[0, 1, 5, 1, 0]);
         assert_eq!(Backend::pick_index(&all, 0), Some(1));
         assert_eq!(Backend::pick_index(&all, u64::MAX), Some(3));
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_pick() {
+    fn backends_without_weight_are_not_picked() {
         assert_eq!(Backend::pick(&[], 7), None);
         assert_eq!(Backend::pick(&backends(&[0]), 7), None);
         assert_eq!(Backend::pick(&backends(&[0, 0]), u64::MAX), None);

@@ -1,13 +1,12 @@
-//! What a request looks at, close together: of a thousand hosts, each has been pushed out of the
-//! processor's caches by the others when it is asked for again, and each piece of memory of its own
-//! is then waited for.
+//! Containers that store small contents inline. With a thousand hosts in use, none is in the
+//! processor's caches when it is looked up, and each separate allocation costs a cache miss.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 
-/// A text that is kept where it is used if it has `N` bytes at most.
+/// A text that is stored inline up to `N` bytes.
 #[derive(Clone)]
 pub(crate) enum Text<const N: usize> {
     Short(u8, [u8; N]),
@@ -18,8 +17,8 @@ impl<const N: usize> Text<N> {
     pub(crate) fn new(text: &[u8]) -> Self {
         let mut short = [0; N];
         match (short.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(text);
+            (Some(inline), Ok(length)) => {
+                inline.copy_from_slice(text);
                 Self::Short(length, short)
             }
             _ => Self::Long(text.into()),
@@ -53,7 +52,7 @@ impl<const N: usize> PartialEq for Text<N> {
 
 impl<const N: usize> Eq for Text<N> {}
 
-/// As its bytes are: it is looked up by them.
+/// The hash of its bytes, because it is looked up by a byte slice.
 impl<const N: usize> Hash for Text<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
@@ -66,7 +65,7 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-/// A list that mostly has one member, which then is kept where the list is.
+/// A list that stores a single member inline, which is the common case.
 #[derive(Clone, Debug)]
 pub(crate) enum Few<T> {
     One(T),
@@ -74,7 +73,7 @@ pub(crate) enum Few<T> {
 }
 
 impl<T> Few<T> {
-    /// Adds a member, in front of the one that is at this place.
+    /// Inserts a member at this index.
     pub(crate) fn insert(&mut self, at: usize, member: T) {
         *self = match std::mem::take(self) {
             Self::Several(members) if members.is_empty() => Self::One(member),
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_its_bytes_wherever_it_is() {
+    fn inline_and_boxed_texts_have_the_same_bytes() {
         for length in [0, 1, 7, 8, 9, 255, 256, 1000] {
             let text = vec![b'x'; length];
             let kept = Text::<8>::new(&text);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn members_stay_in_their_order() {
+    fn members_keep_their_order() {
         let mut few = Few::default();
         for member in [3, 5, 7] {
             few.push(member);

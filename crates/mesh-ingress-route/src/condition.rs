@@ -1,4 +1,4 @@
-//! What a route may ask of a request besides host and path.
+//! Conditions of a route besides host and path.
 
 use std::fmt;
 
@@ -8,37 +8,37 @@ use mesh_ingress_core::ParseError;
 
 use crate::table::RouteQuery;
 
-/// What the value of a header field or query parameter must be.
+/// A condition on the value of a header field or query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ValueMatch {
     /// This text, case-sensitive.
     Exact(Box<str>),
-    /// Anything, as long as there is one.
+    /// Any value; it must be present.
     Present,
-    /// A text in which this regular expression, case-sensitive, is found.
+    /// A value that contains a match of this case-sensitive regular expression.
     #[cfg(feature = "regex")]
     Regex(Box<str>),
 }
 
-/// A condition on a header field. A field that has several lines meets it if one of them does.
+/// A condition on a header field. A field with several lines meets it if one of them does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct HeaderMatch {
     /// The name of the field, case-insensitive.
     pub name: Box<str>,
-    /// What its value must be.
+    /// The condition on its value.
     pub value: ValueMatch,
 }
 
-/// A condition on a query parameter, compared as it was sent. Of a parameter that is there several
-/// times, the first counts (as the Gateway API recommends).
+/// A condition on a query parameter, compared as sent. The first of several parameters with the name
+/// counts, as the Gateway API recommends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct QueryMatch {
     /// The name of the parameter, case-sensitive.
     pub name: Box<str>,
-    /// What its value must be. A parameter without `=` has an empty value.
+    /// The condition on its value. A parameter without `=` has an empty value.
     pub value: ValueMatch,
 }
 
@@ -73,12 +73,12 @@ impl fmt::Display for ValueMatch {
     }
 }
 
-/// All conditions of a route, made comparable. Most routes have none.
+/// The compiled conditions of a route. Most routes have none.
 #[derive(Clone, Debug)]
-pub(crate) struct Conditions(Option<Box<Asked>>);
+pub(crate) struct Conditions(Option<Box<ConditionSet>>);
 
 #[derive(Clone, Debug)]
-struct Asked {
+struct ConditionSet {
     method: Option<Method>,
     headers: Box<[(HeaderName, ValueRule)]>,
     query: Box<[(Box<str>, ValueRule)]>,
@@ -92,7 +92,7 @@ enum ValueRule {
     Regex(regex::bytes::Regex),
 }
 
-/// Two routes with equal keys ask the same.
+/// Two routes with equal keys have the same conditions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConditionsKey {
     method: Option<Method>,
@@ -138,24 +138,27 @@ impl Conditions {
             headers: header_key,
             query: query_key,
         };
-        let asked = Asked {
+        let conditions = ConditionSet {
             method: method.cloned(),
             headers: names.into(),
             query: params.into(),
         };
-        let none = asked.method.is_none() && asked.headers.is_empty() && asked.query.is_empty();
-        Ok((Self((!none).then(|| Box::new(asked))), key))
+        let none = conditions.method.is_none()
+            && conditions.headers.is_empty()
+            && conditions.query.is_empty();
+        Ok((Self((!none).then(|| Box::new(conditions))), key))
     }
 
-    /// Sorts before what is to be asked later: method, then number of headers, then number of
-    /// query parameters.
+    /// The rank of the conditions, lowest first: with a method, then by number of headers, then by number
+    /// of query parameters.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         use std::cmp::Reverse;
-        let asked = self.0.as_deref();
-        let (headers, query) =
-            asked.map_or((0, 0), |asked| (asked.headers.len(), asked.query.len()));
+        let conditions = self.0.as_deref();
+        let (headers, query) = conditions.map_or((0, 0), |conditions| {
+            (conditions.headers.len(), conditions.query.len())
+        });
         (
-            asked.is_none_or(|asked| asked.method.is_none()),
+            conditions.is_none_or(|conditions| conditions.method.is_none()),
             Reverse(headers),
             Reverse(query),
         )
@@ -165,11 +168,11 @@ impl Conditions {
     pub(crate) fn match_request(&self, request: &RouteQuery<'_>) -> bool {
         self.0
             .as_ref()
-            .is_none_or(|asked| asked.match_request(request))
+            .is_none_or(|conditions| conditions.match_request(request))
     }
 }
 
-impl Asked {
+impl ConditionSet {
     fn match_request(&self, request: &RouteQuery<'_>) -> bool {
         self.method
             .as_ref()

@@ -1,30 +1,29 @@
-//! What can be wrong with a set of routes, and why a request has none.
+//! Errors of a set of routes, and reasons why no route matches.
 
 use mesh_ingress_core::ParseError;
 
-/// A set of routes that cannot become a table.
+/// Why a set of routes makes no table.
 ///
-/// Each message names the route: by its name, and by its place in the order they were given,
-/// counted from 1.
+/// Each message has the route's name and its position in the given order, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// A part of a route is not what it should be.
+    /// A part of a route is invalid.
     #[error("route {position} ({name}): {source}")]
     Invalid {
-        /// The place of the route, counted from 1.
+        /// The position of the route, counted from 1.
         position: usize,
         /// The name of the route.
         name: String,
-        /// What is wrong, with the text in question.
+        /// The reason, with the invalid text.
         source: ParseError,
     },
-    /// A route has nowhere to send requests to.
+    /// A route has no backend.
     #[error(
         "route {position} ({name}) has no backend, give it one with .to(\"name.namespace:port\".parse()?)"
     )]
     NoBackend {
-        /// The place of the route, counted from 1.
+        /// The position of the route, counted from 1.
         position: usize,
         /// The name of the route.
         name: String,
@@ -34,7 +33,7 @@ pub enum RouteError {
         "route {position} ({name}): all {backends} backends have weight 0, at least one must get requests"
     )]
     NoWeight {
-        /// The place of the route, counted from 1.
+        /// The position of the route, counted from 1.
         position: usize,
         /// The name of the route.
         name: String,
@@ -58,20 +57,18 @@ pub enum RouteError {
     },
 }
 
-/// Why no route was found for a request.
+/// Why no route matches a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Miss {
-    /// The path has dot segments, which the table [refuses](crate::DotSegments::Reject): to be
-    /// answered with 400.
+    /// The path has dot segments, which the table [refuses](crate::DotSegments::Reject). Answer 400.
     #[error("the path has dot segments (\"..\" or \".\", maybe percent-encoded)")]
     DotSegments,
-    /// No route is for the host: to be answered with 421 where the client's connection was meant
-    /// for another host, and else with 404.
+    /// No route has the host. Answer 421 if the client's connection was made for another host, and
+    /// otherwise 404.
     #[error("no route is for this host")]
     UnknownHost,
-    /// There are routes for the host, but none for this path, method, headers and query: to be
-    /// answered with 404.
+    /// The host has routes, but none for this path, method, headers and query. Answer 404.
     #[error("no route of this host matches the path, method, headers and query")]
     NoRoute,
 }

@@ -1,9 +1,9 @@
-//! Hashing hosts.
+//! The hash function for hosts.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// For maps whose keys are the hosts of routes. Whoever writes the routes chooses them, and no
-/// client does: a keyed hash would guard against nobody, and costs more than all else of a look-up.
+/// For maps with the hosts of routes as keys. The operator chooses these keys, not a client, so a keyed
+/// hash would have no benefit, and would cost more than the rest of a lookup.
 pub(crate) type BuildHasher = BuildHasherDefault<HostHasher>;
 
 /// Multiplies and folds, eight bytes at a time.
@@ -12,7 +12,7 @@ pub(crate) struct HostHasher(u64);
 
 impl HostHasher {
     fn mix(&mut self, word: u64) {
-        // The odd constant of the golden ratio; the halves of the product make each bit count.
+        // The odd constant of the golden ratio; folding the halves of the product mixes all bits.
         let product = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
         self.0 = (product as u64) ^ ((product >> 64) as u64).wrapping_add(1);
     }
@@ -42,13 +42,13 @@ mod tests {
     use std::hash::BuildHasher as _;
 
     #[test]
-    fn alike_hosts_spread() {
+    fn similar_hosts_are_spread() {
         let build = BuildHasher::default();
         let hashes: Vec<u64> = (0..20_000)
             .map(|n| build.hash_one(format!("shop-{n}.example.com").as_bytes()))
             .collect();
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        // Maps use the low bits for the bucket, and the high ones to tell apart within it.
+        // Maps use the low bits for the bucket, and the high ones to distinguish keys within it.
         for shift in [0, 57] {
             let mut counts = [0_u32; 128];
             for hash in &hashes {

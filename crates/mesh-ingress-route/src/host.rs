@@ -1,4 +1,4 @@
-//! Host rules, and the host of a request made comparable.
+//! Host rules, and the host of a request in comparable form.
 
 use mesh_ingress_core::ParseError;
 
@@ -7,6 +7,7 @@ const MAX_HOST: usize = 253;
 
 /// How many labels the `*` of a wildcard host stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WildcardScope {
     /// One: `*.example.com` covers `a.example.com`, not `a.b.example.com`. The rule of Ingress.
     #[default]
@@ -15,7 +16,7 @@ pub enum WildcardScope {
     ManyLabels,
 }
 
-/// A host rule, checked and made comparable.
+/// A compiled host rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum HostRule {
     Any,
@@ -109,35 +110,34 @@ fn check_label(label: &str) -> Result<(), String> {
 /// The host of a request, lower-case, without port and trailing dot.
 pub(crate) struct HostKey<'h>(&'h [u8]);
 
-/// Room for a host, on the stack.
-pub(crate) type HostRoom = [u8; MAX_HOST];
+/// A stack buffer for a host.
+pub(crate) type HostBuffer = [u8; MAX_HOST];
 
 impl<'h> HostKey<'h> {
-    /// `None` for a text that is no host a rule could name; such a request can still match routes
-    /// for any host. `room` is used where the host is not written in lower case already, as nearly
-    /// all clients do.
-    pub(crate) fn of(host: &'h str, room: &'h mut HostRoom) -> Option<Self> {
+    /// `None` for a text that no rule can name; such a request can still match routes for any host.
+    /// `buffer` is used for a host with upper-case letters, which few clients send.
+    pub(crate) fn of(host: &'h str, buffer: &'h mut HostBuffer) -> Option<Self> {
         let name = without_port(host);
         let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
-        let room = room.get_mut(..name.len())?;
+        let buffer = buffer.get_mut(..name.len())?;
         if !name.iter().any(u8::is_ascii_uppercase) {
             return Some(Self(name));
         }
-        room.copy_from_slice(name);
-        room.make_ascii_lowercase();
-        Some(Self(room))
+        buffer.copy_from_slice(name);
+        buffer.make_ascii_lowercase();
+        Some(Self(buffer))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0
     }
 
-    /// What follows each dot, the longest first.
+    /// The parent domains, the longest first.
     pub(crate) fn parents(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.as_bytes();
         std::iter::from_fn(move || {
             let dot = rest.iter().position(|b| *b == b'.')?;
-            // The label that the wildcard stands for is never empty.
+            // A wildcard never stands for an empty label.
             if dot == 0 {
                 return None;
             }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_host_says_what_is_wrong() {
+    fn error_names_the_invalid_part_of_a_host() {
         for (text, reason) in [
             ("", "it is empty"),
             ("shop.example.com:80", "leave the port \":80\" out"),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_one_spelling() {
+    fn case_and_trailing_dot_do_not_matter() {
         let rule = |text| HostRule::parse(text, WildcardScope::OneLabel).unwrap();
         assert_eq!(rule("Shop.Example.COM."), rule("shop.example.com"));
         assert_eq!(rule("*.Example.com"), rule("*.example.com."));
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn parents_are_longest_first() {
         let all = |host| {
-            let mut room = [0; MAX_HOST];
-            let key = HostKey::of(host, &mut room).unwrap();
+            let mut buffer = [0; MAX_HOST];
+            let key = HostKey::of(host, &mut buffer).unwrap();
             key.parents()
                 .map(|p| String::from_utf8(p.to_vec()).unwrap())
                 .collect::<Vec<_>>()

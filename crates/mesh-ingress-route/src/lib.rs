@@ -1,7 +1,7 @@
-//! The route table of [mesh-ingress](https://docs.rs/mesh-ingress): which Service a request is
-//! meant for. Pure data and pure functions: no runtime, no sockets, no clock.
+//! The route table of [mesh-ingress](https://docs.rs/mesh-ingress): maps requests to Services. Pure
+//! data and pure functions: no runtime, no sockets, no clock.
 //!
-//! Kubernetes has two models of HTTP routing with the same words and different rules. This table
+//! Kubernetes has two models of HTTP routing, with the same terms and different rules. This table
 //! serves both:
 //!
 //! | | Ingress (`networking.k8s.io/v1`) | Gateway API (`HTTPRoute`) |
@@ -16,8 +16,8 @@
 //!
 //! 1. host: exact, then the longest wildcard, then any host;
 //! 2. path: [exact](Route::path_exact), then the longest [prefix](Route::path_prefix), then regular
-//!    expressions in the order they were given;
-//! 3. a route that asks for a method before one that does not;
+//!    expressions in the given order;
+//! 3. a route with a method before one without;
 //! 4. the larger number of header conditions;
 //! 5. the larger number of query conditions;
 //! 6. the route given first.
@@ -25,9 +25,9 @@
 //! That is the order of the
 //! [Gateway API](https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule), which contains the
 //! one of [Ingress](https://kubernetes.io/docs/concepts/services-networking/ingress/#multiple-matches).
-//! A host without a route for the path does not end the search: the wildcard and then the routes
-//! for any host are asked, which is how an Ingress's `defaultBackend` works. (ingress-nginx differs:
-//! there a host that has rules of its own never reaches the rules of a wildcard.)
+//! A host without a route for the path does not end the search: it goes on with wildcards and then
+//! with routes for any host, as an Ingress's `defaultBackend` requires. (In ingress-nginx a host with
+//! rules of its own never reaches the rules of a wildcard.)
 //!
 //! # Matching
 //!
@@ -41,13 +41,8 @@
 //! ])?;
 //!
 //! let headers = HeaderMap::new();
-//! let mut query = RouteQuery {
-//!     host: "Shop.Example.com:8443",
-//!     path: "/api/v1",
-//!     query: None,
-//!     method: &Method::GET,
-//!     headers: &headers,
-//! };
+//! let uri = "/api/v1".parse()?;
+//! let mut query = RouteQuery::new("Shop.Example.com:8443", &Method::GET, &uri, &headers);
 //! assert_eq!(table.find(&query), Some(&"api"));
 //! // Prefixes match whole elements.
 //! query.path = "/apiary";
@@ -57,10 +52,10 @@
 //!
 //! # Cost
 //!
-//! [`RouteTable::find`] does not allocate. Hosts are found by hash; the paths of a host lie in one
-//! sorted list that is searched by halves, each entry linked to the next shorter one that is a
-//! prefix of it. The cost of a request grows with the logarithm of the number of paths and with how
-//! deep prefixes are nested in the table, not with how many slashes a client sends.
+//! [`RouteTable::find`] does not allocate. Hosts are found by hash. The paths of a host are one sorted
+//! list with binary search, each entry linked to the longest other entry that is a prefix of it. The
+//! cost of a request grows with the logarithm of the number of paths and with the depth of nested
+//! prefixes in the table, not with the number of slashes that a client sends.
 //!
 //! # Features
 //!

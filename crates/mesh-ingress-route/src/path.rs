@@ -1,4 +1,4 @@
-//! Path rules, and what is to be refused in the path of a request.
+//! Path rules, and dot segments in the path of a request.
 
 use std::fmt;
 
@@ -6,9 +6,8 @@ use mesh_ingress_core::ParseError;
 
 /// How a route matches the path of a request.
 ///
-/// Paths are compared as they were sent, byte by byte and case-sensitive: `%2F` is not a slash
-/// and `%61` is not an `a`. The same bytes that were matched are forwarded, so that no two
-/// decoders can disagree about what was allowed.
+/// Paths are compared as sent, byte by byte and case-sensitive: `%2F` is not a slash and `%61` is not
+/// an `a`. The matched bytes are forwarded, so that no two decoders can disagree about the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathMatch {
@@ -18,16 +17,16 @@ pub enum PathMatch {
     /// matches `/foo`, `/foo/` and `/foo/bar`, not `/foobar`. A slash at the end of the rule does
     /// not count.
     Prefix(Box<str>),
-    /// A plain prefix of the text, as nginx's `location /foo` is: `/foo` matches `/foobar`, too
-    /// (what ingress-nginx makes of `ImplementationSpecific`).
+    /// A plain text prefix, like nginx's `location /foo`: `/foo` also matches `/foobar` (as
+    /// `ImplementationSpecific` in ingress-nginx).
     StringPrefix(Box<str>),
-    /// A regular expression, matched from the beginning of the path and without regard to case,
-    /// as ingress-nginx does it (`location ~* "^…"`). Not anchored at the end.
+    /// A regular expression, matched from the beginning of the path and ignoring case, as
+    /// ingress-nginx does (`location ~* "^…"`). Not anchored at the end.
     #[cfg(feature = "regex")]
     Regex(Box<str>),
 }
 
-/// The place of a path rule in a table, with the spelling that does not matter taken out.
+/// A path rule in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PathRule {
     Exact(Box<str>),
@@ -85,7 +84,7 @@ impl fmt::Display for PathMatch {
     }
 }
 
-/// A rule that no path on the wire could match is a mistake, not a rule.
+/// Refuses a rule that no path on the wire can match.
 fn checked(text: &str) -> Result<&str, ParseError> {
     let error = |reason: String| Err(ParseError::new("path", text, reason));
     if !text.starts_with('/') {
@@ -116,19 +115,17 @@ fn checked(text: &str) -> Result<&str, ParseError> {
     Ok(text)
 }
 
-/// Whether a path has an element that means "here" or "one up", in any spelling a server behind us
-/// may understand.
+/// Whether a path has a dot segment, in any spelling that a server behind the gateway may understand.
 ///
-/// A gateway and the server behind it must not disagree about which path a request names: else
-/// `/public/..%2Fadmin` passes as `/public` here and is served as `/admin` there. RFC 3986 §3.3 has
+/// A gateway and the server behind it must agree on the path of a request. Otherwise
+/// `/public/..%2Fadmin` matches `/public` here and is served as `/admin` there. RFC 3986 §3.3 has
 /// two dot segments, `.` and `..`; this finds them also
 ///
 /// * with dots spelled `%2e` (RFC 3986 §6.2.2.2: equivalent),
-/// * between `%2F`, `\` or `%5C`, which many servers take for slashes,
-/// * with parameters (`..;x`), which servlet containers cut off before they resolve.
+/// * between `%2F`, `\` or `%5C`, which many servers treat as slashes,
+/// * with parameters (`..;x`), which servlet containers strip before they resolve.
 ///
-/// Such paths are not seen in honest traffic: clients resolve dot segments before they send
-/// (RFC 3986 §5.2.4). Dots within an element (`/a..b`, `/.well-known`) are fine.
+/// Legitimate clients do not send such paths: they resolve dot segments first (RFC 3986 §5.2.4). Dots within an element (`/a..b`, `/.well-known`) are fine.
 ///
 /// ```
 /// use mesh_ingress_route::path::has_dot_segments;
@@ -140,7 +137,7 @@ fn checked(text: &str) -> Result<&str, ParseError> {
 #[must_use]
 pub fn has_dot_segments(path: &str) -> bool {
     let mut rest = path.as_bytes();
-    // Where in an element we are: how many dots it has so far, if it has nothing else.
+    // The number of dots in the current element so far, if it has nothing else.
     let mut dots = Some(0_u8);
     let mut found = false;
     while let Some((byte, after)) = next_byte(rest) {
@@ -244,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_no_request_could_match_are_refused() {
+    fn rules_that_no_request_can_match_are_refused() {
         for (text, reason) in [
             ("", "expected / for every path"),
             ("foo", "does not begin with '/'"),
@@ -268,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_at_the_end_counts_only_where_it_means_something() {
+    fn trailing_slash_matters_in_exact_paths_only() {
         let compile = |rule: PathMatch| rule.compile().unwrap();
         assert_eq!(
             compile(PathMatch::Prefix("/a/".into())),

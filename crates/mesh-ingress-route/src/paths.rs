@@ -7,7 +7,7 @@ use crate::path::PathRule;
 use crate::pattern;
 use crate::table::RouteQuery;
 
-/// The paths of one host, in a form that is searched without walking all of them.
+/// The paths of one host, as an index that is searched without a scan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paths {
     /// Sorted by text.
@@ -35,16 +35,16 @@ struct Prefix {
     candidates: Candidates,
 }
 
-/// Routes of one host and path, in the order they are to be asked.
+/// Routes of one host and path, in order of precedence.
 #[derive(Clone, Debug, Default)]
 struct Candidates(Few<Candidate>);
 
-/// The conditions of a route, and its place in the table.
+/// The conditions of a route, and its index in the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) conditions: Conditions,
     pub(crate) route: usize,
-    /// The path is a prefix element by element, not as plain text.
+    /// The path matches as a prefix of elements, not of text.
     pub(crate) by_element: bool,
 }
 
@@ -110,7 +110,7 @@ impl Paths {
         self.prefixes.get_mut(at)
     }
 
-    /// Puts candidates in order and links prefixes.
+    /// Sorts candidates and links prefixes.
     pub(crate) fn finish(&mut self) {
         for entry in &mut self.exact {
             entry.candidates.sort();
@@ -119,7 +119,7 @@ impl Paths {
         for (_, candidates) in &mut self.regexes {
             candidates.sort();
         }
-        // In a sorted list the prefixes of an entry are the entries still open when it comes.
+        // In a sorted list the prefixes of an entry are those on the stack when it is reached.
         let mut open: Vec<(usize, PrefixText)> = Vec::new();
         for (at, entry) in self.prefixes.iter_mut().enumerate() {
             entry.candidates.sort();
@@ -134,7 +134,7 @@ impl Paths {
         }
     }
 
-    /// The place of the first route that matches.
+    /// The index of the first matching route.
     pub(crate) fn find(&self, request: &RouteQuery<'_>) -> Option<usize> {
         self.find_exact(request)
             .or_else(|| self.find_prefix(request))
@@ -149,9 +149,9 @@ impl Paths {
         self.exact.get(at)?.candidates.find(request, false)
     }
 
-    /// Every entry that is a prefix of the path sorts at or before it, and so does every text
-    /// between the two begin with that entry: all are on the chain of parents of the last entry
-    /// that does not sort after the path.
+    /// An entry that is a prefix of the path sorts at or before it, and every text between the two begins
+    /// with that entry. So all matching entries are on the parent chain of the last entry that does not
+    /// sort after the path.
     fn find_prefix(&self, request: &RouteQuery<'_>) -> Option<usize> {
         let path = request.path.as_bytes();
         let after = self.prefixes.partition_point(|entry| *entry.text <= *path);
@@ -190,13 +190,13 @@ impl Paths {
 }
 
 impl Candidates {
-    /// Element by element first. Stable: routes of equal rank stay in the order they were given.
+    /// Element prefixes first. Stable: routes of equal rank keep the given order.
     fn sort(&mut self) {
         self.0
             .sort_by_key(|candidate| (!candidate.by_element, candidate.conditions.rank()));
     }
 
-    /// `whole_elements` tells whether the path goes on with another element, if it goes on.
+    /// `whole_elements` tells whether the rest of the path begins a new element, or is empty.
     fn find(&self, request: &RouteQuery<'_>, whole_elements: bool) -> Option<usize> {
         self.0
             .iter()

@@ -45,10 +45,10 @@ use crate::path::{PathMatch, PathRule};
 /// |---|---|
 /// | `shop.example.com/=web.default:80` | every path of the host |
 /// | `shop.example.com=web.default:80` | the same |
-/// | `*.example.com/api=api.default:http` | a wildcard host, `/api` and what is below it |
+/// | `*.example.com/api=api.default:http` | a wildcard host, `/api` and all paths below it |
 /// | `*/=web.default:80` | any host |
 /// | `shop.example.com=/login=auth.default:80` | `/login` exactly (nginx: `location = /login`) |
-/// | `shop.example.com/img*=img.default:80` | all that begins with `/img`, `/images` too |
+/// | `shop.example.com/img*=img.default:80` | all paths that begin with `/img`, also `/images` |
 /// | `*/=web.default:80@90,new.default:80@10` | several backends by weight |
 ///
 /// With the feature `regex`, `shop.example.com~/v[0-9]+/=api.default:80` is a regular expression.
@@ -70,15 +70,15 @@ pub struct Route {
     name: Option<Box<str>>,
 }
 
-/// What a route matches, comparable. Made by [`Route::match_key`].
+/// The comparable form of what a route matches. Made by [`Route::match_key`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MatchKey {
     host: HostRule,
     path: PathRule,
-    asked: ConditionsKey,
+    conditions_key: ConditionsKey,
 }
 
-/// A route's conditions, checked.
+/// The compiled form of a route.
 pub(crate) struct Compiled {
     pub(crate) key: MatchKey,
     pub(crate) host: HostRule,
@@ -110,20 +110,20 @@ impl Route {
         }
     }
 
-    /// A route for whatever host is asked for, and all its paths.
+    /// A route for any host, and all its paths.
     #[must_use]
     pub fn any_host() -> Self {
         Self::host("*")
     }
 
-    /// Sets how many labels the `*` of a wildcard host stands for. Default: one, as in an Ingress.
+    /// Sets how many labels the `*` of a wildcard host covers. Default: one, as in an Ingress.
     #[must_use]
     pub fn wildcard(mut self, scope: WildcardScope) -> Self {
         self.wildcard = scope;
         self
     }
 
-    /// Matches a path and all that is below it, element by element. The default is `/`: all paths.
+    /// Matches a path and all paths below it, element by element. The default is `/`: all paths.
     #[must_use]
     pub fn path_prefix(self, path: impl Into<Box<str>>) -> Self {
         self.path(PathMatch::Prefix(path.into()))
@@ -135,8 +135,8 @@ impl Route {
         self.path(PathMatch::Exact(path.into()))
     }
 
-    /// Matches paths by a regular expression, from their beginning and without regard to case;
-    /// asked after all exact paths and prefixes of the host.
+    /// Matches paths by a regular expression, from their beginning and ignoring case; tried after all
+    /// exact paths and prefixes of the host.
     #[cfg(feature = "regex")]
     #[cfg_attr(docsrs, doc(cfg(feature = "regex")))]
     #[must_use]
@@ -158,7 +158,7 @@ impl Route {
         self
     }
 
-    /// Matches requests with this header only: the name without regard to case, the value exactly.
+    /// Matches requests with this header only: the name ignoring case, the value exactly.
     /// Several conditions must all be met.
     #[must_use]
     pub fn header(self, name: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
@@ -185,7 +185,7 @@ impl Route {
         self
     }
 
-    /// Sends to a Service. Called again, it adds another of the same weight.
+    /// Forwards to a Service. Another call adds a backend of the same weight.
     #[must_use]
     pub fn to(self, service: ServiceRef) -> Self {
         self.to_backend(Backend::new(service))
@@ -205,24 +205,24 @@ impl Route {
         backends.into_iter().fold(self, Self::to_backend)
     }
 
-    /// Answers with a redirect instead of sending the request to a backend.
+    /// Answers with a redirect instead of forwarding.
     #[must_use]
     pub fn redirect(mut self, redirect: Redirect) -> Self {
         self.action = Action::Redirect(redirect);
         self
     }
 
-    /// Answers with a status instead of sending the request to a backend.
+    /// Answers with a status instead of forwarding.
     ///
-    /// For what is closed on purpose: requests that match do not fall through to a broader route.
+    /// For paths that are closed on purpose: matching requests do not fall through to a broader route.
     #[must_use]
     pub fn respond(mut self, status: StatusCode) -> Self {
         self.action = Action::Respond(status);
         self
     }
 
-    /// Sets what the backends are told in `Host` / `:authority`: all of them, whether added before
-    /// or after, except those with a [policy of their own](Backend::vhost). Default:
+    /// Sets the `Host` / `:authority` for all backends, added before or after, except those with a
+    /// [policy of their own](Backend::vhost). Default:
     /// [`VhostPolicy::Derived`].
     #[must_use]
     pub fn vhost(mut self, policy: VhostPolicy) -> Self {
@@ -231,7 +231,7 @@ impl Route {
         self
     }
 
-    /// Sets the protocol spoken to the backends, as [`vhost`](Self::vhost) does. Default: HTTP/1.1.
+    /// Sets the protocol for the backends, as [`vhost`](Self::vhost) does. Default: HTTP/1.1.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
@@ -239,7 +239,7 @@ impl Route {
         self
     }
 
-    /// Sets how TLS is spoken to the backends, as [`vhost`](Self::vhost) does; `None` is cleartext.
+    /// Sets the TLS options for the backends, as [`vhost`](Self::vhost) does; `None` is cleartext.
     /// See [`Backend::tls`]. Default: cleartext.
     #[must_use]
     pub fn tls(mut self, tls: impl Into<Option<Tls>>) -> Self {
@@ -256,13 +256,13 @@ impl Route {
         self
     }
 
-    /// The host as it was given; `*` for any.
+    /// The host as given; `*` for any.
     #[must_use]
     pub fn get_host(&self) -> &str {
         &self.host
     }
 
-    /// How many labels the `*` of a wildcard host stands for.
+    /// How many labels the `*` of a wildcard host covers.
     #[must_use]
     pub fn get_wildcard(&self) -> WildcardScope {
         self.wildcard
@@ -274,7 +274,7 @@ impl Route {
         &self.path
     }
 
-    /// The method asked for, if one is.
+    /// The method it matches; `None` for any.
     #[must_use]
     pub fn get_method(&self) -> Option<&Method> {
         self.method.as_ref()
@@ -298,14 +298,14 @@ impl Route {
         &self.backends
     }
 
-    /// What is done with a request.
+    /// The action for a matching request.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.action
     }
 
-    /// The name, for logs and metrics. Free of cost for a route that is in a table, which has
-    /// written the default name down.
+    /// The name, for logs and metrics. It allocates nothing for a route in a table, which stores the
+    /// default name.
     #[must_use]
     pub fn get_name(&self) -> Cow<'_, str> {
         match &self.name {
@@ -314,8 +314,7 @@ impl Route {
         }
     }
 
-    /// What the route matches, checked and in a form that can be compared: two routes with equal
-    /// keys match the same requests, however they are spelled.
+    /// What the route matches, in comparable form: two routes with equal keys match the same requests.
     ///
     /// ```
     /// use mesh_ingress_route::Route;
@@ -327,7 +326,7 @@ impl Route {
     /// ```
     ///
     /// # Errors
-    /// When host, path, a condition or the redirect is not what it should be, as in
+    /// When host, path, a condition or the redirect is invalid, as in
     /// [`RouteTable::new`](crate::RouteTable::new).
     pub fn match_key(&self) -> Result<MatchKey, ParseError> {
         self.compile().map(|compiled| compiled.key)
@@ -336,14 +335,14 @@ impl Route {
     pub(crate) fn compile(&self) -> Result<Compiled, ParseError> {
         let host = HostRule::parse(&self.host, self.wildcard)?;
         let path = self.path.compile()?;
-        let (conditions, asked) =
+        let (conditions, conditions_key) =
             Conditions::compile(self.method.as_ref(), &self.headers, &self.query)?;
         self.action.check()?;
         Ok(Compiled {
             key: MatchKey {
                 host: host.clone(),
                 path: path.clone(),
-                asked,
+                conditions_key,
             },
             host,
             path,

@@ -1,4 +1,4 @@
-//! All routes, and the search for the one that matches.
+//! The route table, and the lookup in it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,20 +9,20 @@ use crate::action::Action;
 use crate::compact::Text;
 use crate::error::{Miss, RouteError};
 use crate::hash::BuildHasher;
-use crate::host::{HostKey, HostRoom, HostRule, WildcardScope};
+use crate::host::{HostBuffer, HostKey, HostRule, WildcardScope};
 use crate::path::has_dot_segments;
 use crate::paths::{Candidate, Paths};
 use crate::route::Route;
 
-/// What of a request a route may look at.
+/// The parts of a request that routes match.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RouteQuery<'a> {
-    /// The public authority: what the client said in `Host`, `:authority` or the absolute target.
-    /// A port is ignored.
+    /// The public authority: the client's `Host`, `:authority` or absolute target. A port is ignored.
     pub host: &'a str,
-    /// The path as it was sent, not decoded.
+    /// The path as sent, not decoded.
     pub path: &'a str,
-    /// The query as it was sent, without the `?`.
+    /// The query as sent, without the `?`.
     pub query: Option<&'a str>,
     /// The method.
     pub method: &'a Method,
@@ -49,26 +49,26 @@ impl<'a> RouteQuery<'a> {
     }
 }
 
-/// What a table does with a path that has [dot segments](crate::path::has_dot_segments).
+/// How a table treats a path with [dot segments](crate::path::has_dot_segments).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DotSegments {
     /// It matches no route: [`Miss::DotSegments`].
     #[default]
     Reject,
-    /// It is matched as it was sent, dots and all. For embedders that have resolved them already,
-    /// and forward what they resolved.
+    /// It is matched as sent. For embedders that have resolved the dot segments, and forward the
+    /// resolved path.
     AsSent,
 }
 
-/// Routes, each with a value of the caller's: a prebuilt stack, a name, an index.
+/// Routes, each with a value of the caller: a prebuilt stack, a name, an index.
 ///
-/// See the [crate documentation](crate) for the order in which routes are asked. A table does not
-/// change; to change routes, build another and swap it in as a whole.
+/// See the [crate documentation](crate) for the precedence of routes. A table is immutable; to change
+/// routes, build another table and swap it in.
 #[derive(Clone)]
 pub struct RouteTable<T> {
     routes: Vec<Route>,
-    /// Apart from the routes: they are all that most requests want.
+    /// Separate from the routes, because most requests need only the value.
     values: Vec<T>,
     exact: Hosts,
     one_label: Hosts,
@@ -80,11 +80,11 @@ pub struct RouteTable<T> {
 type Hosts = HashMap<Text<38>, Paths, BuildHasher>;
 
 impl<T> RouteTable<T> {
-    /// Checks routes and builds their table. A table without routes is fine: it finds nothing.
+    /// Checks routes and builds their table. A table without routes is valid: it finds nothing.
     ///
     /// # Errors
     /// When a host, path or condition could match no request; when a route has no backend, or
-    /// only such with weight 0; when two routes match the same requests.
+    /// only backends with weight 0; when two routes match the same requests.
     pub fn new(routes: impl IntoIterator<Item = (Route, T)>) -> Result<Self, RouteError> {
         let mut table = Self {
             routes: Vec::new(),
@@ -132,7 +132,7 @@ impl<T> RouteTable<T> {
         Ok(table)
     }
 
-    /// Sets what is done with paths that have dot segments. Default: they match nothing.
+    /// Sets how paths with dot segments are treated. Default: they match nothing.
     #[must_use]
     pub fn dot_segments(mut self, policy: DotSegments) -> Self {
         self.dot_segments = policy;
@@ -148,7 +148,7 @@ impl<T> RouteTable<T> {
     /// The route that matches and its value. Does not allocate.
     ///
     /// # Errors
-    /// Why there is none, which decides the status to answer with.
+    /// The reason why no route matches, which decides the status of the response.
     pub fn lookup(&self, query: &RouteQuery<'_>) -> Result<(&Route, &T), Miss> {
         if self.dot_segments == DotSegments::Reject && has_dot_segments(query.path) {
             return Err(Miss::DotSegments);
@@ -187,13 +187,13 @@ impl<T> RouteTable<T> {
             *known_host |= paths.is_some();
             paths.filter(|_| has_path)?.find(query)
         };
-        let mut room: HostRoom = [0; _];
-        if let Some(host) = HostKey::of(query.host, &mut room) {
+        let mut buffer: HostBuffer = [0; _];
+        if let Some(host) = HostKey::of(query.host, &mut buffer) {
             if let Some(found) = ask(self.exact.get(host.as_bytes())) {
                 return Some(found);
             }
             for (depth, parent) in host.parents().enumerate() {
-                // The narrower of two wildcards for the same parent is asked first.
+                // The narrower of two wildcards for the same parent comes first.
                 let one_label = (depth == 0).then(|| self.one_label.get(parent)).flatten();
                 if let Some(found) = ask(one_label) {
                     return Some(found);

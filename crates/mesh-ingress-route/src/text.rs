@@ -21,7 +21,7 @@ impl FromStr for Route {
 }
 
 fn parse(input: &str) -> Result<Route, String> {
-    // Services have no '=', paths may: the last one divides.
+    // Paths may contain '=', Services do not, so the last one separates them.
     let (matched, services) = input
         .rsplit_once('=')
         .ok_or("it has no '=', expected host/path=name.namespace:port")?;
@@ -84,7 +84,7 @@ fn parse_backend(text: &str) -> Result<Backend, String> {
     let Some(weight) = weight else {
         return Ok(backend);
     };
-    // `parse` alone would take "+5", too.
+    // `parse` alone would accept "+5".
     match weight.parse() {
         Ok(number) if weight.bytes().all(|b| b.is_ascii_digit()) => Ok(backend.weight(number)),
         _ => Err(format!(
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_comes_back_as_it_was() {
+    fn text_form_round_trips() {
         for text in [
             "shop.example.com/=web.default:80",
             "*/=web.default:80",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_route_says_what_is_wrong_and_where() {
+    fn error_names_the_invalid_part_of_a_route() {
         for (text, reason) in [
             (
                 "shop",
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn names_show_what_is_asked() {
+    fn default_names_show_the_conditions() {
         let route = Route::host("a.example")
             .path_exact("/x")
             .method(http::Method::GET)

@@ -1,4 +1,4 @@
-//! The rules of precedence and matching, one by one, and what a table refuses.
+//! The rules of precedence and matching, one by one, and the errors of a table.
 #![allow(clippy::unwrap_used)]
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -16,7 +16,7 @@ fn table(routes: Vec<(Route, &'static str)>) -> RouteTable<&'static str> {
     RouteTable::new(routes.into_iter().map(|(route, name)| (to(route), name))).unwrap()
 }
 
-/// Asks with a line such as `GET shop.example.com/path?query`, and headers.
+/// Looks up a request such as `GET shop.example.com/path?query`, with headers.
 fn ask(
     table: &RouteTable<&'static str>,
     request: &str,
@@ -82,7 +82,7 @@ fn ingress_wildcards_cover_one_label_only() {
 }
 
 #[test]
-fn a_host_without_a_fitting_path_does_not_end_the_search() {
+fn host_without_a_matching_path_does_not_end_the_search() {
     let table = table(vec![
         (Route::any_host(), "default backend"),
         (Route::host("*.example.com").path_prefix("/wild"), "wild"),
@@ -144,7 +144,7 @@ fn paths_are_compared_as_sent() {
 }
 
 #[test]
-fn dot_segments_match_nothing_unless_asked_to() {
+fn dot_segments_match_nothing_by_default() {
     let table = table(vec![(Route::any_host(), "any")]);
     for path in ["h/a/../b", "h/.", "h/a/%2e%2E/b", "h/..%2fadmin", "h/..;/x"] {
         assert_eq!(ask(&table, path, &[]), Err(Miss::DotSegments), "{path}");
@@ -203,12 +203,12 @@ fn conditions_rank_method_headers_query_then_order() {
     assert_eq!(ask(&table, "h/p?b=2&a=1", both), Ok("two headers"));
     assert_eq!(ask(&table, "PUT h/p?b=2&a=1", both), Ok("method"));
     assert_eq!(ask(&table, "PUT h/p/q", both), Ok("longer path"));
-    // The longer path does not match: the shorter one is asked.
+    // The longer path does not match, so the shorter one is tried.
     assert_eq!(ask(&table, "GET h/p/q", &[("x", "1")]), Ok("one header"));
 }
 
 #[test]
-fn routes_of_equal_rank_are_asked_in_order() {
+fn routes_of_equal_rank_match_in_the_given_order() {
     let first = Route::host("h").header("x", "1");
     let second = Route::host("h").header("y", "1");
     let both = &[("x", "1"), ("y", "1")];
@@ -219,7 +219,7 @@ fn routes_of_equal_rank_are_asked_in_order() {
 }
 
 #[test]
-fn any_line_of_a_header_and_the_first_of_a_parameter_count() {
+fn any_header_line_and_the_first_query_parameter_count() {
     let present = |name: &str| HeaderMatch::new(name, ValueMatch::Present);
     let table = table(vec![
         (Route::host("h").header("x", "b"), "header"),
@@ -247,26 +247,22 @@ fn targets_without_a_path_match_nothing() {
     let table = table(vec![(Route::any_host(), "any")]);
     let headers = HeaderMap::new();
     for path in ["", "*"] {
-        let query = RouteQuery {
-            host: "h",
-            path,
-            query: None,
-            method: &Method::OPTIONS,
-            headers: &headers,
-        };
+        let root = Uri::default();
+        let mut query = RouteQuery::new("h", &Method::OPTIONS, &root, &headers);
+        query.path = path;
         assert_eq!(table.find(&query), None, "{path:?}");
     }
 }
 
 #[test]
-fn an_empty_table_finds_nothing() {
+fn empty_table_finds_nothing() {
     let table = table(vec![]);
     assert!(table.is_empty());
     assert_eq!(ask(&table, "h/", &[]), Err(Miss::UnknownHost));
 }
 
 #[test]
-fn errors_name_the_route_and_what_is_wrong() {
+fn errors_name_the_route_and_the_reason() {
     let good = to(Route::host("good.example"));
     let bad = |route: Route| {
         let error = RouteTable::new([(good.clone(), ()), (route, ())]).unwrap_err();
@@ -378,7 +374,7 @@ fn redirects_and_responses_need_no_backend() {
 }
 
 #[test]
-fn a_backends_own_settings_win_over_its_routes() {
+fn settings_of_a_backend_win_over_those_of_its_route() {
     let vhost: Vhost = "own.example".parse().unwrap();
     let own = Backend::new("own.x:80".parse().unwrap())
         .vhost(VhostPolicy::Override(vhost.clone()))
@@ -409,7 +405,7 @@ mod regex {
     use super::*;
 
     #[test]
-    fn regexes_are_asked_last_and_in_order() {
+    fn regexes_match_last_and_in_the_given_order() {
         let table = table(vec![
             (Route::host("h").path_regex("/v[0-9]+/"), "versioned"),
             (
@@ -447,14 +443,14 @@ mod regex {
     }
 
     #[test]
-    fn a_bad_regex_is_named() {
+    fn invalid_regex_is_named_in_the_error() {
         let error = RouteTable::new([(to(Route::host("h").path_regex("/(a")), ())]).unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with("route 1 (h~/(a): invalid regular expression \"/(a\""),
             "{text}"
         );
-        // An alternative must not escape the anchor.
+        // An alternation must not escape the anchor.
         let table = table(vec![(Route::host("h").path_regex("/a|/b"), "ab")]);
         assert_eq!(ask(&table, "h/x/b", &[]), Err(Miss::NoRoute));
     }

@@ -1,4 +1,4 @@
-//! What the service's calls resolve with.
+//! The future of the layer's service.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,26 +11,26 @@ use pin_project_lite::pin_project;
 use crate::{PublicIdentity, restore};
 
 pin_project! {
-    /// The response of the service inside, with the public identity put back.
+    /// The response of the inner service, with the public identity restored.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        restoring: Option<Restoring>,
+        restore: Option<RestoreContext>,
     }
 }
 
-/// What was said, and what is to be said instead.
+/// What [`restore`] needs to know of the request.
 #[derive(Debug)]
-pub(crate) struct Restoring {
-    pub(crate) said: Vhost,
+pub(crate) struct RestoreContext {
+    pub(crate) vhost: Vhost,
     pub(crate) public: PublicIdentity,
     pub(crate) upstream: Option<Upstream>,
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn new(inner: F, restoring: Option<Restoring>) -> Self {
-        Self { inner, restoring }
+    pub(crate) fn new(inner: F, restore: Option<RestoreContext>) -> Self {
+        Self { inner, restore }
     }
 }
 
@@ -43,16 +43,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx)?);
-        if let Some(restoring) = this.restoring.take() {
-            // Inside of the vhost's layer is where the address is found out.
+        if let Some(context) = this.restore.take() {
+            // The address is usually found by a layer inside this one.
             let found = response.extensions().get::<Upstream>().cloned();
-            let upstream = found.or(restoring.upstream);
+            let upstream = found.or(context.upstream);
             let addresses = upstream.as_ref().map_or(&[][..], Upstream::addresses);
             restore(
                 response.headers_mut(),
-                &restoring.said,
+                &context.vhost,
                 addresses,
-                &restoring.public,
+                &context.public,
             );
         }
         Poll::Ready(Ok(response))

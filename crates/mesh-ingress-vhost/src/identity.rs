@@ -1,4 +1,4 @@
-//! What a client calls this gateway.
+//! The public identity: the scheme, host and port a client used.
 
 use http::header::HOST;
 use http::uri::Authority;
@@ -6,10 +6,10 @@ use http::{Extensions, HeaderMap, HeaderValue, Uri};
 
 use mesh_ingress_core::{Downstream, Scheme};
 
-/// The scheme, host and port a client used, to put back into the response.
+/// The scheme, host and port a client used, to be restored in the response.
 ///
-/// Made per request, before [`rewrite_host`](crate::rewrite_host) overwrites what the client said. It
-/// holds the text as it came; nothing is parsed or formatted unless a response needs it.
+/// Made per request, before [`rewrite_host`](crate::rewrite_host) replaces them. It holds the text as
+/// received; nothing is parsed or formatted unless a response needs it.
 ///
 /// ```
 /// use http::HeaderValue;
@@ -27,7 +27,7 @@ pub struct PublicIdentity {
     text: Text,
 }
 
-/// Where the text came from: either can be shared, neither turned into the other for free.
+/// The source of the text. Both can be shared, but not converted into each other without a copy.
 #[derive(Clone, Debug)]
 enum Text {
     Host(HeaderValue),
@@ -53,10 +53,10 @@ impl PublicIdentity {
         }
     }
 
-    /// Of a request as it came: the authority of its URI, else `Host` (RFC 9112 §3.2.2); the
+    /// Of a request as received: the authority of its URI, else `Host` (RFC 9112 §3.2.2); the
     /// scheme of its [`Downstream`] extension, else of the URI, else `http`.
     ///
-    /// `None` if it names no authority at all, as HTTP/1.0 may.
+    /// `None` if it has no authority, as HTTP/1.0 allows.
     #[must_use]
     pub fn of(uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> Option<Self> {
         let scheme = match extensions.get::<Downstream>() {
@@ -76,8 +76,8 @@ impl PublicIdentity {
         self.scheme
     }
 
-    /// The host the client named, as it wrote it. `None` if that is no host: then nothing is
-    /// restored, lest a client writes into the responses that caches keep for others.
+    /// The host as the client wrote it. `None` if it is not valid: then nothing is restored, so that a
+    /// client cannot inject text into responses that caches keep for others.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.split().map(|(host, _)| host)
@@ -89,13 +89,13 @@ impl PublicIdentity {
         self.split().and_then(|(_, port)| port)
     }
 
-    /// Host and port, if it is `host [":" port]` (RFC 9110 §7.2).
+    /// Host and port, if the text is `host [":" port]` (RFC 9110 §7.2).
     pub(crate) fn split(&self) -> Option<(&str, Option<u16>)> {
         let text = match &self.text {
             Text::Host(value) => value.to_str().ok()?,
             Text::Authority(authority) => authority.as_str(),
         };
-        // User information is refused by the facade; it is no part of the identity in any case.
+        // User information is no part of the identity. (The facade refuses it.)
         let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
         let (host, port) = split_port(text)?;
         let port = match port {
@@ -116,7 +116,7 @@ impl PublicIdentity {
     }
 }
 
-/// Splits `host [":" digits]`; `None` if what follows the host is anything else.
+/// Splits `host [":" digits]`; `None` for any other text.
 pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let end = match authority.strip_prefix('[') {
         Some(inner) => inner.find(']')? + 2,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_host_with_a_port_is_an_identity() {
+    fn only_a_host_with_an_optional_port_is_accepted() {
         let split = |text: &'static str| {
             let public = PublicIdentity::new(Scheme::Http, HeaderValue::from_static(text));
             public.host().map(|host| (host.to_owned(), public.port()))
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_wins_over_host_and_the_acceptor_over_the_target() {
+    fn target_wins_over_host_and_downstream_over_the_scheme_of_the_target() {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("a.example"));
         let of = |uri: &'static str, headers: &HeaderMap, extensions: &Extensions| {

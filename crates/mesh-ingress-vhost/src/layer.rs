@@ -1,4 +1,4 @@
-//! The rewriting as a tower layer.
+//! The Host rewrite as a tower layer.
 
 use std::task::{Context, Poll};
 
@@ -7,7 +7,7 @@ use mesh_ingress_core::{Protocol, Upstream, Vhost};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::future::{ResponseFuture, Restoring};
+use crate::future::{ResponseFuture, RestoreContext};
 use crate::{PublicIdentity, rewrite_host};
 
 /// Applies [`UpstreamVhost`] to services. See the [crate documentation](crate).
@@ -18,7 +18,7 @@ pub struct UpstreamVhostLayer {
 }
 
 impl UpstreamVhostLayer {
-    /// Says `vhost`, whatever the client said.
+    /// Sets `vhost` on every request.
     #[must_use]
     pub fn new(vhost: Vhost) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl UpstreamVhostLayer {
         }
     }
 
-    /// Leaves what the client said alone.
+    /// Preserves the client's `Host` and `:authority`.
     #[must_use]
     pub fn preserve() -> Self {
         Self {
@@ -36,11 +36,11 @@ impl UpstreamVhostLayer {
         }
     }
 
-    /// Whether responses that name the vhost get the public identity back, as
-    /// [`restore`](crate::restore) does it. Default on; without a vhost there is nothing to do.
+    /// Whether the public identity is restored in responses that name the vhost, by
+    /// [`restore`](crate::restore()). Default on; it has no effect without a vhost.
     ///
-    /// The addresses that count as the inside are those of the [`Upstream`] extension, of the
-    /// request as it comes here or of the response; without one it is the name alone.
+    /// The addresses of the [`Upstream`] extension of the response, or else of the request, count as
+    /// internal, too.
     #[must_use]
     pub fn restore(mut self, on: bool) -> Self {
         self.restore = on;
@@ -60,8 +60,8 @@ impl<S> Layer<S> for UpstreamVhostLayer {
     }
 }
 
-/// Sets `Host` and `:authority` of each request, and puts the public identity back on its
-/// response. Made by [`UpstreamVhostLayer`].
+/// Sets `Host` and `:authority` of each request, and restores the public identity in its response.
+/// Made by [`UpstreamVhostLayer`].
 #[derive(Clone, Debug)]
 pub struct UpstreamVhost<S> {
     inner: S,
@@ -70,22 +70,22 @@ pub struct UpstreamVhost<S> {
 }
 
 impl<S> UpstreamVhost<S> {
-    /// The name it says; `None` if it preserves the client's.
+    /// The vhost it sets; `None` if it preserves the client's.
     pub fn vhost(&self) -> Option<&Vhost> {
         self.vhost.as_ref()
     }
 
-    /// The service inside.
+    /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service inside, to change.
+    /// The inner service, mutably.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The service inside, for itself.
+    /// Unwraps the inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -112,14 +112,14 @@ where
         } else {
             None
         };
-        let restoring = public.map(|public| Restoring {
-            said: vhost.clone(),
+        let restore = public.map(|public| RestoreContext {
+            vhost: vhost.clone(),
             public,
             upstream: request.extensions().get::<Upstream>().cloned(),
         });
-        // The service inside may speak either version, or find its connection by the URI.
+        // The inner service may speak either version, or find its connection by the URI.
         rewrite_host(&mut request, vhost, Protocol::Alpn);
-        ResponseFuture::new(self.inner.call(request), restoring)
+        ResponseFuture::new(self.inner.call(request), restore)
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         service.oneshot(request).await.unwrap();
     }
 
-    /// An upstream that sends clients to an absolute URL made of what it was told.
+    /// An upstream that redirects to an absolute URL made of its `Host`.
     fn redirecting(
         layer: &UpstreamVhostLayer,
     ) -> impl Service<Request<()>, Response = Response<()>, Error = std::convert::Infallible> {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_public_identity_is_remembered_and_put_back() {
+    async fn public_identity_is_restored_in_the_response() {
         let layer = UpstreamVhostLayer::new("web.default.svc.cluster.local".parse().unwrap());
         let asked = |uri: &str| Request::get(uri).header(HOST, "shop.example.com:8443");
         let https = Downstream::new(([203, 0, 113, 7], 1).into()).scheme(Scheme::Https);
@@ -182,24 +182,27 @@ mod tests {
         let restored = locations(&layer, request).await;
         assert_eq!(restored, ["https://shop.example.com:8443/there"; 2]);
 
-        // Whoever sends an absolute target is known by that (HTTP/2 :authority).
+        // The authority of an absolute target (HTTP/2 :authority) is the public identity.
         let request = asked("https://a.example/").body(()).unwrap();
         let restored = locations(&layer, request).await;
         assert_eq!(restored, ["https://a.example/there"; 2]);
 
-        let said = [
+        let internal = [
             "http://web.default.svc.cluster.local/there",
             "http://10.96.0.7/there",
         ];
         let off = layer.clone().restore(false);
-        assert_eq!(locations(&off, asked("/").body(()).unwrap()).await, said);
-        // HTTP/1.0 may come without any authority.
+        assert_eq!(
+            locations(&off, asked("/").body(()).unwrap()).await,
+            internal
+        );
+        // HTTP/1.0 may have no authority.
         let nameless = Request::get("/").body(()).unwrap();
-        assert_eq!(locations(&layer, nameless).await, said);
+        assert_eq!(locations(&layer, nameless).await, internal);
     }
 
     #[tokio::test]
-    async fn what_the_request_was_addressed_to_is_inside_too() {
+    async fn upstream_address_of_the_request_counts_as_internal() {
         let layer = UpstreamVhostLayer::new("web.default.svc.cluster.local".parse().unwrap());
         let service = layer.layer(service_fn(|_: Request<()>| async {
             let location = "http://10.96.0.8:8080/x";

@@ -1,16 +1,16 @@
-//! **upstream-vhost**: say the `Host` a service mesh routes by.
+//! **upstream-vhost**: set the `Host` by which a service mesh routes.
 //!
 //! # Why
 //!
 //! An Istio sidecar picks the destination of HTTP traffic by service port and `Host`, and ignores
-//! the address it was sent to. A gateway that passes the public `Host` on
-//! (`shop.example.com`) names no service the mesh knows: the request goes to the
-//! `PassthroughCluster` in plaintext, without mTLS, routing or telemetry, and nobody is told.
+//! the address it was sent to. A gateway that forwards the public `Host`
+//! (`shop.example.com`) names no service of the mesh: the request goes to the `PassthroughCluster` in
+//! plaintext, without mTLS, routing or telemetry, and no error tells of it.
 //!
-//! [`UpstreamVhostLayer`] sets HTTP/1 `Host` and the URI's authority (which is where HTTP/2 takes
-//! `:authority` from) together, always, to the name of the service. ingress-nginx did this with
-//! the annotation `nginx.ingress.kubernetes.io/upstream-vhost`, one value an Ingress; here it is
-//! one value a backend.
+//! [`UpstreamVhostLayer`] sets HTTP/1 `Host` and the URI's authority (the source of HTTP/2
+//! `:authority`) together to the name of the service. ingress-nginx did this with the annotation
+//! `nginx.ingress.kubernetes.io/upstream-vhost`, one value per Ingress; here it is one per backend.
+//! [`rewrite_host`] is the function behind it, and the only place that rewrites `Host`.
 //!
 //! # Example
 //!
@@ -36,24 +36,24 @@
 //! # }
 //! ```
 //!
-//! # The way back
+//! # Responses
 //!
-//! An upstream that was told its internal name builds its absolute links with it: `Location:
-//! http://web.default.svc.cluster.local/cart`. The layer remembers what the client called this
-//! gateway and puts that back, in `Location`, `Content-Location`, `Refresh`, `Link`, `Set-Cookie`
-//! and `Access-Control-Allow-Origin`; [`restore`] has the rules, and is what to call without
-//! layers, together with [`rewrite_host`] and [`PublicIdentity`].
+//! An upstream builds its absolute links with the `Host` it got: `Location:
+//! http://web.default.svc.cluster.local/cart`. The layer remembers the public name that the client
+//! used and restores it in `Location`, `Content-Location`, `Refresh`, `Link`, `Set-Cookie`
+//! and `Access-Control-Allow-Origin`; [`restore()`] has the rules. Without layers, call it together with
+//! [`rewrite_host`] and [`PublicIdentity`].
 //!
 //! # When to keep the public name
 //!
-//! [`UpstreamVhostLayer::preserve`] leaves both alone. That is safe where the mesh routes by
+//! [`UpstreamVhostLayer::preserve`] changes neither. That is safe where the mesh routes by
 //! ClusterIP (Istio ambient, unnamed ports, Linkerd's transparent proxying of a ClusterIP, no mesh
 //! at all) and needed by applications that build links from `Host`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod future;
 mod identity;
-mod inside;
+mod internal_names;
 mod layer;
 mod restore;
 mod rewrite;

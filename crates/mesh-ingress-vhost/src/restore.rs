@@ -1,4 +1,4 @@
-//! The public identity put back on a response.
+//! Restores the public identity in responses.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderValue};
 use mesh_ingress_core::Vhost;
 
 use crate::PublicIdentity;
-use crate::inside::{Names, starts_with_ignore_case};
+use crate::internal_names::{InternalNames, starts_with_ignore_case};
 
-/// Puts the public identity back where a response names the inside.
+/// Replaces internal names in a response with the public identity.
 ///
-/// An upstream that was told the vhost builds its absolute links with it, and a client can follow
-/// none of them. `said` is the vhost the upstream was told, `addresses` are the ones that were
-/// dialled (the ClusterIP), `public` is what the client called this gateway.
+/// An upstream builds its absolute links with the vhost it got as `Host`, and no client can follow
+/// them. `vhost` is that vhost, `addresses` are the dialled ones (the ClusterIP), `public` is the
+/// identity that the client used.
 ///
 /// | field | what is restored | source |
 /// |---|---|---|
@@ -28,49 +28,48 @@ use crate::inside::{Names, starts_with_ignore_case};
 /// | `Set-Cookie` | the `Domain` attribute is removed | RFC 6265 §4.1.2.3 |
 /// | `Access-Control-Allow-Origin` | the origin | Fetch §3.3.3 |
 ///
-/// * A reference names the inside if its host is that of `said`, in any case and with or without
-///   the dot of the root, or one of `addresses`; with or without a port, *any* port: behind a
-///   Service that maps 80 to 8080, applications say 8080.
+/// * A reference is internal if its host is that of `vhost`, ignoring case and a root dot, or one of
+///   `addresses`; with *any* port or none: behind a Service that maps 80 to 8080, applications write
+///   8080.
 /// * `http` and `https` references are restored, and `//host/path`, which stays without a scheme.
 ///   Relative ones, other schemes and foreign hosts are not touched.
-/// * The scheme becomes the client's, but `https` is never turned into `http`: an upstream that
-///   sends clients from `http` to `https` would send them in a circle. The port then is the
-///   default.
-/// * The port becomes the client's, left out if it is the scheme's default. User information
-///   goes. Path, query and fragment stay byte for byte.
-/// * A cookie without `Domain` is one of the public host alone, which is valid always; another
-///   domain instead might not be. `Domain` is removed if it covers the vhost (`svc.cluster.local`
+/// * The scheme becomes the client's, but `https` is never turned into `http`, which would make a loop
+///   of an upstream's redirect from `http` to `https`. The port is then the default.
+/// * The port becomes the client's, left out if it is the scheme's default. User information is
+///   removed. Path, query and fragment stay byte for byte.
+/// * A cookie without `Domain` belongs to the public host alone, which is always valid; another domain
+///   might not be. `Domain` is removed if it covers the vhost (`svc.cluster.local`
 ///   does) or is one of `addresses`, unless it covers the public host as well.
-/// * A client that used the vhost or the address itself gets the response as it is.
+/// * A client that used the vhost or an address itself gets the response unchanged.
 ///
-/// Repeated fields stay in their order. Doing it twice changes nothing. Memory is allocated only
-/// for values that change.
+/// Repeated fields keep their order. It is idempotent. Memory is allocated only for values that
+/// change.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue, header};
 /// use mesh_ingress_core::{Scheme, Vhost};
 /// use mesh_ingress_vhost::{PublicIdentity, restore};
 ///
-/// let said: Vhost = "web.default.svc.cluster.local".parse()?;
+/// let vhost: Vhost = "web.default.svc.cluster.local".parse()?;
 /// let public = PublicIdentity::new(Scheme::Https, HeaderValue::from_static("shop.example.com"));
 /// let mut headers = HeaderMap::new();
 /// let inside = HeaderValue::from_static("http://web.default.svc.cluster.local/cart?id=7");
 /// headers.insert(header::LOCATION, inside);
 ///
-/// restore(&mut headers, &said, &["10.96.0.7:80".parse()?], &public);
+/// restore(&mut headers, &vhost, &["10.96.0.7:80".parse()?], &public);
 /// assert_eq!(headers[header::LOCATION], "https://shop.example.com/cart?id=7");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn restore(
     headers: &mut HeaderMap,
-    said: &Vhost,
+    vhost: &Vhost,
     addresses: &[SocketAddr],
     public: &PublicIdentity,
 ) {
-    // What the client sent is looked at only for a response that has one of the fields.
+    // The public identity is parsed only for a response that has one of the fields.
     let mut names = None;
     for (name, value) in headers.iter_mut() {
-        let rewrite: fn(&Names<'_>, &[u8]) -> Option<Vec<u8>> = if name == LOCATION
+        let rewrite: fn(&InternalNames<'_>, &[u8]) -> Option<Vec<u8>> = if name == LOCATION
             || name == CONTENT_LOCATION
             || name == ACCESS_CONTROL_ALLOW_ORIGIN
         {
@@ -87,13 +86,13 @@ pub fn restore(
         let names = match &names {
             Some(names) => names,
             None => {
-                let Some(found) = Names::new(said, addresses, public) else {
+                let Some(found) = InternalNames::new(vhost, addresses, public) else {
                     return;
                 };
                 names.insert(found)
             }
         };
-        // Made of parts of a valid value and of a checked host, the new one is valid, too.
+        // Parts of a valid value and a checked host make a valid value.
         if let Some(new) = rewrite(names, value.as_bytes())
             && let Ok(mut new) = HeaderValue::try_from(new)
         {
@@ -103,8 +102,8 @@ pub fn restore(
     }
 }
 
-impl<'a> Names<'a> {
-    /// `None` if there is nothing to restore, or nothing to restore it to.
+impl<'a> InternalNames<'a> {
+    /// `None` if the public host is invalid or itself internal: then nothing is restored.
     fn new(
         vhost: &'a Vhost,
         addresses: &'a [SocketAddr],
@@ -122,15 +121,15 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The whole value is one reference.
-fn whole(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
+/// A value that is one reference.
+fn whole(names: &InternalNames<'_>, value: &[u8]) -> Option<Vec<u8>> {
     let mut edit = Edit::new(names, value);
     edit.reference(0..value.len());
     edit.finish()
 }
 
-/// `<reference>` with parameters, several in a line; `<` in a quoted string is none.
-fn link(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
+/// Several `<reference>` with parameters in a line; a `<` in a quoted string begins none.
+fn link(names: &InternalNames<'_>, value: &[u8]) -> Option<Vec<u8>> {
     let mut edit = Edit::new(names, value);
     let mut at = 0;
     let mut quoted = false;
@@ -151,7 +150,7 @@ fn link(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Seconds, `;` or `,`, and a reference with or without `url=` and quotes, as browsers read it.
-fn refresh(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
+fn refresh(names: &InternalNames<'_>, value: &[u8]) -> Option<Vec<u8>> {
     let separator = value.iter().position(|b| matches!(b, b';' | b','))?;
     let blank = |at: usize| {
         let rest = value.get(at..).unwrap_or_default();
@@ -178,7 +177,7 @@ fn refresh(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Attributes follow the first `;`, quotes or not (RFC 6265 §5.2).
-fn cookie(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
+fn cookie(names: &InternalNames<'_>, value: &[u8]) -> Option<Vec<u8>> {
     let mut edit = Edit::new(names, value);
     let mut end = find(value, 0, b';');
     while end < value.len() {
@@ -198,7 +197,7 @@ fn cookie(names: &Names<'_>, value: &[u8]) -> Option<Vec<u8>> {
     edit.finish()
 }
 
-/// Where `byte` is next, from `start` on; the end if nowhere.
+/// The position of the next `byte` from `start` on, or the end.
 fn find(value: &[u8], start: usize, byte: u8) -> usize {
     let rest = value.get(start..).unwrap_or_default();
     rest.iter()
@@ -206,16 +205,16 @@ fn find(value: &[u8], start: usize, byte: u8) -> usize {
         .map_or(value.len(), |at| start + at)
 }
 
-/// A value with some of its parts replaced, from left to right. Allocates with the first.
+/// Replaces parts of a value, from left to right. Allocates at the first.
 struct Edit<'a> {
-    names: &'a Names<'a>,
+    names: &'a InternalNames<'a>,
     value: &'a [u8],
     done: usize,
     new: Option<Vec<u8>>,
 }
 
 impl<'a> Edit<'a> {
-    fn new(names: &'a Names<'a>, value: &'a [u8]) -> Self {
+    fn new(names: &'a InternalNames<'a>, value: &'a [u8]) -> Self {
         Self {
             names,
             value,
@@ -224,22 +223,22 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Restores the reference that is this part.
-    fn reference(&mut self, at: Range<usize>) {
-        if let Some(found) = self.names.find(self.value, at) {
+    /// Restores the reference in this range.
+    fn reference(&mut self, range: Range<usize>) {
+        if let Some(found) = self.names.find(self.value, range) {
             let names = self.names;
-            self.replace(found.at.clone(), |new| names.write(&found, new));
+            self.replace(found.range.clone(), |new| names.write(&found, new));
         }
     }
 
-    fn replace(&mut self, at: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
-        let kept = self.value.get(self.done..at.start).unwrap_or_default();
+    fn replace(&mut self, range: Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
+        let kept = self.value.get(self.done..range.start).unwrap_or_default();
         let new = self
             .new
             .get_or_insert_with(|| Vec::with_capacity(self.value.len() + self.names.host.len()));
         new.extend_from_slice(kept);
         write(new);
-        self.done = at.end;
+        self.done = range.end;
     }
 
     fn finish(self) -> Option<Vec<u8>> {

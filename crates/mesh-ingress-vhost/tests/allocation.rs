@@ -1,4 +1,4 @@
-//! A response that does not name the inside costs no memory.
+//! A response without internal names costs no allocation.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -29,19 +29,19 @@ fn response() -> HeaderMap {
 }
 
 #[test]
-fn only_a_change_allocates() {
-    let said: Vhost = "web.default.svc.cluster.local".parse().unwrap();
+fn only_changed_values_allocate() {
+    let vhost: Vhost = "web.default.svc.cluster.local".parse().unwrap();
     let addresses: [SocketAddr; 1] = ["10.96.0.7:80".parse().unwrap()];
     let host = HeaderValue::from_static("shop.example.com");
     let public = PublicIdentity::new(Scheme::Https, host);
     let mut headers = response();
-    let allocations = measure(|| restore(&mut headers, &said, &addresses, &public));
+    let allocations = measure(|| restore(&mut headers, &vhost, &addresses, &public));
     assert_eq!(allocations.count_total, 0);
     assert_eq!(headers, response());
 
-    let inside = "http://web.default.svc.cluster.local/a";
-    headers.insert(LOCATION, HeaderValue::from_static(inside));
-    let allocations = measure(|| restore(&mut headers, &said, &addresses, &public));
+    let internal = "http://web.default.svc.cluster.local/a";
+    headers.insert(LOCATION, HeaderValue::from_static(internal));
+    let allocations = measure(|| restore(&mut headers, &vhost, &addresses, &public));
     assert!(
         (1..=3).contains(&allocations.count_total),
         "{allocations:?}"

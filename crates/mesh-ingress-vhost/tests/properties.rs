@@ -1,4 +1,4 @@
-//! What holds for any response.
+//! Properties of `restore` for any response.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ fn restored(
     values: &[HeaderValue],
     public: &PublicIdentity,
 ) -> Vec<HeaderValue> {
-    let said: Vhost = "web.default.svc".parse().unwrap();
+    let vhost: Vhost = "web.default.svc".parse().unwrap();
     let addresses: [SocketAddr; 1] = ["10.96.0.7:80".parse().unwrap()];
     let mut headers = HeaderMap::new();
     for value in values {
         headers.append(name, value.clone());
     }
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     headers.get_all(name).iter().cloned().collect()
 }
 
@@ -47,7 +47,7 @@ fn public() -> impl Strategy<Value = PublicIdentity> {
     })
 }
 
-/// Values made of what matters to the parsers.
+/// Values made of the tokens of the parsers.
 fn value() -> impl Strategy<Value = HeaderValue> {
     let part = prop_oneof![
         Just("http://"),

@@ -1,4 +1,4 @@
-//! What is put back on responses, form by form.
+//! The restored fields, form by form.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use http::header::{
 use mesh_ingress_core::{Scheme, Vhost};
 use mesh_ingress_vhost::{PublicIdentity, restore};
 
-const SAID: &str = "web.default.svc.cluster.local";
+const VHOST: &str = "web.default.svc.cluster.local";
 
 fn public(url: &'static str) -> PublicIdentity {
     let (scheme, host) = url.split_once("://").unwrap();
@@ -23,12 +23,12 @@ fn public(url: &'static str) -> PublicIdentity {
 }
 
 fn restored_for(
-    said: &str,
+    vhost: &str,
     public: &PublicIdentity,
     name: &HeaderName,
     values: &[&str],
 ) -> Vec<String> {
-    let said: Vhost = said.parse().unwrap();
+    let vhost: Vhost = vhost.parse().unwrap();
     let addresses: [SocketAddr; 2] = [
         "10.96.0.7:80".parse().unwrap(),
         "[fd00:10:96::7]:80".parse().unwrap(),
@@ -37,9 +37,9 @@ fn restored_for(
     for value in values {
         headers.append(name, value.parse().unwrap());
     }
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     let once = headers.clone();
-    restore(&mut headers, &said, &addresses, public);
+    restore(&mut headers, &vhost, &addresses, public);
     assert_eq!(headers, once, "twice is once");
     let lines = headers.get_all(name).iter();
     lines
@@ -52,7 +52,7 @@ fn expect(public: &PublicIdentity, name: &HeaderName, cases: &[(&str, &str)]) {
     for (value, expected) in cases {
         let expected = if *expected == "=" { value } else { expected };
         assert_eq!(
-            restored_for(SAID, public, name, &[value]),
+            restored_for(VHOST, public, name, &[value]),
             [*expected],
             "{name}: {value}"
         );
@@ -61,7 +61,7 @@ fn expect(public: &PublicIdentity, name: &HeaderName, cases: &[(&str, &str)]) {
 
 /// RFC 9110 §10.2.2, §8.7.
 #[test]
-fn rfc9110_10_2_2_references_that_name_the_inside_are_restored() {
+fn rfc9110_10_2_2_internal_references_are_restored() {
     let cases = [
         (
             "http://web.default.svc.cluster.local",
@@ -130,12 +130,12 @@ fn rfc9110_10_2_2_references_that_name_the_inside_are_restored() {
             "https://shop.example.com/a",
         ),
         ("http://[::ffff:10.96.0.7]/a", "https://shop.example.com/a"),
-        // Whatever follows the authority is the client's as it stands.
+        // The part after the authority is not changed.
         (
             "http://web.default.svc.cluster.local/%2F//../;x?u=http://web.default.svc.cluster.local/",
             "https://shop.example.com/%2F//../;x?u=http://web.default.svc.cluster.local/",
         ),
-        // Relative, foreign, or no web address.
+        // Relative, foreign, or not HTTP.
         ("/a", "="),
         ("a/b", "="),
         ("?x", "="),
@@ -163,7 +163,7 @@ fn rfc9110_10_2_2_references_that_name_the_inside_are_restored() {
 }
 
 #[test]
-fn the_clients_port_is_put_in_unless_it_goes_without_saying() {
+fn port_of_the_client_is_restored_unless_it_is_the_default() {
     let inside = "http://web.default.svc.cluster.local:8080/a";
     for (client, expected) in [
         (
@@ -194,7 +194,7 @@ fn the_clients_port_is_put_in_unless_it_goes_without_saying() {
     expect(&client, &LOCATION, &cases);
 }
 
-/// An upstream that says https over cleartext wants the client there; http would be a circle.
+/// An upstream that writes https over cleartext redirects on purpose; http would make a loop.
 #[test]
 fn https_is_never_turned_into_http() {
     for client in ["http://shop.example.com", "http://shop.example.com:8080"] {
@@ -214,7 +214,7 @@ fn https_is_never_turned_into_http() {
 
 /// HTML §4.2.5.3, which browsers follow for the field as well.
 #[test]
-fn refresh_in_every_form_browsers_read() {
+fn refresh_is_restored_in_every_form_that_browsers_read() {
     let cases = [
         (
             "5; url=http://web.default.svc.cluster.local/a",
@@ -252,7 +252,7 @@ fn refresh_in_every_form_browsers_read() {
 }
 
 #[test]
-fn rfc8288_3_every_target_of_every_link() {
+fn rfc8288_3_every_target_of_every_link_is_restored() {
     let cases = [
         (
             "<http://web.default.svc.cluster.local/p2>; rel=\"next\", </p1>; rel=prev, \
@@ -284,7 +284,7 @@ fn rfc8288_3_every_target_of_every_link() {
 }
 
 #[test]
-fn rfc6265_4_1_2_3_domains_of_the_inside_are_removed() {
+fn rfc6265_4_1_2_3_internal_cookie_domains_are_removed() {
     let cases = [
         (
             "a=1; Domain=web.default.svc.cluster.local; Path=/",
@@ -315,9 +315,9 @@ fn rfc6265_4_1_2_3_domains_of_the_inside_are_removed() {
     expect(&public("https://shop.example.com"), &SET_COOKIE, &cases);
 }
 
-/// A vhost that is no service's own name may share a domain with the public one.
+/// A custom vhost may share a domain with the public host.
 #[test]
-fn a_domain_that_covers_the_public_host_as_well_stays() {
+fn cookie_domain_that_also_covers_the_public_host_is_kept() {
     let shop = public("https://shop.example.com");
     let cookies = ["a=1; Domain=example.com", "b=2; Domain=inner.example.com"];
     assert_eq!(
@@ -327,7 +327,7 @@ fn a_domain_that_covers_the_public_host_as_well_stays() {
 }
 
 #[test]
-fn origins_that_are_allowed() {
+fn internal_allowed_origins_are_restored() {
     let cases = [
         (
             "http://web.default.svc.cluster.local",
@@ -343,7 +343,7 @@ fn origins_that_are_allowed() {
 }
 
 #[test]
-fn repeated_fields_stay_in_their_order() {
+fn repeated_fields_keep_their_order() {
     let shop = public("https://shop.example.com");
     let cookies = [
         "a=1; Domain=cluster.local",
@@ -351,12 +351,12 @@ fn repeated_fields_stay_in_their_order() {
         "a=3; Domain=10.96.0.7; Secure",
     ];
     assert_eq!(
-        restored_for(SAID, &shop, &SET_COOKIE, &cookies),
+        restored_for(VHOST, &shop, &SET_COOKIE, &cookies),
         ["a=1", "b=2", "a=3; Secure"]
     );
     let links = ["<http://10.96.0.7/1>", "</2>", "<http://10.96.0.7/3>"];
     assert_eq!(
-        restored_for(SAID, &shop, &LINK, &links),
+        restored_for(VHOST, &shop, &LINK, &links),
         [
             "<https://shop.example.com/1>",
             "</2>",
@@ -366,7 +366,7 @@ fn repeated_fields_stay_in_their_order() {
 }
 
 #[test]
-fn fields_that_only_look_like_links_are_not_touched() {
+fn other_fields_are_not_touched() {
     let inside = "http://web.default.svc.cluster.local/";
     let shop = public("https://shop.example.com");
     for name in [
@@ -381,7 +381,7 @@ fn fields_that_only_look_like_links_are_not_touched() {
 }
 
 #[test]
-fn a_client_that_knows_the_inside_is_told_of_it() {
+fn client_that_used_an_internal_name_gets_the_response_unchanged() {
     let inside = "http://web.default.svc.cluster.local:8080/";
     for client in [
         "http://web.default.svc.cluster.local",
@@ -392,9 +392,9 @@ fn a_client_that_knows_the_inside_is_told_of_it() {
     }
 }
 
-/// A cache would give one client's `Host` to the others.
+/// A cache would serve one client's `Host` to others.
 #[test]
-fn what_is_no_host_is_not_put_in() {
+fn invalid_public_host_is_not_restored() {
     let inside = "http://web.default.svc.cluster.local/";
     for client in [
         "http://a/b",
@@ -408,7 +408,7 @@ fn what_is_no_host_is_not_put_in() {
 }
 
 #[test]
-fn the_port_of_the_vhost_does_not_matter() {
+fn port_of_the_vhost_is_ignored() {
     let shop = public("https://shop.example.com");
     for value in ["http://reviews:9080/a", "http://reviews/a", "//reviews:1/a"] {
         let restored = restored_for("reviews:9080", &shop, &LOCATION, &[value]);
@@ -422,9 +422,9 @@ fn the_port_of_the_vhost_does_not_matter() {
 }
 
 #[test]
-fn values_that_are_not_utf8_pass_and_secrets_stay_secret() {
+fn values_need_not_be_utf8_and_stay_sensitive() {
     let shop = public("https://shop.example.com");
-    let said: Vhost = SAID.parse().unwrap();
+    let vhost: Vhost = VHOST.parse().unwrap();
     let mut headers = HeaderMap::new();
     let binary = HeaderValue::from_bytes(b"http://\xff/").unwrap();
     headers.insert(LOCATION, binary.clone());
@@ -433,7 +433,7 @@ fn values_that_are_not_utf8_pass_and_secrets_stay_secret() {
     let mut cookie = HeaderValue::from_static("id=s3cret; Domain=cluster.local");
     cookie.set_sensitive(true);
     headers.insert(SET_COOKIE, cookie);
-    restore(&mut headers, &said, &[], &shop);
+    restore(&mut headers, &vhost, &[], &shop);
     assert_eq!(headers[LOCATION], binary);
     assert_eq!(
         headers[CONTENT_LOCATION].as_bytes(),

@@ -175,7 +175,7 @@ impl fmt::Display for BackendExplanation {
         writeln!(f, "service   {}", self.service)?;
         match &self.vhost {
             Some(vhost) => writeln!(f, "vhost     {vhost}")?,
-            None => writeln!(f, "vhost     (as the client said)")?,
+            None => writeln!(f, "vhost     (the client's)")?,
         }
         match &self.addresses {
             None => writeln!(f, "address   not resolved yet")?,

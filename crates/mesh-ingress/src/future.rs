@@ -70,9 +70,9 @@ impl<B> ResponseFuture<B> {
     }
 
     /// The extensions of the request become some of the response.
-    pub(crate) fn with_extensions(mut self, extensions: Extensions) -> Self {
+    #[inline]
+    pub(crate) fn set_extensions(&mut self, extensions: Extensions) {
         self.extensions = extensions;
-        self
     }
 
     pub(crate) fn resolving(
@@ -115,34 +115,14 @@ where
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut polled = this.state.poll(cx);
-        if let Poll::Ready(Ok(response)) = &mut polled
-            && !this.extensions.is_empty()
-        {
-            let of_response =
-                std::mem::replace(response.extensions_mut(), std::mem::take(this.extensions));
-            if !of_response.is_empty() {
-                response.extensions_mut().extend(of_response);
-            }
-        }
-        polled
-    }
-}
-
-impl<B> State<B>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody>, Infallible>> {
+        let mut this = self.project();
         loop {
-            let next = match self.as_mut().project() {
+            let next = match this.state.as_mut().project() {
                 StateProj::Answered { response } => match response.take() {
-                    Some(response) => return Poll::Ready(Ok(*response)),
+                    Some(mut response) => {
+                        carry_over(this.extensions, &mut response);
+                        return Poll::Ready(Ok(*response));
+                    }
                     None => return Poll::Pending,
                 },
                 StateProj::Resolving {
@@ -173,6 +153,9 @@ where
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(response)) => {
                             let refused = context.succeeded(response).err();
+                            if refused.is_none() {
+                                carry_over(this.extensions, response);
+                            }
                             refused.map(|error| settings.responder.respond(*format, &error))
                         }
                         Poll::Ready(Err(error)) => {
@@ -180,8 +163,9 @@ where
                             Some(settings.responder.respond(*format, error))
                         }
                     };
-                    self.set(State::Done);
-                    if let Some(response) = replacement {
+                    this.state.set(State::Done);
+                    if let Some(mut response) = replacement {
+                        carry_over(this.extensions, &mut response);
                         return Poll::Ready(Ok(response));
                     }
                     return match forwarded {
@@ -191,7 +175,18 @@ where
                 }
                 StateProj::Done => return Poll::Pending,
             };
-            self.set(next);
+            this.state.set(next);
+        }
+    }
+}
+
+/// Puts the extensions of the request into the response.
+fn carry_over(of_request: &mut Extensions, response: &mut Response<ResponseBody>) {
+    if !of_request.is_empty() {
+        let of_request = std::mem::take(of_request);
+        let of_response = std::mem::replace(response.extensions_mut(), of_request);
+        if !of_response.is_empty() {
+            response.extensions_mut().extend(of_response);
         }
     }
 }

@@ -33,8 +33,8 @@ use crate::{
 /// `axum::Router::fallback_service` and a bare hyper server both take it, with request bodies of
 /// any type. See the [crate documentation](crate) for what a request goes through.
 ///
-/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server` inserts.
-/// What upstreams are told about the client is formatted once a connection, and the response carries the
+/// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server`
+/// inserts. The fields about the client are formatted once per connection, and the response carries the
 /// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
 /// either, upstreams get no fields about the client, and those the client sent itself are removed.
 #[derive(Clone)]
@@ -106,10 +106,11 @@ impl MeshIngress {
     {
         let extensions = request.extensions_mut();
         if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
-            // Nobody on the way needs them. They go back with the response.
+            // No later stage needs them. They go back with the response.
             let extensions = std::mem::take(extensions);
-            let response = self.handle_from(extensions.get(), request);
-            return response.with_extensions(extensions);
+            let mut response = self.handle_from(extensions.get(), request);
+            response.set_extensions(extensions);
+            return response;
         }
         let downstream = extensions.get::<Downstream>().cloned();
         self.handle_from(downstream.as_ref(), request)
@@ -121,15 +122,15 @@ impl MeshIngress {
         B::Error: Into<BoxError>,
     {
         let memory = client.and_then(|client| ConnectionMemory::of(&self.inner, client));
-        match (memory, client) {
-            (Some(memory), _) => {
-                request::dispatch(&self.inner, &memory.client, Some(&memory.host), request)
+        let once;
+        let (client, host) = match memory {
+            Some(memory) => (&memory.client, Some(&memory.host)),
+            None => {
+                once = client.map_or_else(Client::unknown, Client::new);
+                (&once, None)
             }
-            (None, Some(client)) => {
-                request::dispatch(&self.inner, &Client::new(client), None, request)
-            }
-            (None, None) => request::dispatch(&self.inner, &Client::unknown(), None, request),
-        }
+        };
+        request::dispatch(&self.inner, client, host, request)
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether

@@ -39,7 +39,7 @@ fn head(status: u16, fields: &[(&'static str, &str)], content: Content) -> Vec<S
 }
 
 const DATED: (&str, &str) = ("date", "Mon, 21 Oct 2013 20:13:21 GMT");
-const TOLD: &str = "date: Mon, 21 Oct 2013 20:13:21 GMT";
+const DATE_LINE: &str = "date: Mon, 21 Oct 2013 20:13:21 GMT";
 
 #[test]
 fn rfc9113_8_2_2_connection_specific_fields_are_left_out() {
@@ -53,25 +53,25 @@ fn rfc9113_8_2_2_connection_specific_fields_are_left_out() {
         ("x", "1"),
         DATED,
     ];
-    assert_eq!(head(200, &fields, Content::Unknown), ["x: 1", TOLD]);
+    assert_eq!(head(200, &fields, Content::Unknown), ["x: 1", DATE_LINE]);
 }
 
 #[test]
 fn rfc9110_8_6_content_length_agrees_with_the_body() {
     let five = [("content-length", "5"), DATED];
-    let told = ["content-length: 5", TOLD];
-    assert_eq!(head(200, &five, Content::Length(5)), told);
-    assert_eq!(head(200, &five, Content::Unknown), told);
-    assert_eq!(head(200, &five, Content::Bodiless), told);
-    assert_eq!(head(304, &five, Content::Bodiless), told);
-    assert_eq!(head(204, &five, Content::Bodiless), [TOLD]);
+    let expected = ["content-length: 5", DATE_LINE];
+    assert_eq!(head(200, &five, Content::Length(5)), expected);
+    assert_eq!(head(200, &five, Content::Unknown), expected);
+    assert_eq!(head(200, &five, Content::Bodiless), expected);
+    assert_eq!(head(304, &five, Content::Bodiless), expected);
+    assert_eq!(head(204, &five, Content::Bodiless), [DATE_LINE]);
     assert_eq!(
         head(200, &five, Content::Length(6)),
-        [TOLD, "content-length: 6"]
+        [DATE_LINE, "content-length: 6"]
     );
-    let said = [TOLD, "content-length: 5"];
-    assert_eq!(head(200, &[DATED], Content::Length(5)), said);
-    assert_eq!(head(200, &[DATED], Content::Length(0)), [TOLD]);
+    let expected = [DATE_LINE, "content-length: 5"];
+    assert_eq!(head(200, &[DATED], Content::Length(5)), expected);
+    assert_eq!(head(200, &[DATED], Content::Length(0)), [DATE_LINE]);
 }
 
 #[test]

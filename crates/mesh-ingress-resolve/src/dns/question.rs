@@ -1,7 +1,7 @@
 //! The DNS question for a service, prepared once.
 
 use hickory_net::proto::rr::Name;
-use mesh_ingress_core::{ClusterDomain, ServicePort, ServiceRef};
+use mesh_ingress_core::{ClusterDomain, ServiceRef};
 
 #[derive(Debug)]
 pub(super) struct Question {
@@ -20,9 +20,9 @@ pub(super) enum Port {
 
 impl Question {
     pub(super) fn new(service: &ServiceRef, domain: &ClusterDomain) -> Self {
-        let port = match (service.port(), service.srv_name(domain)) {
-            (ServicePort::Number(number), _) => Port::Number(number.get()),
-            (ServicePort::Name(_), srv) => Port::Named(absolute(&srv.unwrap_or_default())),
+        let port = match service.port().number() {
+            Some(number) => Port::Number(number),
+            None => Port::Named(absolute(&service.srv_name(domain).unwrap_or_default())),
         };
         Self {
             service: service.clone(),

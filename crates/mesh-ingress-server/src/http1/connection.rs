@@ -184,13 +184,24 @@ impl<S: HttpService> Future for Connection<'_, S> {
                     Poll::Pending => return this.transport.lock().poll_waiting_client(cx),
                 },
                 StateProj::AwaitResponse { response } => {
-                    match response.poll(cx) {
-                        Poll::Ready(Ok(response)) => self.as_mut().begin_response(response, cx),
-                        Poll::Ready(Err(error)) => {
-                            let status = failed(error);
-                            self.as_mut().answer(status, cx);
-                        }
-                        Poll::Pending => return this.transport.lock().poll_waiting_client(cx),
+                    // A response is large: it stays where it is, and only its body is moved.
+                    let mut polled = response.poll(cx);
+                    let Poll::Ready(Ok(response)) = &mut polled else {
+                        let Poll::Ready(Err(error)) = polled else {
+                            return this.transport.lock().poll_waiting_client(cx);
+                        };
+                        let status = failed(error);
+                        self.as_mut().answer(status, cx);
+                        continue;
+                    };
+                    let (framing, splice) = self.as_mut().begin_response(response, cx);
+                    let mut this = self.as_mut().project();
+                    if let Poll::Ready(Ok(response)) = polled {
+                        let accepts_trailers = this.exchange.accepts_trailers;
+                        let body = Some(response.into_body());
+                        this.state.set(State::WriteResponse {
+                            writer: ResponseWriter::new(body, splice, framing, accepts_trailers),
+                        });
                     }
                     continue;
                 }
@@ -294,16 +305,14 @@ impl<S: HttpService> Connection<'_, S> {
                     this.exchange.upgrade = Some(sender);
                 }
                 *request.extensions_mut() = extensions;
-                let next = match this.service.poll_ready(cx) {
-                    Poll::Ready(Ok(())) => State::AwaitResponse {
-                        response: this.service.call(request),
-                    },
+                if let Poll::Ready(Ok(())) = this.service.poll_ready(cx) {
+                    let response = this.service.call(request);
+                    this.state.set(State::AwaitResponse { response });
+                } else {
                     // It is asked again, and says so again if it has failed.
-                    _ => State::AwaitService {
-                        request: Some(Box::new(request)),
-                    },
-                };
-                this.state.set(next);
+                    let request = Some(Box::new(request));
+                    this.state.set(State::AwaitService { request });
+                }
                 return Poll::Ready(None);
             }
             Poll::Ready(Err(NoHead::Closed)) => return Poll::Ready(Some(ConnectionEnd::Closed)),
@@ -340,14 +349,15 @@ impl<S: HttpService> Connection<'_, S> {
         self.project().state.set(State::WriteResponse { writer });
     }
 
-    /// Writes the head of the service's response, and takes its body.
+    /// Writes the head of the service's response, and reuses its memory. Returns how the body is to be
+    /// written.
     fn begin_response(
         mut self: Pin<&mut Self>,
-        mut response: Response<S::ResponseBody>,
+        response: &mut Response<S::ResponseBody>,
         cx: &mut Context<'_>,
-    ) {
-        let framing = self.as_mut().write_head(&response, cx);
-        let mut this = self.project();
+    ) -> (Option<Framing>, Option<Splice<S::ResponseBody>>) {
+        let framing = self.as_mut().write_head(response, cx);
+        let this = self.project();
         let splice = match framing {
             Some(Framing::Length(_)) if !response.extensions().is_empty() => response
                 .extensions_mut()
@@ -358,11 +368,7 @@ impl<S: HttpService> Connection<'_, S> {
             .recycle(std::mem::take(response.extensions_mut()));
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
-        let accepts_trailers = this.exchange.accepts_trailers;
-        let body = Some(response.into_body());
-        this.state.set(State::WriteResponse {
-            writer: ResponseWriter::new(body, splice, framing, accepts_trailers),
-        });
+        (framing, splice)
     }
 
     /// Decides what becomes of the connection, and writes the head of a response.

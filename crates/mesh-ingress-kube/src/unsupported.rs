@@ -1,19 +1,19 @@
-//! The annotations of ingress-nginx that have no counterpart here, and what that means.
+//! The annotations of ingress-nginx that are not supported, and the effect of each.
 //!
-//! An annotation that is not in this list and not read elsewhere is reported as unknown; none is
-//! passed over in silence.
+//! An annotation that is neither in this list nor read elsewhere is reported as unknown; none is
+//! silently ignored.
 
 use Effect::{Closes, Differs, Harmless, Lost};
 
-/// What it means that an annotation is not supported.
+/// The effect of an annotation that is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// It protects, or decides what the backend is asked for. Serving without it would be wrong, so
-    /// the routes of the Ingress are answered with 503.
+    /// It protects the backend, or changes its requests. Serving without it would be wrong, so the
+    /// routes of the Ingress are answered with 503.
     Closes,
-    /// Something the clients see is lost.
+    /// Clients lose something.
     Lost,
-    /// It is served, and behaves otherwise.
+    /// The routes are served, and behave differently.
     Differs,
     /// Nothing is lost.
     Harmless,
@@ -24,9 +24,9 @@ pub(crate) enum Effect {
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) effect: Effect,
-    /// Set to `false`, it asks for what is done anyway.
+    /// `false` asks for what the gateway does anyway.
     pub(crate) switch: bool,
-    pub(crate) says: &'static str,
+    pub(crate) message: &'static str,
 }
 
 const AUTH: &str = "authentication is not supported yet, put it in front as a layer";
@@ -54,11 +54,11 @@ const SESSION_TLS: &str = "TLS belongs to the listener";
 const BUFFER: &str = "bodies are streamed, there are no such buffers";
 const LOGS: &str = "logs and traces are set for the whole gateway";
 
-macro_rules! catalogue {
-    ($($effect:ident $says:ident { $($name:literal)* } $(switches { $($switch:literal)* })?;)*) => {
+macro_rules! unsupported {
+    ($($effect:ident $message:ident { $($name:literal)* } $(switches { $($switch:literal)* })?;)*) => {
         &[$(
-            $(Entry { name: $name, effect: $effect, switch: false, says: $says },)*
-            $($(Entry { name: $switch, effect: $effect, switch: true, says: $says },)*)?
+            $(Entry { name: $name, effect: $effect, switch: false, message: $message },)*
+            $($(Entry { name: $switch, effect: $effect, switch: true, message: $message },)*)?
         )*]
     };
 }
@@ -80,7 +80,7 @@ const INTERCEPT: &str = "responses are never intercepted";
 const STREAM: &str = "TCP and UDP are not served";
 
 /// From the documentation of ingress-nginx 1.15, `annotations.md`, and its sources.
-pub(crate) const CATALOGUE: &[Entry] = catalogue! {
+pub(crate) const CATALOGUE: &[Entry] = unsupported! {
     Closes AUTH {
         "auth-type" "auth-secret" "auth-secret-type" "auth-realm" "auth-url" "auth-method"
         "auth-signin" "auth-signin-redirect-param" "auth-response-headers" "auth-proxy-set-headers"
@@ -161,7 +161,7 @@ pub(crate) const CATALOGUE: &[Entry] = catalogue! {
     };
 };
 
-/// Looks an annotation up.
+/// Looks up an annotation.
 pub(crate) fn entry(name: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.name == name)
 }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_annotation_stands_once_and_in_the_readme() {
+    fn every_annotation_is_listed_once_and_is_in_the_readme() {
         let readme = include_str!("../README.md");
         for (i, one) in CATALOGUE.iter().enumerate() {
             let twice = CATALOGUE
@@ -179,8 +179,8 @@ mod tests {
                 .skip(i + 1)
                 .any(|other| other.name == one.name);
             assert!(!twice, "{} stands twice", one.name);
-            let told = readme.contains(&format!("`{}`", one.name));
-            assert!(told, "{} is not in README.md", one.name);
+            let is_listed = readme.contains(&format!("`{}`", one.name));
+            assert!(is_listed, "{} is not in README.md", one.name);
         }
     }
 }

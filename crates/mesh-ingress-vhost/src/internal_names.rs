@@ -1,4 +1,4 @@
-//! The names of the inside, and what takes their place.
+//! References to internal names, and their public replacements.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -7,9 +7,9 @@ use mesh_ingress_core::{Scheme, Vhost};
 
 use crate::identity::split_port;
 
-/// What must not be told to a client, beside what it is to be told.
+/// The internal names of an upstream, and the public identity that replaces them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Names<'a> {
+pub(crate) struct InternalNames<'a> {
     pub(crate) vhost: &'a Vhost,
     pub(crate) addresses: &'a [SocketAddr],
     pub(crate) scheme: Scheme,
@@ -17,20 +17,21 @@ pub(crate) struct Names<'a> {
     pub(crate) port: Option<u16>,
 }
 
-/// The beginning of a URI that names the inside.
+/// The scheme and authority of a URI reference to an internal name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct InternalReference {
     /// From the scheme (or the `//`) to the end of the authority.
-    pub(crate) at: Range<usize>,
-    /// The scheme it names; `None` for `//host`, which means the client's.
+    pub(crate) range: Range<usize>,
+    /// Its scheme; `None` for `//host`, which takes the client's.
     scheme: Option<Scheme>,
 }
 
-impl Names<'_> {
-    /// Whether a host is one of the inside: the vhost's in any case and with or without the dot
-    /// of the root, or the address that was dialled.
+impl InternalNames<'_> {
+    /// Whether a host is internal: the vhost's, ignoring case and a root dot, or a dialled address.
     pub(crate) fn has(&self, host: &str) -> bool {
-        if undotted(host).eq_ignore_ascii_case(undotted(self.vhost.authority().host())) {
+        if without_root_dot(host)
+            .eq_ignore_ascii_case(without_root_dot(self.vhost.authority().host()))
+        {
             return true;
         }
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -41,20 +42,20 @@ impl Names<'_> {
         self.addresses.iter().any(is)
     }
 
-    /// Whether a cookie's domain covers the vhost, or is an address that was dialled, and does
-    /// not cover the public host as well.
+    /// Whether a cookie's domain covers the vhost, or is a dialled address, and does not cover the
+    /// public host as well.
     pub(crate) fn has_domain(&self, domain: &str) -> bool {
-        let domain = undotted(domain.strip_prefix('.').unwrap_or(domain));
+        let domain = without_root_dot(domain.strip_prefix('.').unwrap_or(domain));
         if domain.is_empty() || covers(domain, self.host) {
             return false;
         }
         covers(domain, self.vhost.authority().host()) || self.has(domain)
     }
 
-    /// Looks at the URI reference that is this part of `value`.
-    pub(crate) fn find(&self, value: &[u8], at: Range<usize>) -> Option<Found> {
-        let start = at.start;
-        let reference = value.get(at)?;
+    /// Parses the URI reference in this range of `value`; `None` if its host is not internal.
+    pub(crate) fn find(&self, value: &[u8], range: Range<usize>) -> Option<InternalReference> {
+        let start = range.start;
+        let reference = value.get(range)?;
         let (scheme, skipped) = if reference.starts_with(b"//") {
             (None, 2)
         } else if starts_with_ignore_case(reference, b"http://") {
@@ -68,19 +69,19 @@ impl Names<'_> {
         let ends = |b: &u8| matches!(b, b'/' | b'?' | b'#');
         let length = rest.iter().position(ends).unwrap_or(rest.len());
         let authority = std::str::from_utf8(rest.get(..length)?).ok()?;
-        // What was a login inside is none outside, so it goes with the host.
+        // Internal user information is not valid outside, so it is removed with the host.
         let authority = authority.rsplit_once('@').map_or(authority, |(_, a)| a);
         let (host, _) = split_port(authority)?;
-        self.has(host).then(|| Found {
-            at: start..start + skipped + length,
+        self.has(host).then(|| InternalReference {
+            range: start..start + skipped + length,
             scheme,
         })
     }
 
-    /// Writes what takes the place of `found`.
-    pub(crate) fn write(&self, found: &Found, out: &mut Vec<u8>) {
-        // The hop to the upstream is cleartext. An upstream that says https nevertheless sends
-        // the client there on purpose, and http instead would make that a redirect loop.
+    /// Writes the public replacement of `found`.
+    pub(crate) fn write(&self, found: &InternalReference, out: &mut Vec<u8>) {
+        // The hop to the upstream is cleartext, so an upstream that redirects to https does so on
+        // purpose. Restoring http there would make a redirect loop.
         let scheme = match found.scheme {
             Some(Scheme::Https) => Scheme::Https,
             _ => self.scheme,
@@ -91,7 +92,7 @@ impl Names<'_> {
         }
         out.extend_from_slice(b"//");
         out.extend_from_slice(self.host.as_bytes());
-        // The port of the one scheme says nothing about the other's.
+        // The client's port belongs to its scheme only.
         let port = self.port.filter(|_| scheme == self.scheme);
         if let Some(port) = port.filter(|port| *port != scheme.default_port()) {
             out.push(b':');
@@ -100,13 +101,13 @@ impl Names<'_> {
     }
 }
 
-fn undotted(host: &str) -> &str {
+fn without_root_dot(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
 /// RFC 6265 §5.1.3, without its exception for addresses.
 fn covers(domain: &str, host: &str) -> bool {
-    let host = undotted(host);
+    let host = without_root_dot(host);
     let Some(at) = host.len().checked_sub(domain.len()) else {
         return false;
     };
