@@ -8,7 +8,7 @@ use super::gateway::{Gateway, exchange, exchange_raw};
 use super::{GET, cluster};
 
 #[tokio::test]
-async fn while_it_drains_clients_are_told_to_go_and_none_is_cut_off() {
+async fn drain_sends_connection_close_and_cuts_off_no_client() {
     let gate = Gate::new();
     let origin = Origin::builder()
         .at("/slow", Behaviour::Gated(gate.clone()))
@@ -66,7 +66,7 @@ async fn sigterm_lets_requests_finish_and_exits_0() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_what_outlives_the_timeout() {
+async fn sigterm_closes_requests_that_outlive_the_timeout() {
     let origin = Origin::builder()
         .behaviour(Behaviour::UpgradeEcho)
         .start()
@@ -86,7 +86,7 @@ async fn sigterm_cuts_what_outlives_the_timeout() {
 
 /// A client of HTTP/1.0 has nothing but the end of the connection to tell it that this was all.
 #[tokio::test]
-async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
+async fn rfc9112_8_truncated_response_without_length_is_reset() {
     let script = vec![
         Step::ReadHead,
         Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
@@ -110,7 +110,7 @@ async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
 }
 
 #[tokio::test]
-async fn while_it_drains_a_head_that_has_begun_to_come_is_waited_for() {
+async fn partial_request_head_is_awaited_during_drain() {
     let origin = Origin::builder().start().await.unwrap();
     let (_dns, options) = cluster(origin.addr()).await;
     let mut gateway = Gateway::start(&options).await;

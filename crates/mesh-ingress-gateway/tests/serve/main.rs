@@ -126,7 +126,7 @@ async fn a_refused_upgrade_is_ordinary_http() {
 }
 
 #[tokio::test]
-async fn what_a_smuggler_sends_is_refused_and_the_connection_closed() {
+async fn smuggling_attempts_are_refused_and_the_connection_closed() {
     let origin = Origin::start().await.unwrap();
     let (_dns, options) = cluster(origin.addr()).await;
     let gateway = Gateway::start(&options).await;

@@ -24,7 +24,7 @@ fn status(reply: &str) -> &str {
 }
 
 #[tokio::test]
-async fn request_timeout_bounds_the_whole_of_it() {
+async fn request_timeout_bounds_the_whole_exchange() {
     let gate = Gate::new();
     let silent = vec![Step::ReadHead, Step::Hold(gate)];
     let origin = RawOrigin::start([silent]).await.unwrap();
@@ -93,7 +93,7 @@ async fn max_in_flight_sheds() {
 }
 
 #[tokio::test]
-async fn retry_asks_again_for_what_may_be_asked_again() {
+async fn retry_repeats_only_retryable_requests() {
     let origin = Origin::start().await.unwrap();
     origin.set_behaviour(Behaviour::handler({
         let failed = std::sync::atomic::AtomicBool::new(false);
@@ -112,7 +112,7 @@ async fn retry_asks_again_for_what_may_be_asked_again() {
 }
 
 #[tokio::test]
-async fn without_retry_nothing_is_asked_again() {
+async fn without_retry_no_request_is_retried() {
     let unavailable = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
     let script = vec![Step::ReadHead, Step::send(unavailable)];
     let origin = RawOrigin::start([script]).await.unwrap();

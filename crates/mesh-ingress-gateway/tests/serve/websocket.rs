@@ -193,7 +193,7 @@ async fn a_reset_on_one_side_is_a_reset_on_the_other() {
 }
 
 #[tokio::test]
-async fn what_a_client_is_sending_when_the_origin_has_ended_arrives() {
+async fn bytes_of_the_client_arrive_after_the_origin_has_ended() {
     const MUCH: usize = 20_000_000;
     let gate = Gate::new();
     let steps = vec![
@@ -215,7 +215,7 @@ async fn what_a_client_is_sending_when_the_origin_has_ended_arrives() {
     soon(async { tokio::join!(sending, hearing) }).await;
     assert_eq!(soon(origin.wait_for_closed(0)).await, Closed::ByClient);
     let received = origin.received(0);
-    let sent = received.iter().rev().take_while(|&&octet| octet == b'x');
+    let sent = received.iter().rev().take_while(|&&byte| byte == b'x');
     assert_eq!(sent.count(), MUCH);
 }
 
@@ -242,7 +242,7 @@ async fn sigterm_waits_for_tunnels_to_end() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_off_tunnels_that_outlive_the_timeout() {
+async fn sigterm_closes_tunnels_that_outlive_the_timeout() {
     let more = ["--shutdown-timeout", "100ms"];
     let (origin, mut gateway, mut client) = open(vec![Step::ReadToEnd], &more).await;
     gateway.terminate();

@@ -8,7 +8,7 @@ use crate::reply::{Client, Reply, soon, values};
 
 /// The public name of the site.
 pub(crate) const HOST: &str = "shop.example.com";
-/// What upstream is told instead.
+/// The Service's name, which the origin gets as `Host`.
 pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
 /// A request that must never get anywhere.
 pub(crate) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
@@ -23,13 +23,13 @@ pub(crate) fn get(path: &str) -> String {
     head(&format!("GET {path} HTTP/1.1"), "")
 }
 
-/// What an origin does that answers with the same octets to one request on each connection, and
-/// closes it.
-pub(crate) fn answer(octets: impl AsRef<[u8]>) -> Vec<Step> {
-    vec![Step::ReadHead, Step::send(octets.as_ref().to_vec())]
+/// The script of an origin that answers one request on each connection with these bytes, and closes
+/// it.
+pub(crate) fn answer(bytes: impl AsRef<[u8]>) -> Vec<Step> {
+    vec![Step::ReadHead, Step::send(bytes.as_ref().to_vec())]
 }
 
-/// What an origin does that answers many requests without a body.
+/// The script of an origin that answers many requests without a body.
 pub(crate) fn ok() -> Vec<Step> {
     std::iter::repeat_with(|| answer(OK))
         .take(10)
@@ -84,9 +84,9 @@ impl World {
     }
 
     /// A client that has sent something.
-    pub(crate) async fn send(&self, octets: impl AsRef<[u8]>) -> Client {
+    pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Client {
         let mut client = self.client().await;
-        client.send(octets).await;
+        client.send(bytes).await;
         client
     }
 
@@ -105,8 +105,8 @@ impl World {
 
     /// Waits until a connection to the origin has got this.
     pub(crate) async fn received(&self, connection: usize, text: &str) {
-        let there = |octets: &[u8]| {
-            octets
+        let there = |bytes: &[u8]| {
+            bytes
                 .windows(text.len())
                 .any(|part| part == text.as_bytes())
         };
@@ -120,7 +120,7 @@ impl World {
         String::from_utf8_lossy(&received.collect::<Vec<_>>().concat()).into_owned()
     }
 
-    /// What the origin was told by a request that the gateway forwards.
+    /// The request head that the origin gets when the gateway forwards this request.
     pub(crate) async fn forwarded(&self, request: impl AsRef<[u8]>) -> String {
         let mut client = self.send(request).await;
         let head = self.head_at_origin(0).await;
