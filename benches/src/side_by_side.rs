@@ -1,4 +1,4 @@
-//! The harness: who is compared, in what, by what load, and what is made of the numbers.
+//! The harness: proxies, scenarios, loads, and the reports of their figures.
 
 mod args;
 mod build;

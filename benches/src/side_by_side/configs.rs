@@ -1,6 +1,6 @@
-//! The configuration files: the same work for everybody.
+//! The configuration files: the same work for each proxy.
 //!
-//! Each proxy says the Service's name as `Host` and tells the origin who asked
+//! Each proxy sends the Service's name as `Host` and the client's identity
 //! (X-Forwarded-{For,Host,Proto,Port}, X-Real-IP, X-Request-ID), keeps connections open on both
 //! sides, writes no access log, and has as many workers as it is told. Beyond that, defaults.
 
@@ -24,7 +24,7 @@ pub(crate) fn origin(
     }
     let dir = dir.display();
     let body = "x".repeat(1024);
-    // What check.rs reads.
+    // Read by check.rs.
     let told: String = [
         ("protocol", "server_protocol"),
         ("requests", "connection_requests"),

@@ -1,4 +1,4 @@
-//! What is counted, not timed: system calls and instructions.
+//! Counts instead of times: system calls and instructions.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +95,7 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
     finish("syscalls", &rows, programs.versions(), args)
 }
 
-/// What counts system calls.
+/// The program that counts system calls.
 #[derive(Clone, Copy, Debug)]
 enum Counter {
     /// A counter in the kernel: next to no disturbance.
@@ -173,7 +173,7 @@ impl Counter {
     }
 }
 
-/// Of whom instructions are counted, if nobody is named.
+/// The proxies whose instructions are counted by default.
 const COUNTED: [Kind; 4] = [
     Kind::Ours,
     Kind::FloorHyper,
@@ -212,7 +212,7 @@ pub(crate) fn instructions_with(programs: &Programs, args: &Args) -> Result<(), 
 }
 
 /// Requests, and instructions each: two runs of different length, so that starting does not count.
-/// What the longer one wrote is kept in `profile`.
+/// The output of the longer one is kept in `profile`.
 pub(crate) fn instructions_of(
     programs: &Programs,
     kind: Kind,

@@ -54,7 +54,7 @@ pub(crate) fn cpu(row: &Row) -> Option<f64> {
     Some(row.cpu_us)
 }
 
-/// Whom a subject is compared with in tables: its like among ours.
+/// The variant of ours that a subject is compared with in tables.
 fn ours_for(subject: &str) -> String {
     let suffix = subject.split_once(' ').map_or("", |(_, suffix)| suffix);
     format!("ours {suffix}").trim_end().to_owned()
@@ -130,7 +130,7 @@ fn counted(rows: &[Row], versions: &Versions, what: &str, digits: usize) -> Stri
     table
 }
 
-/// What is known of a goal: where the median is, or that this is not resolved.
+/// Whether a goal is met, missed or not resolved.
 fn verdict(measured: &Summary, limit: f64) -> &'static str {
     let (low, high) = measured.interval;
     if high <= limit {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn likes_are_compared() {
+    fn variants_are_compared_with_the_same_variant_of_ours() {
         assert_eq!(ours_for("nginx"), "ours");
         assert_eq!(ours_for("nginx ×2"), "ours ×2");
         assert_eq!(ours_for("envoy 1 of 1000"), "ours 1 of 1000");

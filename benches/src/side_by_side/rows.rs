@@ -21,7 +21,7 @@ pub(crate) struct Row {
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) rss_kib: u64,
-    /// What is counted a request or a connection, where that is the scenario's figure.
+    /// The count per request or connection, where that is the scenario's figure.
     pub(crate) count: Option<f64>,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn write(
     Ok(fs::write(file(dir, scenario), text)?)
 }
 
-/// What there is of a scenario; no rows if it has never been run.
+/// The kept rows of a scenario; none if it has never been run.
 pub(crate) fn read(dir: &Path, scenario: &str) -> Result<Kept, BoxError> {
     let Ok(text) = fs::read_to_string(file(dir, scenario)) else {
         return Ok(Kept::default());
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_row_is_read_back() {
         let row = Row {
             scenario: "s1".into(),
             subject: "ours ×2".into(),

@@ -211,7 +211,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
     ),
     plain(
         "s11",
-        "WebSocket echo, messages of 64 octets on 64 connections",
+        "WebSocket echo, messages of 64 bytes on 64 connections",
         Load::Echo,
         &all([
             Ours,

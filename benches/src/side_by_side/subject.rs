@@ -84,7 +84,7 @@ impl Kind {
     }
 }
 
-/// One that takes part in a scenario.
+/// A proxy in a scenario, with its workers and routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
@@ -149,7 +149,7 @@ impl Subject {
     }
 }
 
-/// What a proxy is told.
+/// The setup of a proxy.
 pub(crate) struct Setup<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) listen: SocketAddr,
@@ -161,13 +161,13 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Where the requests for one of many Services are to go.
+    /// The origin of one of many Services.
     pub(crate) fn origin_of(&self, number: usize) -> SocketAddr {
         let address = self.services.address_of(number);
         SocketAddr::from((address, self.lab.origin.port()))
     }
 
-    /// Where the requests are to go.
+    /// The origin of the requests.
     pub(crate) fn origin(&self) -> SocketAddr {
         match (self.websocket, self.h2_origin) {
             (true, _) => self.lab.echo,
@@ -288,7 +288,7 @@ impl Programs {
         })
     }
 
-    /// Starts a proxy on some cores, and sees that it does the work.
+    /// Starts a proxy on some cores, and checks that it does the work.
     pub(crate) fn start(
         &self,
         kind: Kind,
