@@ -166,7 +166,7 @@ fn parse_port(port: &str) -> Result<ServicePort, String> {
         return Err("the port is empty, expected a number or a port name".into());
     }
     if port.bytes().all(|b| b.is_ascii_digit()) {
-        // "080" would be another spelling of the same port: one service, one spelling.
+        // "080" would be a second spelling of the same port, and so of the same Service.
         if port.len() > 1 && port.starts_with('0') {
             return Err(format!("port {port:?} has a leading zero"));
         }
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn display_is_what_was_parsed() {
+    fn display_round_trips() {
         for text in [
             "web.default:80",
             "web.default:http",
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_reference_says_what_is_wrong_and_where() {
+    fn error_names_the_invalid_part_of_a_reference() {
         for (text, reason) in [
             ("", "it has no port"),
             ("web", "it has no port"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_wire() {
+    fn vhost_dns_and_srv_names() {
         let domain: ClusterDomain = "k8s.example".parse().unwrap();
         let by_name: ServiceRef = "web.shop:http".parse().unwrap();
         assert_eq!(by_name.vhost(&domain).as_str(), "web.shop.svc.k8s.example");

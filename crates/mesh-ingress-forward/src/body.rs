@@ -1,8 +1,8 @@
-//! The bodies that travel: outward with progress kept, inward with the connection they came on.
+//! Request bodies on their way to an upstream.
 
+mod expect;
 mod progress;
 mod request;
-mod response;
 
 use std::task::Poll;
 
@@ -11,15 +11,16 @@ use http_body::Frame;
 use mesh_ingress_core::BoxError;
 use mesh_ingress_headers::trailers;
 
-pub(crate) use self::progress::{Moved, Progress};
+pub(crate) use self::expect::{Expectation, expects_continue, hold_for_continue};
+pub(crate) use self::progress::{BodyStep, Progress};
 pub use self::request::RequestBody;
-pub use self::response::ResponseBody;
 
-type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+/// The result of polling a body.
+pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-/// Trailers come when all is decided: they must not say what would have decided otherwise
-/// (RFC 9110 §6.5.1).
-fn without_forbidden_trailers(mut polled: Polled) -> Polled {
+/// Removes fields that must not be in trailers, such as those of framing, routing and
+/// authentication: the message has been processed without them (RFC 9110 §6.5.1).
+pub(crate) fn without_forbidden_trailers(mut polled: Polled) -> Polled {
     if let Poll::Ready(Some(Ok(frame))) = &mut polled
         && let Some(fields) = frame.trailers_mut()
     {

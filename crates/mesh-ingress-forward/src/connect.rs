@@ -1,6 +1,11 @@
-//! Opening the transport.
+//! Opening a byte stream to an upstream: TCP, and TLS if the upstream asks for it.
+
+mod stream;
+mod tls;
 
 use std::cell::Cell;
+#[cfg(feature = "tls")]
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -8,44 +13,73 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use mesh_ingress_core::{Error, ErrorKind};
+use mesh_ingress_core::{Error, ErrorKind, Upstream};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::error::Failure;
-use crate::pool::Pool;
-use crate::stream::Stream;
-use crate::tls::Handshake;
+pub(crate) use self::stream::Stream;
+pub(crate) use self::tls::TlsState;
+#[cfg(feature = "tls")]
+pub use self::tls::{TlsClient, TlsClientBuilder, TlsConfigError, TlsVersion};
+use crate::error::ForwardError;
+
+/// How connections are opened.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectSettings {
+    /// For all addresses and handshakes together.
+    pub(crate) timeout: Option<Duration>,
+    /// For how long a refused connection is tried again.
+    pub(crate) retry: Option<Duration>,
+    /// TLS profiles by name.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: HashMap<String, TlsClient>,
+}
+
+impl ConnectSettings {
+    /// Whether there is a TLS profile of this name.
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_tls_profile(&self, name: &str) -> bool {
+        self.tls.contains_key(name)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn has_tls_profile(&self, _: &str) -> bool {
+        false
+    }
+}
 
 /// How long one address may take before the next is tried beside it (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// The pause before a refused connection is tried again: the first, and the longest.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(20);
+const MAX_RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// What takes its time while a connection is being opened.
+/// A step of opening a connection, to tell which one took too long.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum Step {
     Dial,
     Tls,
     Http,
 }
 
 tokio::task_local! {
-    static STAGE: Cell<Stage>;
+    static STEP: Cell<Step>;
 }
 
-fn enter(stage: Stage) {
-    // Outside of `within` nobody wants to know.
-    let _ = STAGE.try_with(|current| current.set(stage));
+fn enter(step: Step) {
+    // Without a connect timeout there is no step to report.
+    let _ = STEP.try_with(|current| current.set(step));
 }
 
-/// What took too long once the connection itself was there.
+/// A handshake that took too long, on a TCP connection that was opened in time.
 #[derive(Debug, thiserror::Error)]
-enum Overdue {
+enum HandshakeTimeout {
     #[error(
-        "{addr} took the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
+        "{addr} accepted the connection and did not finish the TLS handshake within {timeout:?}: does this port speak TLS, or is it overloaded?"
     )]
     Tls { addr: SocketAddr, timeout: Duration },
     #[error(
-        "{addr} took the connection and did not begin to speak HTTP/2 within {timeout:?}: does this port speak it?"
+        "{addr} accepted the connection and did not begin to speak HTTP/2 within {timeout:?}: does this port speak it?"
     )]
     Http { addr: SocketAddr, timeout: Duration },
 }
@@ -59,55 +93,50 @@ pub(crate) async fn within<T>(
     let Some(timeout) = timeout else {
         return connecting.await;
     };
-    let mut connecting = pin!(STAGE.scope(Cell::new(Stage::Dial), connecting));
+    let mut connecting = pin!(STEP.scope(Cell::new(Step::Dial), connecting));
     if let Ok(connected) = tokio::time::timeout(timeout, connecting.as_mut()).await {
         return connected;
     }
-    let overdue = match connecting.take_value().map(Cell::into_inner) {
-        Some(Stage::Tls) => Overdue::Tls { addr, timeout },
-        Some(Stage::Http) => Overdue::Http { addr, timeout },
-        Some(Stage::Dial) | None => {
-            return Err(Failure::ConnectTimeout { addr, timeout }.into_error());
+    let error = match connecting.take_value().map(Cell::into_inner) {
+        Some(Step::Tls) => HandshakeTimeout::Tls { addr, timeout },
+        Some(Step::Http) => HandshakeTimeout::Http { addr, timeout },
+        Some(Step::Dial) | None => {
+            return Err(ForwardError::ConnectTimeout { addr, timeout }.into_error());
         }
     };
     // No request has been sent yet.
-    Err(Error::new(ErrorKind::ConnectionTimeout, overdue).retryable())
+    Err(Error::new(ErrorKind::ConnectionTimeout, error).retryable())
 }
 
-/// How long to wait before a refused connection is tried again, at first and at most.
-const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_LAST: Duration = Duration::from_millis(200);
-
-/// Connects to the first of the upstream's addresses that answers, and speaks TLS with it if that
-/// is asked for.
+/// Connects to the first of the upstream's addresses that answers, and makes the TLS handshake if
+/// the upstream asks for TLS.
 ///
-/// The protocol to speak is that of the upstream: HTTP/1.1, HTTP/2, or what
-/// [`Stream::negotiated`] says of the outcome.
-pub(crate) async fn open(pool: &Pool) -> Result<Stream, Error> {
-    // What cannot succeed is not begun.
-    let handshake = pool.upstream.tls_options();
-    let handshake = handshake.map(|tls| Handshake::new(pool, tls)).transpose()?;
-    let tcp = tcp(pool).await?;
+/// The protocol to speak on the stream is that of the upstream: HTTP/1.1, HTTP/2, or for
+/// `Protocol::Alpn` what [`Stream::negotiated`] says.
+pub(crate) async fn open(settings: &ConnectSettings, upstream: &Upstream) -> Result<Stream, Error> {
+    // Configuration errors come before anything is dialed.
+    let handshake = upstream.tls_options();
+    let handshake = handshake
+        .map(|tls| tls::Handshake::new(settings, upstream, tls))
+        .transpose()?;
+    let tcp = tcp(settings, upstream).await?;
     let stream = match handshake {
         None => Stream::Plain(tcp),
         Some(handshake) => {
-            enter(Stage::Tls);
+            enter(Step::Tls);
             handshake.run(tcp).await?
         }
     };
-    enter(Stage::Http);
+    enter(Step::Http);
     Ok(stream)
 }
 
-/// Connects. Where nothing listens it goes on trying for as long as the settings allow.
-async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
-    let until = pool
-        .settings
-        .connect_retry
-        .map(|retry| Instant::now() + retry);
-    let mut pause = RETRY_FIRST;
+/// Connects. A refused connection is tried again for as long as the settings allow.
+async fn tcp(settings: &ConnectSettings, upstream: &Upstream) -> Result<TcpStream, Error> {
+    let until = settings.retry.map(|retry| Instant::now() + retry);
+    let mut pause = FIRST_RETRY_PAUSE;
     loop {
-        let connected = match pool.upstream.addresses() {
+        let connected = match upstream.addresses() {
             [only] => dial(*only).await,
             several => race(several).await,
         };
@@ -118,23 +147,23 @@ async fn tcp(pool: &Pool) -> Result<TcpStream, Error> {
             return connected;
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_LAST);
+        pause = (pause * 2).min(MAX_RETRY_PAUSE);
     }
 }
 
 async fn dial(addr: SocketAddr) -> Result<TcpStream, Error> {
     let connected = async {
         let stream = TcpStream::connect(addr).await?;
-        // A head and a small body are one write each; Nagle would hold the second back.
+        // A head and a small body are one write each; Nagle's algorithm would delay the second.
         stream.set_nodelay(true)?;
         Ok(stream)
     };
     connected
         .await
-        .map_err(|source: io::Error| Failure::Connect { addr, source }.into_error())
+        .map_err(|source: io::Error| ForwardError::Connect { addr, source }.into_error())
 }
 
-/// "Happy eyeballs": the addresses in order, each given a head start over the next (RFC 8305).
+/// "Happy Eyeballs": tries the addresses in order, each with a head start over the next (RFC 8305).
 async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
     let mut waiting = addresses.iter().copied();
     let mut dialing = FuturesUnordered::new();
@@ -147,7 +176,7 @@ async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
             done = dialing.next() => match done {
                 Some(Ok(stream)) => return Ok(stream),
                 Some(Err(error)) => {
-                    // The first failure is of the preferred address: the one worth reporting.
+                    // The first failure is that of the preferred address: the one worth reporting.
                     failed.get_or_insert(error);
                     dialing.extend(waiting.next().map(dial));
                 }
@@ -158,5 +187,5 @@ async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
             }
         }
     }
-    Err(failed.unwrap_or_else(|| Failure::NoUpstream.into_error()))
+    Err(failed.unwrap_or_else(|| ForwardError::NoUpstream.into_error()))
 }

@@ -1,4 +1,4 @@
-//! From what hyper and the kernel say to what RFC 9209 calls it.
+//! Failures of forwarding, as error types of RFC 9209.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use mesh_ingress_core::{BoxError, Error, ErrorKind, ErrorOrigin};
+use mesh_ingress_core::{BoxError, Error, ErrorKind};
 
-/// What went wrong with one upstream, in words that name the likely cause.
+/// A failure of forwarding, in words that name the likely cause.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ForwardError {
     #[error("connect to {addr}{}", hint(.source))]
     Connect { addr: SocketAddr, source: io::Error },
     #[error(
@@ -38,7 +38,7 @@ pub(crate) enum Failure {
         got: String,
     },
     #[error(
-        "{addr} answered 101 and closed the connection, or did so before it had the whole request"
+        "{addr} closed the connection after its 101, or sent that before it had the whole request"
     )]
     UpgradeLost { addr: SocketAddr },
     #[error(
@@ -65,11 +65,11 @@ pub(crate) enum Failure {
     },
     #[error("the request is not complete within {timeout:?}")]
     RequestTimeout { timeout: Duration },
-    #[error("{addr} took nothing of the request body for {timeout:?}")]
+    #[error("{addr} read nothing of the request body for {timeout:?}")]
     RequestBodyWrite { addr: SocketAddr, timeout: Duration },
-    #[error("{max} requests are in flight, as many as are allowed")]
+    #[error("{max} requests are in flight, which is the limit")]
     InFlight { max: usize },
-    #[error("the request says neither Host nor an authority, HTTP/2 needs one")]
+    #[error("the request has neither Host nor an authority, and HTTP/2 needs one")]
     NoAuthority,
 }
 
@@ -85,8 +85,8 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-impl Failure {
-    /// As an error of the right kind. Whatever fails before a request was sent may be retried.
+impl ForwardError {
+    /// As an error of the right kind. A failure before the request was sent is retryable.
     pub(crate) fn into_error(self) -> Error {
         let (kind, retry) = match &self {
             Self::Connect { source, .. } => (connect_kind(source), true),
@@ -109,26 +109,26 @@ impl Failure {
             Self::NoUpstream => (ErrorKind::ProxyConfigurationError, true),
             Self::NoAuthority => (ErrorKind::HttpRequestError, true),
         };
-        let stalled = matches!(self, Self::RequestBodyTimeout { .. });
+        let is_timeout = matches!(self, Self::RequestBodyTimeout { .. });
         let mut error = Error::new(kind, self);
-        if stalled {
+        if is_timeout {
             error = error.with_status(StatusCode::REQUEST_TIMEOUT);
         }
         if retry { error.retryable() } else { error }
     }
 }
 
-/// One failure that several requests share.
-pub(crate) struct Shared(Arc<Error>);
+/// One error for several requests.
+pub(crate) struct SharedError(Arc<Error>);
 
-impl Shared {
+impl SharedError {
     pub(crate) fn new(error: Error) -> Self {
         Self(Arc::new(error))
     }
 
-    /// The failure, for one more request.
+    /// The error, for one more request.
     pub(crate) fn error(&self) -> Error {
-        let cause = Cause(Arc::clone(&self.0));
+        let cause = SharedCause(Arc::clone(&self.0));
         let mut error = Error::new(self.0.kind(), cause).with_origin(self.0.origin());
         if let Some(status) = self.0.status() {
             error = error.with_status(status);
@@ -140,17 +140,17 @@ impl Shared {
     }
 }
 
-/// The cause of a shared error: it speaks as that would.
+/// The cause of a shared error: it displays as that does.
 #[derive(Debug)]
-struct Cause(Arc<Error>);
+struct SharedCause(Arc<Error>);
 
-impl Cause {
+impl SharedCause {
     fn inner(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source()
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for SharedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.inner() {
             Some(cause) => fmt::Display::fmt(cause, f),
@@ -159,13 +159,13 @@ impl fmt::Display for Cause {
     }
 }
 
-impl StdError for Cause {
+impl StdError for SharedCause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner().and_then(StdError::source)
     }
 }
 
-// As in errno.h, the same on all Unixes.
+// From errno.h, the same on all Unixes.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 
@@ -179,48 +179,11 @@ fn connect_kind(error: &io::Error) -> ErrorKind {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
             ErrorKind::ConnectionTerminated
         }
-        // Out of file descriptors: that passes.
+        // Out of file descriptors, for a moment.
         _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
             ErrorKind::ConnectionLimitReached
         }
-        // Out of memory or worse: ours, not the upstream's.
+        // Out of memory or worse: a failure of this process, not of the upstream.
         _ => ErrorKind::ProxyInternalError,
     }
-}
-
-/// What hyper reports of an exchange that was begun on HTTP/2.
-pub(crate) fn http2(addr: SocketAddr, error: hyper::Error) -> Error {
-    // A request body that fails is the client's doing (it went away), not the upstream's.
-    let by_client = error.is_user() && !error.is_shutdown();
-    let kind = if by_client {
-        ErrorKind::HttpRequestError
-    } else if error.is_parse_too_large() {
-        ErrorKind::HttpResponseHeaderSectionSize
-    } else if error.is_parse() || error.is_parse_status() {
-        ErrorKind::HttpProtocolError
-    } else if error.is_timeout() || is_io_timeout(&error) {
-        // Nothing came back: no answer to a ping of HTTP/2, no acknowledgement of TCP's.
-        ErrorKind::ConnectionReadTimeout
-    } else {
-        ErrorKind::ConnectionTerminated
-    };
-    let error = Error::new(
-        kind,
-        Failure::Exchange {
-            addr,
-            source: error.into(),
-        },
-    );
-    if by_client {
-        error.with_origin(ErrorOrigin::Client)
-    } else {
-        error
-    }
-}
-
-fn is_io_timeout(error: &hyper::Error) -> bool {
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }

@@ -1,201 +1,210 @@
-//! One request and its response's head, from asking for a connection on.
+//! One request and its response: a connection for it, timeouts, retries and the circuit breaker.
+//!
+//! [`ResponseFuture`] makes one or more attempts, each of which is an [`Exchange`] that the circuit
+//! breaker of its upstream admits and counts.
+
+mod attempt;
+mod future;
+mod grpc;
+mod head;
+mod prepare;
+mod response_body;
+mod shared;
+mod timeouts;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use mesh_ingress_core::{Error, Protocol};
-use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
-use mesh_ingress_headers::{HeaderPresence, PreparedFields};
+use mesh_ingress_headers::PreparedFields;
+use mesh_ingress_headers::hop_by_hop::ConnectionOptions;
 use mesh_ingress_io::LazyTimer;
 use tokio::time::Instant;
 
-use crate::body::{RequestBody, ResponseBody};
-use crate::error::Failure;
-use crate::expect::Expectation;
-use crate::forwarder::Shared;
-use crate::lease::{Lease, Ticket};
-use crate::overdue::{Clock, Deadline};
-use crate::pool::Pool;
+pub use self::future::ResponseFuture;
+pub(crate) use self::grpc::is_grpc;
+pub use self::response_body::ResponseBody;
+pub(crate) use self::shared::Shared;
+use self::timeouts::{Deadline, ResponseTimeout};
+use crate::body::{Expectation, RequestBody, expects_continue, hold_for_continue};
+use crate::conn::{http1, http2};
+use crate::error::ForwardError;
+use crate::pool::{Checkout, Http1Connection, Pool, PooledConnection};
 use crate::upgrade::Upgrade;
-use crate::{expect, h1, h2, prepare};
 
 type Reply = Result<Response<ResponseBody>, Error>;
 
-/// How often a request is sent at most because connections were on their way out. The last time it
-/// is a new one: that one was not.
-const TRIES: u8 = 3;
+/// How often a request is sent at most because its connection was closed under it. The last time it
+/// gets a new connection, which cannot have been closed for being idle.
+const MAX_SENDS: u8 = 3;
 
-/// One exchange, from finding a connection to the response's head.
-pub(crate) struct Exchange {
+/// One exchange, from asking for a connection to the response's head.
+struct Exchange {
     pool: Arc<Pool>,
-    upgrade: Option<Box<Switching>>,
-    /// What the upstream is told besides the request's own fields.
-    further: Option<PreparedFields>,
-    hints: Hints,
-    /// What is known of whether the upstream wants the body.
-    expected: Option<Expectation>,
-    clock: Clock,
-    tries: u8,
-    step: Step,
+    upgrade: Option<Box<PendingUpgrade>>,
+    /// Fields that are added to the request's own.
+    extra_headers: Option<PreparedFields>,
+    flags: RequestFlags,
+    /// The upstream's answer to `Expect: 100-continue`.
+    expectation: Option<Expectation>,
+    timeout: ResponseTimeout,
+    sends: u8,
+    state: State,
 }
 
-/// The connection is to become a tunnel.
-struct Switching {
+/// An exchange that may make a tunnel of its connection.
+struct PendingUpgrade {
     upgrade: Upgrade,
     shared: Arc<Shared>,
 }
 
-/// What of the client's request matters beyond its head.
+/// Properties of the client's request that are lost when it is sent.
 #[derive(Clone, Copy)]
-struct Hints {
-    /// It takes trailers.
+struct RequestFlags {
+    /// The client accepts trailers.
     te_trailers: bool,
-    /// It must be told of trailers beforehand.
-    announce: bool,
-    /// It holds its body back until asked for it.
-    expects: bool,
+    /// The client must be told of trailers in the response's head.
+    announce_trailers: bool,
+    /// The client holds its body back until `100 Continue`.
+    expects_continue: bool,
 }
 
-enum Step {
+enum State {
     Queued(Box<Queued>),
-    Http1(Box<h1::Connection>),
+    Http1(Box<Http1Connection>),
     Http2(Box<Http2>),
     Failed(Option<Error>),
 }
 
 /// Waiting for a connection.
 struct Queued {
-    ticket: Ticket,
+    checkout: Checkout,
     request: Request<RequestBody>,
     timer: LazyTimer,
 }
 
 /// Waiting for a response on a stream.
 struct Http2 {
-    reply: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    reply: Pin<Box<dyn Future<Output = Http2Reply> + Send>>,
     sent_at: Instant,
     timer: LazyTimer,
 }
 
-type Answer = Result<Response<h2::ResponseStream>, h2::Unanswered>;
+type Http2Reply = Result<Response<http2::ResponseStream<Pool>>, http2::SendError>;
 
 impl Exchange {
-    /// Sends a request, if there is a connection at once. Hop-by-hop fields are stripped; `options`
-    /// is what they said. `deadline` is that of all tries together.
+    /// Takes a request, and sends it if there is a connection at once. Its hop-by-hop fields are
+    /// stripped; `options` is the content of these. `deadline` is that of all attempts together.
     ///
-    /// The request is taken. It is large, and so it is passed on where it is until somebody keeps
-    /// it: by value, each step would copy it.
-    pub(crate) fn new(
+    /// A request is large: it is passed by reference until it is kept, because each move would copy
+    /// it.
+    fn new(
         mut pool: Arc<Pool>,
         shared: &Arc<Shared>,
         request: &mut Request<RequestBody>,
-        further: Option<PreparedFields>,
+        extra_headers: Option<PreparedFields>,
         options: &ConnectionOptions,
         deadline: Option<Deadline>,
     ) -> Result<Self, Error> {
         let client = request.version();
         let upgrade = Upgrade::of(request, options)?.map(|upgrade| {
-            Box::new(Switching {
+            Box::new(PendingUpgrade {
                 upgrade,
                 shared: Arc::clone(shared),
             })
         });
-        if let Some(switching) = &upgrade
-            && !switching.upgrade.has_http2_form()
+        if let Some(pending) = &upgrade
+            && !pending.upgrade.has_http2_form()
         {
-            pool = http1(shared, pool);
+            pool = http1_pool(shared, pool);
         }
         let mut exchange = Self {
-            hints: Hints {
+            flags: RequestFlags {
                 te_trailers: options.te_trailers,
-                announce: options.te_trailers && client < Version::HTTP_2,
-                // Without a body there is nothing to wait for, and nobody pays for the look.
-                expects: !request.body().is_end_stream() && expect::is_expected(request, client),
+                announce_trailers: options.te_trailers && client < Version::HTTP_2,
+                // A request without a body skips the lookup.
+                expects_continue: !request.body().is_end_stream()
+                    && expects_continue(request, client),
             },
-            expected: None,
-            clock: Clock {
+            expectation: None,
+            timeout: ResponseTimeout {
                 deadline,
                 progress: request.body().progress(),
             },
-            tries: 0,
-            step: Step::Failed(None),
+            sends: 0,
+            state: State::Failed(None),
             pool,
             upgrade,
-            further,
+            extra_headers,
         };
-        exchange.step = exchange.begin(request);
+        exchange.state = exchange.begin(request);
         Ok(exchange)
     }
 
-    fn begin(&mut self, request: &mut Request<RequestBody>) -> Step {
+    fn begin(&mut self, request: &mut Request<RequestBody>) -> State {
         match self.pool.take() {
-            Some(lease) => self.send(lease, request),
+            Some(connection) => self.send(connection, request),
             None => self.queue(request),
         }
     }
 
-    fn queue(&self, request: &mut Request<RequestBody>) -> Step {
+    fn queue(&self, request: &mut Request<RequestBody>) -> State {
         // No connection is opened for a request that cannot be sent.
-        if self.pool.shares() && !prepare::names_authority(request) {
-            return Step::Failed(Some(Failure::NoAuthority.into_error()));
+        if self.pool.is_multiplexed() && !prepare::has_authority(request) {
+            return State::Failed(Some(ForwardError::NoAuthority.into_error()));
         }
         let pool = Arc::clone(&self.pool);
-        let last = self.tries + 1 == TRIES;
-        Step::Queued(Box::new(Queued {
-            ticket: if last {
-                Ticket::for_fresh(pool)
+        let last = self.sends + 1 == MAX_SENDS;
+        State::Queued(Box::new(Queued {
+            checkout: if last {
+                Checkout::fresh(pool)
             } else {
-                Ticket::new(pool)
+                Checkout::new(pool)
             },
             request: std::mem::take(request),
             timer: LazyTimer::default(),
         }))
     }
 
-    fn send(&mut self, lease: Lease, request: &mut Request<RequestBody>) -> Step {
-        if let (Lease::Http2(stream), Some(switching)) = (&lease, &self.upgrade)
+    fn send(&mut self, connection: PooledConnection, request: &mut Request<RequestBody>) -> State {
+        if let (PooledConnection::Http2(stream), Some(pending)) = (&connection, &self.upgrade)
             && !stream.extended_connect()
         {
-            // Where HTTP/2 cannot switch, HTTP/1.1 can.
-            self.pool = http1(&switching.shared, Arc::clone(&self.pool));
-            drop(lease);
+            // HTTP/1.1 can switch protocols if this upstream's HTTP/2 cannot.
+            self.pool = http1_pool(&pending.shared, Arc::clone(&self.pool));
+            drop(connection);
             return self.begin(request);
         }
-        self.tries += 1;
-        match lease {
-            Lease::Http1(mut connection) => {
-                prepare::http1(request, self.hints.te_trailers);
-                if self.hints.expects {
-                    self.expected = expect::hold(request);
+        self.sends += 1;
+        match connection {
+            PooledConnection::Http1(mut connection) => {
+                prepare::http1(request, self.flags.te_trailers);
+                if self.flags.expects_continue {
+                    self.expectation = hold_for_continue(request);
                 }
-                if let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() {
+                if let Some(PendingUpgrade { upgrade, .. }) = self.upgrade.as_deref() {
                     upgrade.ask_http1(request);
                 }
-                connection.send(std::mem::take(request), self.further.as_ref());
-                Step::Http1(connection)
+                connection.send(std::mem::take(request), self.extra_headers.as_ref());
+                State::Http1(connection)
             }
-            Lease::Http2(stream) => {
-                if let Err(error) = prepare::http2(request, self.hints.te_trailers) {
-                    return Step::Failed(Some(error));
+            PooledConnection::Http2(stream) => {
+                if let Err(error) = prepare::http2(request, self.flags.te_trailers) {
+                    return State::Failed(Some(error));
                 }
-                if let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() {
+                if let Some(PendingUpgrade { upgrade, .. }) = self.upgrade.as_deref() {
                     upgrade.ask_http2(request);
                 }
-                // For good: handed back and sent over HTTP/1 instead, it has them already.
-                if let Some(further) = self.further.take() {
-                    further.insert_into(request.headers_mut());
+                // Taken: a request that is handed back and sent over HTTP/1.1 has them already.
+                if let Some(extra_headers) = self.extra_headers.take() {
+                    extra_headers.insert_into(request.headers_mut());
                 }
                 let addr = self.pool.addr;
-                Step::Http2(Box::new(Http2 {
-                    reply: Box::pin(stream.exchange(addr, std::mem::take(request))),
+                State::Http2(Box::new(Http2 {
+                    reply: Box::pin(stream.send(addr, std::mem::take(request))),
                     sent_at: Instant::now(),
                     timer: LazyTimer::default(),
                 }))
@@ -203,14 +212,14 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         loop {
-            match &mut self.step {
-                Step::Queued(queued) => {
-                    let lease = match queued.ticket.poll(cx) {
-                        Poll::Ready(lease) => lease,
+            match &mut self.state {
+                State::Queued(queued) => {
+                    let connection = match queued.checkout.poll(cx) {
+                        Poll::Ready(connection) => connection,
                         Poll::Pending => {
-                            let Some(deadline) = self.clock.deadline else {
+                            let Some(deadline) = self.timeout.deadline else {
                                 return Poll::Pending;
                             };
                             ready!(queued.timer.poll(cx, deadline.at));
@@ -218,56 +227,56 @@ impl Exchange {
                         }
                     };
                     let mut request = std::mem::take(&mut queued.request);
-                    self.step = match lease {
-                        Ok(mut lease) => {
+                    self.state = match connection {
+                        Ok(mut connection) => {
                             // It may have waited for this task to be polled.
-                            if let Lease::Http1(connection) = &mut lease {
+                            if let PooledConnection::Http1(connection) = &mut connection {
                                 connection.use_from(Instant::now());
                             }
-                            self.send(lease, &mut request)
+                            self.send(connection, &mut request)
                         }
-                        Err(error) => Step::Failed(Some(error)),
+                        Err(error) => State::Failed(Some(error)),
                     };
                 }
-                Step::Http1(connection) => {
+                State::Http1(connection) => {
                     let Poll::Ready(reply) = connection.poll_reply(cx) else {
                         let sent_at = connection.sent_at();
                         let timer = connection.timer();
-                        let error = ready!(self.clock.poll(&self.pool, sent_at, timer, cx));
-                        self.step = Step::Failed(Some(error));
+                        let error = ready!(self.timeout.poll(&self.pool, sent_at, timer, cx));
+                        self.state = State::Failed(Some(error));
                         continue;
                     };
-                    let step = std::mem::replace(&mut self.step, Step::Failed(None));
-                    let Step::Http1(connection) = step else {
+                    let state = std::mem::replace(&mut self.state, State::Failed(None));
+                    let State::Http1(connection) = state else {
                         return Poll::Pending;
                     };
-                    let unanswered = match reply {
+                    let failed = match reply {
                         Ok(response) => return Poll::Ready(self.http1_head(connection, response)),
-                        Err(unanswered) => unanswered,
+                        Err(failed) => failed,
                     };
-                    match self.unanswered(&connection, unanswered) {
-                        Ok(mut again) => self.step = self.queue(&mut again),
+                    match self.http1_failed(&connection, failed) {
+                        Ok(mut again) => self.state = self.queue(&mut again),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
-                Step::Http2(stream) => {
+                State::Http2(stream) => {
                     let Http2 {
                         reply,
                         sent_at,
                         timer,
                     } = &mut **stream;
-                    let Poll::Ready(answer) = reply.as_mut().poll(cx) else {
-                        let error = ready!(self.clock.poll(&self.pool, *sent_at, timer, cx));
-                        self.step = Step::Failed(Some(error));
+                    let Poll::Ready(reply) = reply.as_mut().poll(cx) else {
+                        let error = ready!(self.timeout.poll(&self.pool, *sent_at, timer, cx));
+                        self.state = State::Failed(Some(error));
                         continue;
                     };
-                    self.step = Step::Failed(None);
-                    match self.answered(answer) {
+                    self.state = State::Failed(None);
+                    match self.http2_reply(reply) {
                         Ok(response) => return Poll::Ready(response),
-                        Err(mut again) => self.step = self.queue(&mut again),
+                        Err(mut again) => self.state = self.queue(&mut again),
                     }
                 }
-                Step::Failed(error) => {
+                State::Failed(error) => {
                     return match error.take() {
                         Some(error) => Poll::Ready(Err(error)),
                         None => Poll::Pending,
@@ -277,139 +286,44 @@ impl Exchange {
         }
     }
 
-    /// What comes of no answer: the request, to be sent once more, or the error.
-    fn unanswered(
+    /// The request to send again, or the error.
+    fn http1_failed(
         &self,
-        connection: &h1::Connection,
-        unanswered: h1::Unanswered,
+        connection: &Http1Connection,
+        failed: http1::SendError,
     ) -> Result<Request<RequestBody>, Error> {
-        let h1::Unanswered { fault, unsent } = unanswered;
-        // A connection that was reused may have been closed by the upstream just when the request
-        // went out. Asked again, nobody notices; what fails on a new connection is a real failure.
+        let http1::SendError { error, unsent } = failed;
+        // The upstream may have closed a reused connection just when the request was sent. A
+        // failure on a new connection has another cause.
         if connection.is_reused()
-            && self.tries < TRIES
+            && self.sends < MAX_SENDS
             && let Some(request) = unsent
         {
-            tracing::debug!(upstream = %self.pool.addr, "kept connection was closed, asking again");
+            tracing::debug!(upstream = %self.pool.addr, "kept connection was closed, sending the request again");
             return Ok(request);
         }
-        let error = fault.into_error(self.pool.addr);
-        Err(connection.session().explain(error))
+        let error = error.into_error(self.pool.addr);
+        Err(connection.tls().explain(error))
     }
 
-    fn http1_head(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(connection, response);
-        }
-        self.check_refusal(&response)?;
-        if let Some(expected) = &self.expected {
-            expected.answered(response.status());
-        }
-        // In doubt about where the response ends, the connection goes with it.
-        let mut fields = HeaderPresence::of(response.headers());
-        let version = response.version();
-        let rules = &self.pool.settings.response_rules;
-        rules.check_with(response.status(), version, response.headers(), &fields)?;
-        if response.status() == StatusCode::NO_CONTENT {
-            // A zero is harmless and still not allowed (RFC 9110 §8.6).
-            response.headers_mut().remove(CONTENT_LENGTH);
-        }
-        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
-        // Whatever version the upstream speaks, this end speaks its own (RFC 9110 §2.5).
-        *response.version_mut() = Version::HTTP_11;
-        let pool = &self.pool;
-        let mut response = response.map(|()| {
-            let stream = h1::ResponseStream::new(connection, Arc::clone(pool));
-            ResponseBody::http1(stream)
-                .watched(pool, self.clock.deadline)
-                .with_fields(fields)
-        });
-        ResponseBody::advertise_splice(&mut response);
-        Ok(response)
-    }
-
-    fn switch(&mut self, connection: Box<h1::Connection>, mut response: Response<()>) -> Reply {
-        let addr = self.pool.addr;
-        let Some(switching) = self.upgrade.take() else {
-            return Err(Failure::UnsolicitedUpgrade { addr }.into_error());
-        };
-        let Switching { upgrade, shared } = *switching;
-        upgrade.switched(addr, &mut response)?;
-        let (stream, read, permit) = connection
-            .into_upgraded()
-            .ok_or_else(|| Failure::UpgradeLost { addr }.into_error())?;
-        shared.tunnels.open(upgrade.client, stream, read, permit);
-        Ok(response.map(|()| ResponseBody::empty()))
-    }
-
-    /// The same on a stream of HTTP/2.
-    fn connect(
-        &mut self,
-        switching: Switching,
-        upgraded: OnUpgrade,
-        mut response: Response<h2::ResponseStream>,
-    ) -> Reply {
-        // There already; a task that has worked for long enough is not to wait for it.
-        let stream = tokio::task::unconstrained(upgraded).now_or_never();
-        let Some(Ok(stream)) = stream else {
-            let addr = self.pool.addr;
-            return Err(Failure::UpgradeLost { addr }.into_error());
-        };
-        let Switching { upgrade, shared } = switching;
-        upgrade.connected(&mut response);
-        *response.version_mut() = Version::HTTP_11;
-        let (head, slot) = response.into_parts();
-        shared
-            .tunnels
-            .open(upgrade.client, TokioIo::new(stream), Bytes::new(), slot);
-        Ok(Response::from_parts(head, ResponseBody::empty()))
-    }
-
-    fn check_refusal<B>(&self, response: &Response<B>) -> Result<(), Error> {
-        let Some(Switching { upgrade, .. }) = self.upgrade.as_deref() else {
-            return Ok(());
-        };
-        let addr = self.pool.addr;
-        upgrade.check_refusal(addr, response.status(), response.version())
-    }
-
-    fn answered(&mut self, answer: Answer) -> Result<Reply, Box<Request<RequestBody>>> {
-        match answer {
+    /// The reply, or the request to send again.
+    fn http2_reply(&mut self, reply: Http2Reply) -> Result<Reply, Box<Request<RequestBody>>> {
+        match reply {
             Ok(response) => Ok(self.http2_head(response)),
-            Err(unanswered) => match unanswered.unsent {
-                Some(request) if self.tries < TRIES => Err(Box::new(request)),
-                _ => Ok(Err(unanswered.error)),
+            Err(failed) => match failed.unsent {
+                Some(request) if self.sends < MAX_SENDS => Err(Box::new(request)),
+                _ => Ok(Err(failed.error)),
             },
         }
     }
-
-    fn http2_head(&mut self, mut response: Response<h2::ResponseStream>) -> Reply {
-        let mut fields = HeaderPresence::of(response.headers());
-        let version = response.version();
-        let rules = &self.pool.settings.response_rules;
-        rules.check_with(response.status(), version, response.headers(), &fields)?;
-        if let Some(upgraded) = response.extensions_mut().remove::<OnUpgrade>()
-            && let Some(switching) = self.upgrade.take()
-        {
-            return self.connect(*switching, upgraded, response);
-        }
-        self.check_refusal(&response)?;
-        hop_by_hop::strip_with(response.headers_mut(), &mut fields);
-        if self.hints.announce {
-            prepare::announce_grpc_trailers(response.headers_mut());
-        }
-        Ok(response.map(|stream| {
-            ResponseBody::http2(stream)
-                .watched(&self.pool, self.clock.deadline)
-                .with_fields(fields)
-        }))
-    }
 }
 
-/// The pool of HTTP/1.1 connections to where `pool` connects to.
-fn http1(shared: &Shared, pool: Arc<Pool>) -> Arc<Pool> {
+/// The pool of HTTP/1.1 connections to the upstream of `pool`.
+fn http1_pool(shared: &Shared, pool: Arc<Pool>) -> Arc<Pool> {
     match pool.upstream.http_protocol() {
         Protocol::Http1 => pool,
-        _ => shared.pool(&pool.upstream.clone().protocol(Protocol::Http1)),
+        _ => shared
+            .pools
+            .get(&pool.upstream.clone().protocol(Protocol::Http1)),
     }
 }

@@ -1,37 +1,33 @@
-//! The forwarder: a tower service over pools, one an upstream.
+//! The forwarder: a tower service over the pools of all upstreams.
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+mod builder;
+mod maintenance;
+
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, Error, Protocol, Upstream};
 use mesh_ingress_headers::PreparedFields;
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::PollSemaphore;
 use tower_service::Service;
 
-use crate::body::{RequestBody, ResponseBody};
-use crate::error::Failure;
-use crate::future::ResponseFuture;
-use crate::maintenance;
-use crate::permit::Total;
+pub use self::builder::ForwarderBuilder;
+use crate::body::RequestBody;
+use crate::error::ForwardError;
+use crate::exchange::{ResponseBody, ResponseFuture, Shared, is_grpc};
 use crate::pool::Pool;
-use crate::settings::{ForwarderBuilder, Settings};
-use crate::tunnel::Tunnels;
+use crate::settings::Settings;
 
-/// Sends requests to where their [`Upstream`] extension says, over pooled connections.
+/// Sends requests over pooled connections, each to the [`Upstream`] in its extensions.
 ///
-/// Cheap to clone; clones share the connections. A connection belongs to the runtime that opened it:
-/// share a forwarder among runtimes only if none of them ends while another goes on. See the
-/// [crate documentation](crate).
+/// Cheap to clone; clones share the connections. A connection belongs to the runtime that opened
+/// it: share a forwarder among runtimes only if all of them live equally long. See the [crate
+/// documentation](crate).
 ///
 /// # Errors
 ///
@@ -39,33 +35,21 @@ use crate::tunnel::Tunnels;
 /// `connection_refused`, `connection_timeout`, `destination_ip_unroutable`,
 /// `connection_terminated`, `http_response_timeout`, `http_protocol_error`,
 /// `http_response_header_section_size`, `http_upgrade_failed`, `http_request_error` (the client's
-/// body broke off), `proxy_configuration_error` (no `Upstream` on the request) or
+/// body was cut off), `proxy_configuration_error` (no `Upstream` on the request) or
 /// `proxy_internal_error` (out of sockets).
 #[derive(Debug)]
 pub struct Forwarder {
     shared: Arc<Shared>,
-    /// A place that `poll_ready` has found, and what it is looking for one with.
+    /// The permit that `poll_ready` has acquired for the next request.
     ready: Option<OwnedSemaphorePermit>,
-    places: Option<PollSemaphore>,
+    in_flight: Option<PollSemaphore>,
 }
 
 impl Clone for Forwarder {
     fn clone(&self) -> Self {
-        // A place belongs to whoever has waited for it.
+        // The permit stays with the clone that has acquired it.
         Self::share(Arc::clone(&self.shared))
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    settings: Arc<Settings>,
-    pools: ArcSwap<HashMap<Upstream, Arc<Pool>>>,
-    /// Held while an upstream is added or removed, never while one is looked up.
-    changing: Mutex<()>,
-    total: Arc<Total>,
-    in_flight: Option<Arc<Semaphore>>,
-    pub(crate) tunnels: Tunnels,
-    pub(crate) maintained: AtomicBool,
 }
 
 impl Forwarder {
@@ -74,37 +58,27 @@ impl Forwarder {
         ForwarderBuilder::default()
     }
 
-    pub(crate) fn new(settings: Settings) -> Self {
-        let max_in_flight = settings.max_in_flight;
-        Self::share(Arc::new(Shared {
-            total: Arc::new(Total::new(settings.max_connections_total)),
-            in_flight: max_in_flight
-                .map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))),
-            tunnels: Tunnels::new(settings.tunnels),
-            settings: Arc::new(settings),
-            pools: ArcSwap::default(),
-            changing: Mutex::default(),
-            maintained: AtomicBool::new(false),
-        }))
+    fn new(settings: Settings) -> Self {
+        Self::share(Arc::new(Shared::new(settings)))
     }
 
     fn share(shared: Arc<Shared>) -> Self {
-        let ready = None;
-        let places = shared.in_flight.clone().map(PollSemaphore::new);
+        let in_flight = shared.in_flight.clone().map(PollSemaphore::new);
         Self {
             shared,
-            ready,
-            places,
+            ready: None,
+            in_flight,
         }
     }
 
-    /// The connections to one upstream, to send requests without looking them up each time.
+    /// The pool of one upstream, to send requests without a lookup for each.
     #[must_use]
     pub fn pool(&self, upstream: &Upstream) -> UpstreamPool {
-        let of = |protocol| self.shared.pool(&upstream.clone().protocol(protocol));
+        let pools = &self.shared.pools;
+        let of = |protocol| pools.get(&upstream.clone().protocol(protocol));
         let (pool, http2) = match upstream.http_protocol() {
             Protocol::SameAsClient => (of(Protocol::Http1), Some(of(Protocol::Http2))),
-            _ => (self.shared.pool(upstream), None),
+            _ => (pools.get(upstream), None),
         };
         UpstreamPool {
             pool,
@@ -113,18 +87,17 @@ impl Forwarder {
         }
     }
 
-    /// Whether TLS can be spoken as this profile says: see
-    /// `ForwarderBuilder::tls_profile`. To find out early what would
-    /// otherwise fail with the first request.
+    /// Whether there is a TLS profile of this name: see `ForwarderBuilder::tls_profile`. Finds a
+    /// configuration error before the first request fails with it.
     #[must_use]
     pub fn has_tls_profile(&self, name: &str) -> bool {
-        self.shared.settings.has_tls_profile(name)
+        self.shared.pools.settings.connect.has_tls_profile(name)
     }
 
     /// How many connections are open, to all upstreams, upgraded ones included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.shared.total.len()
+        self.shared.pools.connections()
     }
 
     /// How many upgraded connections (WebSocket) are open.
@@ -133,8 +106,8 @@ impl Forwarder {
         self.shared.tunnels.len()
     }
 
-    /// Cuts upgraded connections off now, those to come included. A server's graceful shutdown
-    /// forgets them once they are upgraded: call this when the grace period is over.
+    /// Cuts off all upgraded connections, now and in future. A server's graceful shutdown does not
+    /// wait for them: call this at the end of its grace period.
     pub fn close_tunnels(&self) {
         self.shared.tunnels.close();
     }
@@ -151,47 +124,6 @@ impl Default for Forwarder {
     }
 }
 
-impl Shared {
-    pub(crate) fn pool(&self, upstream: &Upstream) -> Arc<Pool> {
-        if let Some(pool) = self.pools.load().get(upstream) {
-            return Arc::clone(pool);
-        }
-        let _changing = self.changing();
-        let mut pools = HashMap::clone(&self.pools.load());
-        let pool = pools.entry(upstream.clone()).or_insert_with(|| {
-            let settings = Arc::clone(&self.settings);
-            Pool::new(upstream.clone(), settings, &self.total)
-        });
-        let pool = Arc::clone(pool);
-        self.pools.store(Arc::new(pools));
-        pool
-    }
-
-    /// Closes what is too old, and forgets upstreams that nobody uses.
-    pub(crate) fn sweep(&self, now: Instant) {
-        let mut unused = false;
-        for pool in self.pools.load().values() {
-            pool.sweep(now);
-            unused |= is_unused(pool);
-        }
-        if unused {
-            let _changing = self.changing();
-            let mut pools = HashMap::clone(&self.pools.load());
-            // The old map holds them once more, until it is replaced.
-            pools.retain(|_, pool| !(pool.is_empty() && Arc::strong_count(pool) <= 2));
-            self.pools.store(Arc::new(pools));
-        }
-    }
-
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_unused(pool: &Arc<Pool>) -> bool {
-    pool.is_empty() && Arc::strong_count(pool) == 1
-}
-
 impl<B> Service<Request<B>> for Forwarder
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -202,37 +134,23 @@ where
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(places) = &mut self.places
+        if let Some(in_flight) = &mut self.in_flight
             && self.ready.is_none()
         {
-            // Never closed: there is always a next.
-            self.ready = ready!(places.poll_acquire(cx));
+            // `None` only for a closed semaphore, and this one is never closed.
+            self.ready = ready!(in_flight.poll_acquire(cx));
         }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
         let Some(upstream) = request.extensions_mut().remove::<Upstream>() else {
-            return ResponseFuture::failed(Failure::NoUpstream.into_error());
+            return ResponseFuture::failed(ForwardError::NoUpstream.into_error());
         };
         let options = hop_by_hop::strip(request.headers_mut());
-        let place = self.ready.take();
+        let permit = self.ready.take();
         self.pool(&upstream)
-            .send_with(place, request, None, &options)
-    }
-}
-
-impl Shared {
-    /// A place among the requests in flight, if they are bounded.
-    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, Error> {
-        let Some(places) = &self.in_flight else {
-            return Ok(None);
-        };
-        let place = Arc::clone(places).try_acquire_owned();
-        let max = self.settings.max_in_flight.unwrap_or_default();
-        place
-            .map(Some)
-            .map_err(|_| Failure::InFlight { max }.into_error())
+            .send_with(permit, request, None, &options)
     }
 }
 
@@ -240,20 +158,20 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub struct UpstreamPool {
     pool: Arc<Pool>,
-    /// Where the client's protocol decides: the pool for HTTP/2.
+    /// The pool for HTTP/2, if the client's protocol decides.
     http2: Option<Arc<Pool>>,
     shared: Arc<Shared>,
 }
 
 impl UpstreamPool {
-    /// Where it connects to.
+    /// The upstream it connects to.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.pool.upstream
     }
 
-    /// Sends a request whose hop-by-hop fields are [stripped](hop_by_hop::strip) already, with
-    /// what they said.
+    /// Sends a request whose hop-by-hop fields are [stripped](hop_by_hop::strip) already; `options`
+    /// is the content of these fields.
     pub fn send<B>(&self, request: Request<B>, options: &ConnectionOptions) -> ResponseFuture
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -262,26 +180,29 @@ impl UpstreamPool {
         self.send_with(None, request, None, options)
     }
 
-    /// The same as [`send`](Self::send), and tells the upstream further fields, none of which the
-    /// request may have itself: they are not looked for. HTTP/1 needs no more than their octets.
+    /// The same as [`send`](Self::send), with more fields. The request must not have any of them
+    /// itself: that is not checked. HTTP/1.1 copies their bytes, without a header map.
+    // Hidden: the facade calls it with fields that it has removed from the request. Elsewhere, a
+    // field that is in both would be sent twice.
+    #[doc(hidden)]
     pub fn send_prepared<B>(
         &self,
         request: Request<B>,
-        further: PreparedFields,
+        extra_headers: PreparedFields,
         options: &ConnectionOptions,
     ) -> ResponseFuture
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.send_with(None, request, Some(further), options)
+        self.send_with(None, request, Some(extra_headers), options)
     }
 
     fn send_with<B>(
         &self,
-        place: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
         request: Request<B>,
-        further: Option<PreparedFields>,
+        extra_headers: Option<PreparedFields>,
         options: &ConnectionOptions,
     ) -> ResponseFuture
     where
@@ -289,34 +210,34 @@ impl UpstreamPool {
         B::Error: Into<BoxError>,
     {
         let shared = &self.shared;
-        maintenance::ensure(&shared.maintained, || Arc::downgrade(shared));
-        let place = match place.map_or_else(|| shared.place(), |place| Ok(Some(place))) {
-            Ok(place) => place,
+        maintenance::ensure_running(shared);
+        let permit = permit.map_or_else(|| shared.in_flight_permit(), |permit| Ok(Some(permit)));
+        let permit = match permit {
+            Ok(permit) => permit,
             Err(error) => return ResponseFuture::failed(error),
         };
         let pool = match &self.http2 {
             Some(http2) if wants_http2(&request) => http2,
             _ => &self.pool,
         };
-        pool.fetch();
+        pool.prefetch();
         let request = request.map(RequestBody::new);
-        ResponseFuture::send(pool, shared, request, further, options, place)
+        ResponseFuture::send(pool, shared, request, extra_headers, options, permit)
     }
 
-    /// Opens connections until `count` are ready, for requests to come: the first ones then do not
-    /// wait for a handshake. One of HTTP/2 counts like one of HTTP/1.1.
+    /// Opens connections until `count` are ready, so that the first requests do not wait for a
+    /// handshake. A connection of HTTP/2 counts as one.
     ///
     /// # Errors
     ///
     /// That of the first connection that fails.
     pub async fn warm_up(&self, count: usize) -> Result<(), Error> {
-        let shared = &self.shared;
-        maintenance::ensure(&shared.maintained, || Arc::downgrade(shared));
+        maintenance::ensure_running(&self.shared);
         self.pool.warm_up(count).await
     }
 
-    /// Closes what is idle, and each other connection after its exchange: the upstream has moved.
-    /// Requests that still come open new connections.
+    /// Closes idle connections now, and each other connection after its exchange, because the
+    /// upstream has moved. Later requests open new connections.
     pub fn drain(&self) {
         for pool in self.pools() {
             pool.drain();
@@ -348,9 +269,5 @@ impl UpstreamPool {
 
 /// Whether a request came over HTTP/2, or must be sent over it.
 fn wants_http2<B>(request: &Request<B>) -> bool {
-    request.version() == Version::HTTP_2
-        || request
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    request.version() == Version::HTTP_2 || is_grpc(request.headers())
 }

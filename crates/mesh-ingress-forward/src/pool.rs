@@ -1,7 +1,27 @@
-//! The connections to one upstream.
+//! The connections to one upstream: idle ones, the queue for them, and dials under way.
+//!
+//! | module | has |
+//! |---|---|
+//! | `idle` | idle HTTP/1.1 connections, in shards |
+//! | `http2` | HTTP/2 connections, each used by many requests |
+//! | `queue` | requests that wait, and the dials under way for them |
+//! | `limits` | how many connections may be open |
+//! | `dial` | opening connections |
+//! | `checkout` | a request's way to a connection |
+//! | `release` | connections and streams that come back |
+//! | `set` | the pools of all upstreams |
 
-mod report;
+mod checkout;
+mod dial;
+mod http2;
+mod idle;
+mod limits;
+mod queue;
+mod release;
+mod set;
+mod stats;
 
+use std::fmt;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,52 +32,64 @@ use mesh_ingress_core::{Error, Protocol, Upstream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+pub(crate) use self::checkout::Checkout;
+use self::http2::Http2Connections;
+use self::idle::Idle;
+use self::limits::{LimitedPool, Permit, PoolLimit, TotalLimit};
+use self::queue::{Queue, Waiter};
+pub(crate) use self::set::PoolSet;
 use crate::breaker::Breaker;
-use crate::idle::Idle;
-use crate::lease::Lease;
-use crate::permit::{Open, Permit, Total};
+use crate::conn::http1;
+use crate::conn::http2::Stream;
 use crate::retry::Budget;
 use crate::settings::Settings;
-use crate::waiting::{Queue, Turn};
-use crate::{dial, h1, h2};
 
-/// The connections to one upstream. Upstreams share nothing, no lock either; only where there is a
-/// bound on all connections do they share its count.
+/// An HTTP/1.1 connection with the right to be open.
+pub(crate) type Http1Connection = http1::Connection<Permit<Pool>>;
+
+/// A connection that one request may be sent on: its own, or a stream of a shared one.
+pub(crate) enum PooledConnection {
+    Http1(Box<Http1Connection>),
+    Http2(Stream<Pool>),
+}
+
+/// The connections to one upstream. Pools share nothing, and no lock either; only a limit on all
+/// connections has a counter that they share.
 ///
-/// What each request looks at comes first, and is together therefore: where there are a thousand
-/// pools, each line of memory that is asked for is one to be waited for.
+/// The fields that each request reads come first, in as few cache lines as possible: with a
+/// thousand pools, each line comes from memory.
 #[repr(C)]
 pub(crate) struct Pool {
     pub(crate) settings: Arc<Settings>,
-    /// Counts drains: a connection from before the last one is not used again.
-    era: AtomicU64,
+    /// Incremented by a drain: a connection of an older generation is not reused.
+    generation: AtomicU64,
     pub(crate) breaker: Option<Arc<Breaker>>,
-    total: Arc<Total>,
+    total: Arc<TotalLimit<Self>>,
     idle: Idle,
-    pub(crate) queue: Queue,
-    /// Its first address.
+    pub(crate) queue: Queue<PooledConnection>,
+    /// The upstream's first address.
     pub(crate) addr: SocketAddr,
-    /// What the upstream has chosen, where it chooses.
-    learned: AtomicU8,
+    /// The protocol that the upstream chose by ALPN.
+    negotiated: AtomicU8,
     pub(crate) upstream: Upstream,
-    open: Arc<Open>,
-    me: Weak<Self>,
-    pub(crate) http2: h2::Connections,
+    limit: Arc<PoolLimit>,
+    this: Weak<Self>,
+    http2: Http2Connections,
     pub(crate) budget: Option<Budget>,
 }
 
-const LEARNED_HTTP1: u8 = 1;
-const LEARNED_HTTP2: u8 = 2;
+const NEGOTIATED_HTTP1: u8 = 1;
+const NEGOTIATED_HTTP2: u8 = 2;
 
 impl Pool {
-    pub(crate) fn new(
+    fn new(
         upstream: Upstream,
         settings: Arc<Settings>,
-        total: &Arc<Total>,
+        total: &Arc<TotalLimit<Self>>,
     ) -> Arc<Self> {
         let now = Instant::now();
         let accrual = settings.failure_accrual.clone();
-        let pool = Arc::new_cyclic(|me| Self {
+        let pool = Arc::new_cyclic(|this| Self {
             breaker: accrual.map(|accrual| Arc::new(Breaker::new(accrual, now))),
             budget: settings
                 .retry
@@ -65,140 +97,104 @@ impl Pool {
                 .map(|policy| Budget::new(policy, now)),
             addr: upstream.addr(),
             upstream,
-            open: Open::new(settings.max_connections),
+            limit: PoolLimit::new(settings.max_connections),
             idle: Idle::new(settings.shards),
             settings,
-            http2: h2::Connections::default(),
-            learned: AtomicU8::new(0),
+            http2: Http2Connections::default(),
+            negotiated: AtomicU8::new(0),
             queue: Queue::default(),
             total: Arc::clone(total),
-            era: AtomicU64::new(0),
-            me: Weak::clone(me),
+            generation: AtomicU64::new(0),
+            this: Weak::clone(this),
         });
         total.register(&pool);
         pool
     }
 
-    /// Has the processor fetch what a request looks at here, if it is not at hand: at once, and not
-    /// piece by piece between locks, each of which is waited for.
+    /// Loads the cache lines that a request reads in the pool, all at once and not one after the
+    /// other between locks.
     #[inline]
-    pub(crate) fn fetch(&self) {
-        black_box((self.era.load(Ordering::Relaxed), self.queue.is_empty()));
+    pub(crate) fn prefetch(&self) {
+        let generation = self.generation.load(Ordering::Relaxed);
+        black_box((generation, self.queue.is_empty()));
     }
 
-    /// What can be used at once. Nobody jumps the queue.
-    pub(crate) fn take(&self) -> Option<Lease> {
+    /// A connection that can be used at once. None if requests wait: these come first.
+    pub(crate) fn take(&self) -> Option<PooledConnection> {
         if !self.queue.is_empty() {
             return None;
         }
-        self.find(h1::Connection::use_from)
+        self.find(http1::Connection::use_from)
     }
 
-    /// `found` is told of a connection of HTTP/1.1, and the time.
-    fn find(&self, found: impl FnOnce(&mut h1::Connection, Instant)) -> Option<Lease> {
+    /// Finds an idle connection or a free stream. Calls `found` with an HTTP/1.1 connection and the
+    /// time.
+    fn find(&self, found: impl FnOnce(&mut Http1Connection, Instant)) -> Option<PooledConnection> {
         let idle = &self.idle;
         let idle = idle.take(self.settings.reuse, |idle, now| self.is_good(idle, now));
         if let Some((mut connection, now)) = idle {
             found(&mut connection, now);
-            return Some(Lease::Http1(connection));
+            return Some(PooledConnection::Http1(connection));
         }
-        if self.shares() {
-            return self.http2.take().map(Lease::Http2);
+        if self.is_multiplexed() {
+            return self.http2.take().map(PooledConnection::Http2);
         }
         None
     }
 
-    /// Gives a lease to whoever waits longest, or keeps it for the next request.
-    pub(crate) fn hand(&self, lease: Lease) {
-        let lease = match self.queue.is_empty() {
-            true => Err(lease),
-            false => self.queue.give(lease),
+    /// Hands a connection to the request that waits longest, or keeps it for the next one.
+    fn offer(&self, connection: PooledConnection) {
+        let refused = match self.queue.is_empty() {
+            true => Err(connection),
+            false => self.queue.offer(connection),
         };
-        match lease {
-            Ok(()) => {}
-            Err(Lease::Http1(connection)) => self.keep(connection),
-            // Its connection is known already; given back, the stream serves whoever comes.
-            Err(Lease::Http2(stream)) => drop(stream),
+        if let Err(connection) = refused {
+            self.keep(connection);
         }
     }
 
-    /// Takes back a connection whose exchange is complete; closes it if there is any doubt.
-    pub(crate) fn release(&self, mut connection: Box<h1::Connection>) {
-        let now = Instant::now();
-        // Who waits gets what is known to be good. What nobody waits for is looked at when it is
-        // taken, and once is enough.
-        let good = if self.queue.is_empty() {
-            connection.is_worth_keeping(now)
-        } else {
-            connection.is_usable(now)
-        };
-        if good && connection.era() == self.era() {
-            connection.park(now);
-            // Where all upstreams share a bound, those who wait for longest come first.
-            if !self.queue.is_empty() && self.total.is_owed(&self.me, self.queue.oldest()) {
-                return;
-            }
-            self.hand(Lease::Http1(connection));
+    /// Keeps a connection that no request waits for.
+    fn keep(&self, connection: PooledConnection) {
+        match connection {
+            PooledConnection::Http1(connection) => self.keep_http1(connection),
+            // The pool has its connection already; the stream is free again.
+            PooledConnection::Http2(stream) => drop(stream),
         }
     }
 
-    /// Keeps a connection until it is used, or too old.
-    fn keep(&self, connection: Box<h1::Connection>) {
-        let kept = self
-            .idle
-            .keep(connection, self.settings.max_idle, || self.era());
-        if !kept {
+    fn keep_http1(&self, connection: Box<Http1Connection>) {
+        let max = self.settings.max_idle;
+        if !self.idle.keep(connection, max, || self.generation()) {
             return;
         }
-        // Somebody may have begun to wait since the queue was looked at.
+        // A request may have joined the queue since that was checked.
         if !self.queue.is_empty() {
             self.serve();
         }
-        self.make_way();
+        self.evict_for_starved();
     }
 
-    /// Closes idle connections for other upstreams that wait for room.
-    pub(crate) fn make_way(&self) {
-        while self.total.is_owed(&self.me, None) {
-            if !self.close_one_idle() {
-                // Ends a little later, and then there is room.
-                self.http2.close_one_idle();
+    /// Closes idle connections for other pools that wait for room.
+    fn evict_for_starved(&self) {
+        while self.total.other_is_starved(&self.this, None) {
+            if !self.idle.close_oldest() {
+                // There is room when its driver has ended.
+                self.http2.evict();
                 return;
             }
         }
     }
 
-    /// Gives what is idle to those who wait.
-    pub(crate) fn serve(&self) {
-        match self.queue.serve(|| self.find(|_, _| {})) {
-            Some(Lease::Http1(connection)) => self.keep(connection),
-            Some(Lease::Http2(stream)) => drop(stream),
-            None => {}
+    /// Hands idle connections and free streams to waiting requests.
+    fn serve(&self) {
+        if let Some(connection) = self.queue.serve(|| self.find(|_, _| {})) {
+            self.keep(connection);
         }
     }
 
-    /// Opens connections for those who wait, as many as there may be.
-    pub(crate) fn dial_for_waiting(&self) {
-        let Some(me) = self.me.upgrade() else {
-            return;
-        };
-        while let Some(runtime) = self.queue.reserve(|waiting| self.wanted(waiting)) {
-            match self.permit() {
-                Some(permit) => dial::spawn(&me, permit, &runtime),
-                None => {
-                    self.queue.unreserve();
-                    // Whoever left meanwhile saw the reservation and did nothing.
-                    if self.open.is_full() || !self.total.wait(&self.me) {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Opens one more connection where many wait for one that takes long.
-    pub(crate) fn hedge(&self, after: Duration) {
-        let Some(me) = self.me.upgrade() else {
+    /// Opens one more connection beside one that takes long, if many requests wait for that.
+    fn hedge(&self, after: Duration) {
+        let Some(this) = self.this.upgrade() else {
             return;
         };
         let recently = self
@@ -208,166 +204,193 @@ impl Pool {
         if recently {
             return;
         }
-        // At most one for each who waits, as with HTTP/1.1.
-        if let Some(runtime) = self.queue.reserve(|waiting| waiting) {
+        // At most one for each waiting request, as with HTTP/1.1.
+        if let Some(runtime) = self.queue.reserve_dial(|waiting| waiting) {
             match self.permit() {
-                Some(permit) => dial::spawn(&me, permit, &runtime),
+                Some(permit) => dial::spawn(&this, permit, &runtime),
                 None => {
-                    self.queue.unreserve();
-                    // Whoever offered room meanwhile saw the reservation and went on.
+                    self.queue.cancel_reservation();
+                    // A connection that closed meanwhile saw the reservation, and did not dial.
                     self.dial_for_waiting();
                 }
             }
         }
     }
 
-    /// Calls off connecting that nobody waits for any more.
-    pub(crate) fn call_off(&self) {
-        self.queue.call_off(|waiting| self.wanted(waiting));
+    /// Aborts dials that no request waits for any more.
+    fn abort_surplus_dials(&self) {
+        self.queue.abort_surplus(|waiting| self.dials_for(waiting));
     }
 
-    /// How many connections are to be opened for so many who wait.
-    fn wanted(&self, waiting: usize) -> usize {
-        if self.shares() {
+    /// How many dials a number of waiting requests needs.
+    fn dials_for(&self, waiting: usize) -> usize {
+        if self.is_multiplexed() {
             waiting.div_ceil(self.http2.expected_streams())
         } else {
             waiting
         }
     }
 
-    /// How many of those who wait so many dials will serve.
-    fn covered(&self, dials: usize) -> usize {
-        if self.shares() {
+    /// How many requests a number of dials serves.
+    fn served_by(&self, dials: usize) -> usize {
+        if self.is_multiplexed() {
             dials.saturating_mul(self.http2.expected_streams())
         } else {
             dials
         }
     }
 
-    pub(crate) fn is_wanting(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    /// A place in the queue; `None` if there is no room for another connection, and too many wait
-    /// already.
-    pub(crate) fn join(&self, runtime: Handle) -> Option<Turn> {
-        // What is idle and was not found is being looked at by the sweep, and comes back at once.
-        let room = self.idle_len() > 0 || !self.open.is_full() && self.total.make_room();
+    /// Joins the queue; `None` if there is no room for another connection and too many requests
+    /// wait.
+    fn join(&self, runtime: Handle) -> Option<Waiter<PooledConnection>> {
+        // Idle connections that the request did not find are being swept, and come back at once.
+        let room = self.idle_len() > 0 || !self.limit.is_full() && self.total.make_room();
         let max = if room {
             usize::MAX
         } else {
             self.settings.max_waiting
         };
-        self.queue.join(max, |dials| self.covered(dials), runtime)
+        self.queue.join(max, |dials| self.served_by(dials), runtime)
     }
 
-    /// The right to one more connection.
-    pub(crate) fn permit(&self) -> Option<Permit> {
-        self.open.enter(&self.total, Weak::clone(&self.me))
+    /// The right to open one more connection.
+    fn permit(&self) -> Option<Permit<Self>> {
+        self.limit.acquire(&self.total, Weak::clone(&self.this))
     }
 
-    /// The same, if need be for an idle one that is closed for it.
-    pub(crate) fn permit_for_fresh(&self) -> Option<Permit> {
+    /// The same, if necessary by closing an idle connection.
+    fn permit_for_fresh(&self) -> Option<Permit<Self>> {
         loop {
             let permit = self.permit();
-            if permit.is_some() || !self.close_one_idle() {
+            if permit.is_some() || !self.idle.close_oldest() {
                 return permit;
             }
         }
     }
 
-    /// Whether there is a bound to its connections.
-    pub(crate) fn is_bounded(&self) -> bool {
+    /// Whether there is a limit on its connections.
+    fn is_limited(&self) -> bool {
         let settings = &self.settings;
         settings.max_connections.is_some() || settings.max_connections_total.is_some()
     }
 
-    /// Whether some of those who wait have no connection under way, for lack of a right to it.
-    pub(crate) fn is_short(&self) -> bool {
-        self.queue
-            .short_since(|waiting| self.wanted(waiting))
-            .is_some()
-    }
-
-    /// Since when somebody waits for room among the connections of all upstreams.
-    pub(crate) fn short_since(&self) -> Option<Instant> {
-        if self.open.is_full() {
-            return None;
-        }
-        self.queue.short_since(|waiting| self.wanted(waiting))
+    /// Whether a request waits without a dial, for lack of room.
+    fn is_starved(&self) -> bool {
+        let since = self.queue.starved_since(|waiting| self.dials_for(waiting));
+        since.is_some()
     }
 
     /// Whether one connection serves many requests at once.
-    pub(crate) fn shares(&self) -> bool {
+    pub(crate) fn is_multiplexed(&self) -> bool {
         match self.upstream.http_protocol() {
             Protocol::Http2 => true,
-            Protocol::Alpn => self.learned.load(Ordering::Relaxed) != LEARNED_HTTP1,
+            Protocol::Alpn => self.negotiated.load(Ordering::Relaxed) != NEGOTIATED_HTTP1,
             _ => false,
         }
     }
 
-    /// Remembers what the upstream speaks.
-    pub(crate) fn learn(&self, protocol: Protocol) {
-        let learned = match protocol {
-            Protocol::Http2 => LEARNED_HTTP2,
-            _ => LEARNED_HTTP1,
+    /// Remembers the protocol of a new connection.
+    fn set_negotiated(&self, protocol: Protocol) {
+        let negotiated = match protocol {
+            Protocol::Http2 => NEGOTIATED_HTTP2,
+            _ => NEGOTIATED_HTTP1,
         };
-        self.learned.store(learned, Ordering::Relaxed);
+        self.negotiated.store(negotiated, Ordering::Relaxed);
     }
 
-    /// Opens connections until there are `count`, for requests to come.
+    /// Opens connections until `count` are ready.
     ///
     /// # Errors
-    /// That of the first that fails.
+    /// That of the first connection that fails.
     pub(crate) async fn warm_up(self: &Arc<Self>, count: usize) -> Result<(), Error> {
-        // Counted once: those that requests take meanwhile, or that the upstream closes, are not
-        // opened again.
-        let missing = count.saturating_sub(self.ready_len(Instant::now()));
-        for _ in 0..missing {
-            let full = !self.shares() && self.idle_len() >= self.settings.max_idle;
+        // Counted once: connections that requests take or the upstream closes meanwhile are not
+        // replaced.
+        let ready = self.idle_len() + self.http2.ready_len(Instant::now());
+        for _ in 0..count.saturating_sub(ready) {
+            let full = !self.is_multiplexed() && self.idle_len() >= self.settings.max_idle;
             let Some(permit) = self.permit().filter(|_| !full) else {
                 break;
             };
-            let lease = dial::open(self, permit).await?;
-            self.hand(lease);
+            let connection = dial::open(self, permit).await?;
+            self.offer(connection);
         }
         Ok(())
     }
 
-    fn ready_len(&self, now: Instant) -> usize {
-        self.idle_len() + self.http2.ready_len(now)
-    }
-
-    /// Closes what is idle, and each other connection after its exchange.
+    /// Closes idle connections now, and each other connection after its exchange.
     pub(crate) fn drain(&self) {
-        self.era.fetch_add(1, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.idle.clear();
         self.http2.drain();
     }
 
-    /// Closes one idle HTTP/1.1 connection, the one unused for longest; whether there was one.
-    pub(crate) fn close_one_idle(&self) -> bool {
-        self.idle.close_oldest()
+    /// The number of drains so far.
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Closes connections that are too old, idle for too long, or closed by the upstream.
-    pub(crate) fn sweep(&self, now: Instant) {
-        let is_good = |idle: &mut h1::Connection| {
-            idle.rest();
+    fn sweep(&self, now: Instant) {
+        let is_good = |idle: &mut Http1Connection| {
+            idle.shrink();
             self.is_good(idle, now)
         };
-        self.idle.sweep(is_good, || self.era());
+        self.idle.sweep(is_good, || self.generation());
         self.http2.sweep(now, self.settings.idle_timeout);
-        // While they were looked at, somebody may have found nothing.
+        // During the sweep, a request may have found no idle connection.
         if !self.queue.is_empty() {
             self.serve();
         }
-        self.make_way();
+        self.evict_for_starved();
     }
 
-    fn is_good(&self, connection: &mut h1::Connection, now: Instant) -> bool {
+    fn is_good(&self, connection: &mut Http1Connection, now: Instant) -> bool {
         let idle = connection.idle_for(now);
         let stale = self.settings.idle_timeout.is_some_and(|max| idle >= max);
-        !stale && connection.era() == self.era() && connection.is_usable(now)
+        !stale && connection.generation() == self.generation() && connection.is_usable(now)
+    }
+}
+
+impl LimitedPool for Pool {
+    fn evict_http1(&self) -> bool {
+        self.idle.close_oldest()
+    }
+
+    fn evict_http2(&self) -> bool {
+        self.http2.evict()
+    }
+
+    fn dial_for_waiting(&self) {
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        while let Some(runtime) = self.queue.reserve_dial(|waiting| self.dials_for(waiting)) {
+            match self.permit() {
+                Some(permit) => dial::spawn(&this, permit, &runtime),
+                None => {
+                    self.queue.cancel_reservation();
+                    // A connection that closed meanwhile saw the reservation, and did not dial.
+                    if self.limit.is_full() || !self.total.wait(&self.this) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn starved_since(&self) -> Option<Instant> {
+        if self.limit.is_full() {
+            return None;
+        }
+        self.queue.starved_since(|waiting| self.dials_for(waiting))
+    }
+}
+
+impl fmt::Debug for PooledConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1(_) => "Http1",
+            Self::Http2(_) => "Http2",
+        })
     }
 }

@@ -1,12 +1,12 @@
-//! Sending requests again, where somebody asked for it.
+//! Retries by a policy.
 //!
-//! The [policy](RetryPolicy) says what may be sent again, the [budget](Budget) how many, the
-//! [replay](Replay) remembers the body, and [`drive`] brings them together.
+//! The [policy](RetryPolicy) says which requests may be retried, the [budget](Budget) how many, a
+//! [`ReplayBuffer`] records the body, and [`send`] brings them together.
 
 mod budget;
 mod policy;
 mod replay;
-mod statuses;
+mod server_errors;
 #[cfg(test)]
 mod tests;
 
@@ -18,109 +18,108 @@ use http_body::Body as _;
 use mesh_ingress_core::{Error, ErrorKind};
 use tokio::time::Instant;
 
-use crate::body::{RequestBody, ResponseBody};
+use self::replay::ReplayBuffer;
+use crate::body::RequestBody;
 
 pub(crate) use self::budget::Budget;
 pub use self::policy::{RetryPolicy, RetryPolicyBuilder};
-use self::replay::Replay;
-pub(crate) use self::statuses::ServerErrors;
+pub(crate) use self::server_errors::ServerErrors;
 
-/// One try took too long, as the policy has it.
+/// One attempt took longer than the policy allows.
 #[derive(Debug, thiserror::Error)]
 #[error("no response headers within the {timeout:?} that one try may take")]
 struct TryTimeout {
     timeout: Duration,
 }
 
-/// A request's body, to be had for each attempt.
-enum Source {
-    /// Most have none, and that costs nothing.
+/// A request's body, for each attempt.
+enum AttemptBody {
     Empty,
-    Body(Replay<RequestBody>),
+    Replay(ReplayBuffer<RequestBody>),
 }
 
-/// Sends a request through `attempt` until its outcome is no reason to try again, or no more tries
-/// are allowed, or there is no time for one. The outcome is that of the last try.
-pub(crate) async fn drive<F, Fut>(
+/// Makes attempts until an outcome is no reason to retry, or no more retries are allowed, or the
+/// deadline is too close. The outcome is that of the last attempt.
+pub(crate) async fn send<F, Fut, B>(
     policy: &RetryPolicy,
     budget: &Budget,
     request: Request<RequestBody>,
     deadline: Option<Instant>,
     attempt: F,
-) -> Result<Response<ResponseBody>, Error>
+) -> Result<Response<B>, Error>
 where
     F: Fn(Request<RequestBody>) -> Fut,
-    Fut: Future<Output = Result<Response<ResponseBody>, Error>>,
+    Fut: Future<Output = Result<Response<B>, Error>>,
 {
     budget.deposit(Instant::now());
-    let covered = policy.covers(request.method());
+    let method_allowed = policy.allows_method(request.method());
     let (head, body) = request.into_parts();
-    let source = Source::of(body, policy.buffer);
-    let mut tries = 1;
+    let body = AttemptBody::new(body, policy.buffer);
+    let mut attempts = 1;
     loop {
-        let last = tries >= policy.attempts();
-        let body = source.begin(last);
-        let sent = attempt(Request::from_parts(head.clone(), body));
-        let outcome = within(policy.per_try_timeout, &source, sent).await;
-        let pause = policy.pause(tries);
+        let last = attempts >= policy.attempts();
+        let request = Request::from_parts(head.clone(), body.begin(last));
+        let outcome = within(policy.per_try_timeout, &body, attempt(request)).await;
+        let pause = policy.pause(attempts);
         let in_time = || deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
         if last
             || !in_time()
-            || !policy.calls_for_retry(covered, &outcome)
-            || !source.can_replay()
+            || !policy.calls_for_retry(method_allowed, &outcome)
+            || !body.can_replay()
             || !budget.withdraw(Instant::now())
-            // The body may have moved on meanwhile.
-            || !source.recall()
+            // The attempt may have read more of the body meanwhile.
+            || !body.recall()
         {
-            source.forget();
+            body.stop_recording();
             return outcome;
         }
         match &outcome {
-            Ok(response) => tracing::debug!(tries, status = %response.status(), "trying again"),
-            Err(error) => tracing::debug!(tries, error = %error.report(), "trying again"),
+            Ok(response) => tracing::debug!(attempts, status = %response.status(), "retrying"),
+            Err(error) => tracing::debug!(attempts, error = %error.report(), "retrying"),
         }
-        // Its connection is given back or closed before the next one is asked for.
+        // Its connection is given back or closed before the next attempt asks for one.
         drop(outcome);
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        tries += 1;
+        attempts += 1;
     }
 }
 
-/// Waits for an attempt for as long as it may take.
+/// Waits for an attempt, as long as it may take. While the client sends its body, the clock is
+/// stopped.
 async fn within<T>(
     timeout: Option<Duration>,
-    source: &Source,
+    body: &AttemptBody,
     attempt: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let Some(timeout) = timeout else {
         return attempt.await;
     };
     let mut attempt = pin!(attempt);
-    let mut overdue = pin!(tokio::time::sleep(timeout));
+    let mut sleep = pin!(tokio::time::sleep(timeout));
     loop {
         tokio::select! {
             biased;
             outcome = &mut attempt => return outcome,
-            () = &mut overdue => {
+            () = &mut sleep => {
                 let now = Instant::now();
-                let due = source.due(now, timeout);
+                let due = body.timeout_at(now, timeout);
                 if due <= now {
                     return Err(Error::new(ErrorKind::HttpResponseTimeout, TryTimeout { timeout }));
                 }
-                overdue.as_mut().reset(due);
+                sleep.as_mut().reset(due);
             }
         }
     }
 }
 
-impl Source {
-    fn of(body: RequestBody, limit: usize) -> Self {
+impl AttemptBody {
+    fn new(body: RequestBody, limit: usize) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Body(Replay::new(body, limit))
+            Self::Replay(ReplayBuffer::new(body, limit))
         }
     }
 
@@ -128,10 +127,10 @@ impl Source {
     fn begin(&self, last: bool) -> RequestBody {
         match self {
             Self::Empty => RequestBody::empty(),
-            Self::Body(replay) => {
+            Self::Replay(replay) => {
                 let body = replay.begin();
                 if last {
-                    replay.forget();
+                    replay.stop_recording();
                 }
                 RequestBody::new(body)
             }
@@ -141,27 +140,27 @@ impl Source {
     fn can_replay(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Body(replay) => replay.can_replay(),
+            Self::Replay(replay) => replay.can_replay(),
         }
     }
 
     fn recall(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Body(replay) => replay.recall(),
+            Self::Replay(replay) => replay.recall(),
         }
     }
 
-    fn forget(&self) {
-        if let Self::Body(replay) = self {
-            replay.forget();
+    fn stop_recording(&self) {
+        if let Self::Replay(replay) = self {
+            replay.stop_recording();
         }
     }
 
-    fn due(&self, now: Instant, timeout: Duration) -> Instant {
+    fn timeout_at(&self, now: Instant, timeout: Duration) -> Instant {
         match self {
             Self::Empty => now,
-            Self::Body(replay) => replay.due(now, timeout),
+            Self::Replay(replay) => replay.timeout_at(now, timeout),
         }
     }
 }

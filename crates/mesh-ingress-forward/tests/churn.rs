@@ -1,4 +1,4 @@
-//! A pool under everything at once loses nothing: no connection, no right to one, no wake-up.
+//! A pool under all kinds of load at once loses no connection, no permit and no wake-up.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/pod.rs"]
@@ -38,7 +38,7 @@ async fn pause(rng: &mut Rng) {
     }
 }
 
-/// Serves HTTP/1.1, now well, now badly.
+/// Serves HTTP/1.1, sometimes with failures.
 async fn serve(mut connection: Connection, seed: u64) {
     let mut rng = Rng::with_seed(seed ^ connection.number as u64);
     loop {
@@ -50,7 +50,7 @@ async fn serve(mut connection: Connection, seed: u64) {
             0..2 => return connection.reset(),
             2..4 => return,
             4..6 => {
-                // Without the body, if there is one: nobody knows where the next request begins.
+                // Without reading the body: the start of the next request is unknown.
                 let early = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
                 let _ = connection.send(early).await;
                 return;
@@ -92,7 +92,7 @@ async fn serve(mut connection: Connection, seed: u64) {
                 connection.send(ok).await
             }
         };
-        // Some close just afterwards.
+        // Some connections are closed just afterwards.
         if answered.is_none() || rng.u32(0..100) < 3 {
             return;
         }
@@ -113,7 +113,7 @@ fn frame() -> Result<Frame<Bytes>, Infallible> {
     Ok(Frame::data(Bytes::from_static(b"body")))
 }
 
-/// Serves HTTP/2, and goes away every now and then.
+/// Serves HTTP/2, and closes the connection now and then.
 async fn serve_http2(connection: Connection, seed: u64) {
     let number = connection.number as u64;
     let left = AtomicUsize::new(Rng::with_seed(seed ^ number).usize(1..300));
@@ -139,7 +139,7 @@ async fn serve_http2(connection: Connection, seed: u64) {
     poll_fn(|cx| {
         if !going && left.load(Ordering::SeqCst) == 0 {
             going = true;
-            // Half of them in good order.
+            // Half of them with GOAWAY.
             if number & 1 == 0 {
                 return Poll::Ready(());
             }
@@ -150,7 +150,7 @@ async fn serve_http2(connection: Connection, seed: u64) {
     .await;
 }
 
-/// A body that comes in pieces, and may break off.
+/// A body in several frames, which may fail.
 fn body(rng: &mut Rng) -> Body {
     match rng.u32(0..4) {
         0 => Body::from("small"),
@@ -174,7 +174,7 @@ fn body(rng: &mut Rng) -> Body {
     }
 }
 
-/// Polls so often at most.
+/// Cancels after this many polls.
 async fn within<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
@@ -192,10 +192,10 @@ async fn within<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     .await
 }
 
-/// What a client is doing: to be told when nothing moves.
+/// What a client is doing, for the report of a stall.
 type Doing = Arc<Mutex<String>>;
 
-/// One request that may come to any end but a limit.
+/// One request, which may fail in any way but by a limit.
 async fn request(
     forwarder: &Forwarder,
     (addr, protocol): (SocketAddr, Protocol),
@@ -212,7 +212,7 @@ async fn request(
     let method = request.method().clone();
     let request = to(addr, protocol, request);
     say(format!("{method} over {protocol:?} to {addr}: no head yet"));
-    // A third give up sooner or later.
+    // A third are cancelled sooner or later.
     let polls = match rng.u32(0..6) {
         0 => 1,
         1 => rng.usize(2..8),
@@ -247,7 +247,7 @@ async fn request(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_lost_under_churn() {
+async fn no_connection_permit_or_wakeup_is_lost_under_churn() {
     const EACH: usize = 6;
     const ALL: usize = 10;
     let seed = support::seed();
@@ -280,7 +280,7 @@ async fn nothing_is_lost_under_churn() {
             Reuse::RoundRobin
         })
         .shards(NonZeroUsize::MIN.saturating_add(seed as usize >> 1 & 3))
-        // Who is forgotten waits forever.
+        // A request that is forgotten waits forever.
         .queue_timeout(None)
         .connect_timeout(None)
         .response_header_timeout(None)
@@ -314,7 +314,7 @@ async fn nothing_is_lost_under_churn() {
             doing.lock().unwrap().clear();
         });
     }
-    // Whoever waits in vain stops the others, sooner or later: there is no time-out.
+    // A request that waits in vain blocks the others sooner or later: there is no timeout.
     let mut before = 0;
     loop {
         match tokio::time::timeout(Duration::from_secs(15), clients.join_next()).await {
@@ -343,14 +343,14 @@ async fn nothing_is_lost_under_churn() {
         println!("{} connections, {} at once", pod.accepted(), each.most());
         pool.drain();
     }
-    // As many as there may be, and never one more.
+    // Exactly as many as the limit allows.
     assert_eq!(all.most(), ALL);
-    // What is left is closed, and each right to a connection has come back.
+    // The remaining connections are closed, and every permit is released.
     until("all is closed", || {
         forwarder.connections() == 0 && pods.iter().all(|(pod, ..)| pod.open() == 0)
     })
     .await;
-    // A place for each is there again, and as many connections as ever.
+    // There is room for all connections again.
     for (pool, (pod, _, protocol)) in pools.iter().zip(&pods) {
         assert_eq!((pool.connections(), pool.idle()), (0, 0));
         if *protocol == Protocol::Http1 {

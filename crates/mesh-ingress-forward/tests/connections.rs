@@ -1,4 +1,4 @@
-//! How connections come, which of them is used next, and when they go.
+//! How connections are opened, chosen and retired.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -14,7 +14,7 @@ use mesh_ingress_testkit::{Gate, Origin, RawOrigin, Step};
 use support::{at, begin, gated, get, read, read_all, send, to, until};
 use tokio::time::Instant;
 
-/// One list of idle connections is kept in another way than several.
+/// A single list of idle connections is stored differently from several.
 const SHARDS: [NonZeroUsize; 2] = [NonZeroUsize::MIN, NonZeroUsize::MIN.saturating_add(1)];
 
 fn pool(forwarder: &Forwarder, origin: &Origin) -> UpstreamPool {
@@ -33,7 +33,7 @@ async fn connections_of(forwarder: &Forwarder, origin: &Origin, count: usize) ->
     connections
 }
 
-/// Opens so many connections by so many requests at the same time.
+/// Opens `count` connections with as many concurrent requests.
 async fn open(forwarder: &Forwarder, origin: &Origin, gate: &Gate, count: usize) {
     let mut waiting = Vec::new();
     for _ in 0..count {
@@ -47,11 +47,11 @@ async fn open(forwarder: &Forwarder, origin: &Origin, gate: &Gate, count: usize)
 }
 
 #[tokio::test]
-async fn a_connect_that_hangs_delays_nobody() {
+async fn hanging_connect_delays_only_its_request() {
     let (listener, addr) = support::narrow_listener();
     let forwarder = Forwarder::builder().connect_timeout(None).build();
     let pool = forwarder.pool(&Upstream::new(addr));
-    // One connection is made; whoever else comes is not let in.
+    // One connection is accepted; further ones hang.
     let busy = begin(&forwarder, get(addr)).await;
     let accepted = support::accept(&listener).await;
     until("one connection is made", || pool.waiting() == 0).await;
@@ -61,7 +61,7 @@ async fn a_connect_that_hangs_delays_nobody() {
     until("both dial", || pool.connections() == 3).await;
     assert_eq!(pool.waiting(), 2);
 
-    // What becomes free serves the one who waits for longest, whoever dials.
+    // A connection that becomes free serves the request that waits longest.
     let origin = tokio::spawn(support::answer(accepted));
     read(busy.await).await;
     read_all(vec![first, second]).await;
@@ -72,11 +72,11 @@ async fn a_connect_that_hangs_delays_nobody() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_hangs_is_overtaken_by_another() {
+async fn hanging_handshake_is_hedged_by_another_connection() {
     let never = Gate::new();
     let silent = RawOrigin::start([vec![Step::Hold(never)]]).await.unwrap();
     let good = Origin::start().await.unwrap();
-    // Behind one address: the first connection leads to the one, the next to the other.
+    // Behind one address: the first connection leads to the hanging server, the next to the other.
     let addr = support::balance(vec![silent.addr(), good.addr()]).await;
     let forwarder = Forwarder::default();
     let begun = Instant::now();
@@ -85,7 +85,7 @@ async fn a_handshake_that_hangs_is_overtaken_by_another() {
         begin(&forwarder, request()).await,
         begin(&forwarder, request()).await,
     ];
-    // One connection would do for both, but it does not come.
+    // One connection would serve both, but its handshake hangs.
     read_all(waiting).await;
     assert!(
         begun.elapsed() < Duration::from_secs(1),
@@ -96,14 +96,14 @@ async fn a_handshake_that_hangs_is_overtaken_by_another() {
 }
 
 #[tokio::test]
-async fn connections_are_warmed_up() {
+async fn warm_up_opens_the_missing_connections() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let gate = Gate::new();
         let origin = gated(&gate).await;
         let forwarder = Forwarder::default();
         let pool = forwarder.pool(&Upstream::new(origin.addr()).protocol(protocol));
         pool.warm_up(3).await.unwrap();
-        // What is there already is not opened again.
+        // Connections that are ready already count.
         pool.warm_up(2).await.unwrap();
         origin.wait_for_connections(3).await;
         let mut waiting = Vec::new();
@@ -128,7 +128,7 @@ async fn connections_are_warmed_up() {
 }
 
 #[tokio::test]
-async fn no_more_are_warmed_up_than_may_be_open_or_kept() {
+async fn warm_up_respects_the_limits() {
     let origin = Origin::start().await.unwrap();
     for forwarder in [
         Forwarder::builder().max_connections(2),
@@ -146,7 +146,7 @@ async fn no_more_are_warmed_up_than_may_be_open_or_kept() {
 }
 
 #[tokio::test]
-async fn the_last_used_is_used_next_or_all_are_in_turn() {
+async fn lifo_and_round_robin_choose_the_next_connection() {
     let orders = [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)];
     for ((reuse, distinct), shards) in orders
         .into_iter()
@@ -168,7 +168,7 @@ async fn the_last_used_is_used_next_or_all_are_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lifo_does_not_use_ages_and_is_closed() {
+async fn connections_unused_under_lifo_are_closed() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     for (reuse, left) in [(Reuse::Lifo, 1), (Reuse::RoundRobin, 3)] {
@@ -188,7 +188,7 @@ async fn what_lifo_does_not_use_ages_and_is_closed() {
         };
         tokio::join!(opened, read_all(waiting));
         let pool = pool(&forwarder, &origin);
-        // A request a second.
+        // One request per second.
         let mut pace = tokio::time::interval(Duration::from_secs(1));
         for _ in 0..8 {
             pace.tick().await;
@@ -203,7 +203,7 @@ async fn what_lifo_does_not_use_ages_and_is_closed() {
 }
 
 #[tokio::test]
-async fn connections_retire_after_so_many_requests_and_not_all_after_as_many() {
+async fn max_requests_retires_connections_with_jitter() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::builder().max_requests(50).build();
     let served = connections_of(&forwarder, &origin, 600).await;
@@ -211,20 +211,20 @@ async fn connections_retire_after_so_many_requests_and_not_all_after_as_many() {
     for connection in &served {
         *count.entry(connection).or_default() += 1;
     }
-    // The one still in use has not served its share.
+    // The connection in use has served fewer requests.
     count.remove(served.last().unwrap());
     assert!(count.len() >= 11, "{count:?}");
     assert!(
         count.values().all(|count| (45..=50).contains(count)),
         "{count:?}"
     );
-    // Eleven draws out of six: the same one each time comes once in 60 million runs.
+    // Eleven draws out of six values: all equal once in 60 million runs.
     let distinct: HashSet<_> = count.values().collect();
     assert!(distinct.len() > 1, "{count:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_of_one_moment_do_not_all_end_in_one_moment() {
+async fn max_lifetime_retires_connections_with_jitter() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let origin = Origin::start().await.unwrap();
         let forwarder = Forwarder::builder()
@@ -242,17 +242,17 @@ async fn connections_of_one_moment_do_not_all_end_in_one_moment() {
                 first.get_or_insert(begun.elapsed().as_secs_f64());
             }
         }
-        // Within the last tenth, as the sweep sees it each second.
+        // Within the last tenth, with the resolution of the sweep.
         let (first, last) = (first.unwrap(), begun.elapsed().as_secs_f64());
         assert!(first >= 900.0, "{protocol:?}: from {first}");
         assert!(last <= 1003.0, "{protocol:?}: until {last}");
-        // Twenty draws out of a hundred seconds.
+        // Twenty draws out of a hundred values.
         assert!(last - first > 10.0, "{protocol:?}: {first} to {last}");
     }
 }
 
 #[tokio::test]
-async fn an_http2_connection_is_drained_behind_its_last_stream() {
+async fn drained_http2_connection_closes_after_its_last_stream() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     let forwarder = Forwarder::default();

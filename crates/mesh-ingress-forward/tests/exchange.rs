@@ -1,4 +1,4 @@
-//! What goes over the wire, and what comes back.
+//! Requests on the wire, and their responses.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -75,8 +75,8 @@ async fn rfc9113_8_3_1_h2c_gets_the_authority_and_no_host() {
 }
 
 #[tokio::test]
-async fn the_way_in_does_not_decide_the_way_out() {
-    // A request that came over HTTP/2 or HTTP/1.0 goes out as HTTP/1.1, and the other way round.
+async fn protocol_of_the_upstream_is_independent_of_the_clients() {
+    // A request that came over HTTP/2 or HTTP/1.0 is sent over HTTP/1.1, and the other way round.
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
     for (came, goes, seen) in [
@@ -92,7 +92,7 @@ async fn the_way_in_does_not_decide_the_way_out() {
 }
 
 #[tokio::test]
-async fn trailers_cross_both_ways_over_both_protocols() {
+async fn trailers_are_forwarded_both_ways_over_both_protocols() {
     let origin = Origin::builder()
         .behaviour(Behaviour::Trailers(trailers()))
         .start()
@@ -140,7 +140,7 @@ async fn grpc_trailers_are_announced_to_an_http1_client() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_6_1_hop_by_hop_fields_cross_neither_way() {
+async fn rfc9110_7_6_1_hop_by_hop_fields_are_not_forwarded() {
     let origin = RawOrigin::start([vec![
         Step::ReadHead,
         Step::send(
@@ -178,11 +178,12 @@ async fn rfc9110_7_6_1_hop_by_hop_fields_cross_neither_way() {
 }
 
 #[tokio::test]
-async fn framing_is_what_the_body_is_rfc9112_6() {
+async fn rfc9112_6_framing_matches_the_body() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
     let addr = origin.addr();
-    // Bodiless requests have neither field, `Content-Length: 0` is kept, known lengths are told.
+    // Requests without a body have neither field, `Content-Length: 0` is kept, known lengths are
+    // sent.
     for method in [Method::GET, Method::DELETE, Method::OPTIONS, Method::POST] {
         let mut request = get(addr);
         *request.method_mut() = method;
@@ -244,14 +245,14 @@ async fn rfc9113_8_2_3_cookie_crumbs_are_joined_for_http1() {
 }
 
 #[tokio::test]
-async fn bodies_without_end_in_sight_stream_both_ways() {
+async fn endless_bodies_stream_both_ways() {
     let origin = Origin::builder()
         .behaviour(Behaviour::EchoBody)
         .start()
         .await
         .unwrap();
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        // Each piece is only sent when the one before has come back.
+        // Each frame is sent only after the one before has come back.
         let (pieces, receiver) =
             tokio::sync::mpsc::channel::<Result<Frame<bytes::Bytes>, BoxError>>(1);
         let body = StreamBody::new(futures_util::stream::unfold(

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue` (RFC 9110 §10.1.1), and what else comes before a response.
+//! `Expect: 100-continue` (RFC 9110 §10.1.1), and interim responses.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A body that tells how often somebody has asked for it.
+/// A body that counts how often it was polled.
 #[derive(Clone, Default)]
 struct Asked(Arc<AtomicUsize>);
 
@@ -64,7 +64,7 @@ fn chunked() -> Step {
 }
 
 #[tokio::test]
-async fn rfc9110_10_1_1_the_head_goes_first_and_the_body_when_it_is_asked_for() {
+async fn rfc9110_10_1_1_body_waits_for_100_continue() {
     let gate = Gate::new();
     let origin = origin(vec![
         Step::ReadHead,
@@ -93,7 +93,7 @@ async fn rfc9110_10_1_1_the_head_goes_first_and_the_body_when_it_is_asked_for() 
 }
 
 #[tokio::test]
-async fn rfc9110_10_1_1_a_final_status_instead_spares_the_body() {
+async fn rfc9110_10_1_1_final_status_prevents_the_body() {
     for status in [
         "401 Unauthorized",
         "413 Content Too Large",
@@ -111,7 +111,7 @@ async fn rfc9110_10_1_1_a_final_status_instead_spares_the_body() {
         let response = send(&forwarder, expecting(&origin, asked.body())).await;
         assert_eq!(response.as_ref().unwrap().status().as_str(), &status[..3]);
         assert_eq!(read(response).await.0, "no");
-        // Nobody knows whether the body is to come: the connection is of no more use.
+        // It is unknown whether the body follows: the connection cannot be reused.
         assert_eq!(origin.wait_for_closed(0).await, Closed::ByClient);
         assert_eq!(asked.times(), 0);
         assert!(is_head(&origin.received(0)));
@@ -121,7 +121,7 @@ async fn rfc9110_10_1_1_a_final_status_instead_spares_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_10_1_1_an_origin_that_knows_nothing_of_it_gets_the_body_after_a_while() {
+async fn rfc9110_10_1_1_origin_that_ignores_the_expectation_gets_the_body_after_a_timeout() {
     support::fine_clock();
     let origin = origin(vec![Step::ReadHead, chunked(), Step::send(OK)]).await;
     let asked = Asked::default();
@@ -135,7 +135,7 @@ async fn rfc9110_10_1_1_an_origin_that_knows_nothing_of_it_gets_the_body_after_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_10_1_1_a_slow_refusal_is_not_answered_with_the_body() {
+async fn rfc9110_10_1_1_slow_refusal_does_not_release_the_body() {
     support::fine_clock();
     let gate = Gate::new();
     let origin = origin(vec![
@@ -148,7 +148,7 @@ async fn rfc9110_10_1_1_a_slow_refusal_is_not_answered_with_the_body() {
     let asked = Asked::default();
     let response = send(&Forwarder::default(), expecting(&origin, asked.body())).await;
     let opened = async {
-        // Longer than any patience.
+        // Longer than the timeout of the expectation.
         tokio::time::sleep(Duration::from_secs(30)).await;
         gate.open();
     };
@@ -160,7 +160,7 @@ async fn rfc9110_10_1_1_a_slow_refusal_is_not_answered_with_the_body() {
 }
 
 #[tokio::test]
-async fn an_expectation_without_a_body_is_not_passed_on() {
+async fn expectation_without_a_body_is_not_forwarded() {
     let origin = origin(vec![Step::ReadHead, Step::send(OK)]).await;
     let request = expecting(&origin, Body::empty());
     read(send(&Forwarder::default(), request).await).await;
@@ -169,7 +169,7 @@ async fn an_expectation_without_a_body_is_not_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_10_1_1_http10_clients_expect_nothing() {
+async fn rfc9110_10_1_1_expectation_of_an_http10_client_is_ignored() {
     support::fine_clock();
     let origin = origin(vec![Step::ReadHead, chunked(), Step::send(OK)]).await;
     let asked = Asked::default();
@@ -182,9 +182,9 @@ async fn rfc9110_10_1_1_http10_clients_expect_nothing() {
     assert!(!received.contains("expect"), "{received}");
 }
 
-/// Over HTTP/2 the upstream is not asked: the body just comes.
+/// Over HTTP/2 the expectation is not sent: the body follows at once.
 #[tokio::test]
-async fn an_http2_upstream_gets_the_body_without_being_asked() {
+async fn http2_upstream_gets_the_body_without_expectation() {
     let origin = mesh_ingress_testkit::Origin::start().await.unwrap();
     let mut request = post(origin.addr(), "hello");
     let expect = HeaderValue::from_static("100-continue");
@@ -195,7 +195,7 @@ async fn an_http2_upstream_gets_the_body_without_being_asked() {
     assert_eq!((request.header("expect"), request.body_len), (None, 5));
 }
 
-/// A gateway of hyper's, with nothing but a forwarder.
+/// A hyper server with only a forwarder behind it.
 async fn gateway(upstream: Upstream) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
@@ -228,7 +228,7 @@ const HEAD: &[u8] =
     b"POST / HTTP/1.1\r\nhost: web\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
 
 #[tokio::test]
-async fn rfc9110_10_1_1_from_end_to_end_nobody_waits_for_the_other() {
+async fn rfc9110_10_1_1_end_to_end_expectation_does_not_deadlock() {
     let gate = Gate::new();
     let origin = origin(vec![
         Step::ReadHead,
@@ -240,7 +240,7 @@ async fn rfc9110_10_1_1_from_end_to_end_nobody_waits_for_the_other() {
     .await;
     let mut client = gateway(Upstream::new(origin.addr())).await;
     client.write_all(HEAD).await.unwrap();
-    // The client has not sent its body, and the origin knows of the request.
+    // The client has not sent its body, and the origin has the head.
     origin.wait_for_received(0, is_head).await;
     let mut nothing = [0; 1];
     let told = client.try_read(&mut nothing);
@@ -256,7 +256,7 @@ async fn rfc9110_10_1_1_from_end_to_end_nobody_waits_for_the_other() {
 }
 
 #[tokio::test]
-async fn rfc9110_10_1_1_from_end_to_end_a_refusal_comes_instead_of_the_100() {
+async fn rfc9110_10_1_1_end_to_end_refusal_replaces_the_100() {
     let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
     let origin = origin(vec![Step::ReadHead, Step::send(refusal)]).await;
     let mut client = gateway(Upstream::new(origin.addr())).await;
@@ -267,7 +267,7 @@ async fn rfc9110_10_1_1_from_end_to_end_a_refusal_comes_instead_of_the_100() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_what_is_said_in_the_meantime_does_not_count() {
+async fn rfc9110_15_2_interim_responses_are_skipped() {
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
     for said in [
         early.to_owned(),
@@ -283,7 +283,7 @@ async fn rfc9110_15_2_what_is_said_in_the_meantime_does_not_count() {
             let response = send(&forwarder, get(origin.addr())).await;
             let head = response.as_ref().unwrap();
             assert_eq!(head.status(), StatusCode::OK, "{said}");
-            // hyper's servers cannot pass it on: dropped, not mixed into the final response.
+            // hyper's servers cannot forward it: it is dropped, not mixed into the final response.
             assert!(!head.headers().contains_key("link"), "{said}");
             assert_eq!(read(response).await.0, "ok");
         }
@@ -292,7 +292,7 @@ async fn rfc9110_15_2_what_is_said_in_the_meantime_does_not_count() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_interim_responses_without_end_come_to_one() {
+async fn rfc9110_15_2_endless_interim_responses_are_an_error() {
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
     let all = early.repeat(20_000);
     let origin = origin(vec![Step::ReadHead, Step::send(all), Step::send(OK)]).await;
@@ -305,7 +305,7 @@ async fn rfc9110_15_2_interim_responses_without_end_come_to_one() {
         error.report()
     );
     assert_eq!(forwarder.connections(), 0);
-    // They count anew for each request.
+    // Each request has its own count.
     let few = format!("{}{OK}", early.repeat(1_000));
     let script: Vec<_> = (0..10)
         .flat_map(|_| [Step::ReadHead, Step::send(few.clone())])
@@ -319,7 +319,7 @@ async fn rfc9110_15_2_interim_responses_without_end_come_to_one() {
 
 /// The same without an expectation.
 #[tokio::test]
-async fn an_early_final_answer_reaches_the_client_while_it_uploads() {
+async fn early_final_response_reaches_the_client_during_an_upload() {
     let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\nno";
     let origin = origin(vec![Step::ReadHead, Step::send(refusal)]).await;
     let forwarder = Forwarder::default();

@@ -1,4 +1,4 @@
-//! What is said when it fails.
+//! Failures, and their errors.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -15,8 +15,8 @@ use mesh_ingress_testkit::{Gate, RawOrigin, Step};
 use support::{get, send, to};
 use tokio::time::Instant;
 
-/// A port that nothing listens on, of an address that no other test has: a port that is free now
-/// may be somebody else's in a moment.
+/// A port without a listener, on an address that no other test uses: another test could listen on a
+/// free port of a shared address.
 fn closed_port() -> SocketAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let own = Ipv4Addr::new(127, 81, high, low);
@@ -55,7 +55,7 @@ async fn without_an_upstream() {
 }
 
 #[tokio::test]
-async fn without_an_authority_for_h2() {
+async fn http2_request_without_an_authority() {
     let request = Request::get("/").body(Body::empty()).unwrap();
     let request = to(closed_port(), Protocol::Http2, request);
     let error = send(&Forwarder::default(), request).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn reply_to(script: Vec<Step>) -> ErrorKind {
 }
 
 #[tokio::test]
-async fn what_origins_do_wrong_has_a_name() {
+async fn malformed_responses_have_their_error_types() {
     let close = vec![Step::ReadHead, Step::Close];
     assert_eq!(reply_to(close).await, ErrorKind::ConnectionTerminated);
     let reset = vec![Step::ReadHead, Step::Reset];
@@ -99,7 +99,7 @@ async fn what_origins_do_wrong_has_a_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_origin_times_out() {
+async fn silent_origin_times_out() {
     let never = Gate::new();
     let origin = RawOrigin::start([vec![Step::ReadHead, Step::Hold(never)]])
         .await
@@ -116,7 +116,7 @@ async fn a_silent_origin_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_sending_is_not_the_origins_fault() {
+async fn stalled_client_is_an_error_of_the_client() {
     let never = Gate::new();
     let origin = RawOrigin::start([vec![Step::ReadHead, Step::Hold(never)]])
         .await
@@ -136,7 +136,7 @@ async fn a_client_that_stops_sending_is_not_the_origins_fault() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_breaks_off_is_the_clients_fault() {
+async fn failed_request_body_is_an_error_of_the_client() {
     let origin = RawOrigin::start([vec![Step::ReadToEnd]]).await.unwrap();
     let frames: [Result<_, BoxError>; 2] = [
         Ok(http_body::Frame::data(bytes::Bytes::from_static(b"half"))),
@@ -148,7 +148,7 @@ async fn a_request_body_that_breaks_off_is_the_clients_fault() {
     let error = send(&Forwarder::default(), request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HttpRequestError);
     assert_eq!(error.origin(), ErrorOrigin::Client);
-    // What the origin got must not look like a complete request.
+    // The origin's part must not look like a complete request.
     origin.wait_for_closed(0).await;
     assert!(!origin.received(0).ends_with(b"0\r\n\r\n"));
 }
@@ -162,7 +162,7 @@ fn blackhole() -> (std::net::TcpListener, Vec<std::net::TcpStream>, SocketAddr) 
     let listener = std::net::TcpListener::from(socket);
     let addr = listener.local_addr().unwrap();
     let mut queued = Vec::new();
-    // One waits to be accepted, the next is not let in any more.
+    // One connection waits to be accepted, the next one hangs.
     while let Ok(stream) = std::net::TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
         queued.push(stream);
     }
@@ -177,12 +177,12 @@ fn to_both(first: SocketAddr, second: SocketAddr) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn rfc8305_the_second_address_serves_when_the_first_does_not() {
+async fn rfc8305_second_address_serves_if_the_first_fails() {
     let origin = mesh_ingress_testkit::Origin::start().await.unwrap();
     let request = to_both(closed_port(), origin.addr());
     assert!(send(&Forwarder::default(), request).await.is_ok());
 
-    // Nor is it waited for one that says nothing at all.
+    // An address that does not answer is not waited for either.
     let (_listener, _queued, silent) = blackhole();
     let forwarder = Forwarder::builder().connect_timeout(None).build();
     assert!(
@@ -193,7 +193,7 @@ async fn rfc8305_the_second_address_serves_when_the_first_does_not() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_never_accepted_times_out() {
+async fn connection_that_is_never_accepted_times_out() {
     let (_listener, _queued, silent) = blackhole();
     let forwarder = Forwarder::builder()
         .connect_timeout(Duration::from_millis(50))
@@ -208,7 +208,7 @@ async fn a_connection_that_is_never_accepted_times_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() {
+async fn server_without_http2_is_detected_before_a_request_is_sent() {
     let silent = Gate::new();
     let origin = RawOrigin::start([vec![Step::Hold(silent)]]).await.unwrap();
     let request = to(origin.addr(), Protocol::Http2, get(origin.addr()));
@@ -231,7 +231,7 @@ async fn a_server_that_does_not_speak_h2_is_found_out_before_anything_is_sent() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_stops_in_the_middle_times_out() {
+async fn origin_that_stops_within_a_body_times_out() {
     use http_body_util::BodyExt as _;
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let gate = Gate::new();
@@ -252,14 +252,14 @@ async fn an_origin_that_stops_in_the_middle_times_out() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_tried_again_if_wanted() {
+async fn refused_connection_is_retried_if_configured() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let addr = closed_port();
         let forwarder = Forwarder::builder()
             .connect_retry(Duration::from_secs(4))
             .build();
         let mut waiting = std::pin::pin!(send(&forwarder, to(addr, protocol, get(addr))));
-        // Refused at least once before anything listens.
+        // Refused at least once before the port is open.
         tokio::select! {
             biased;
             done = &mut waiting => panic!("{done:?}"),
@@ -273,9 +273,9 @@ async fn a_refused_connection_is_tried_again_if_wanted() {
     }
 }
 
-/// Time is the test's own here: it moves on only when nothing else does.
+/// Time is paused: it advances only while all tasks wait.
 #[tokio::test(start_paused = true)]
-async fn one_deadline_for_all_tries() {
+async fn deadline_covers_all_attempts() {
     let silent = || vec![Step::ReadHead];
     let origin = RawOrigin::start([silent(), silent(), silent(), silent()])
         .await

@@ -1,12 +1,11 @@
 //! One client is served by all pods of a Service.
 //!
-//! A ClusterIP is no proxy: kube-proxy's rules look at the first packet of a connection, choose a
-//! pod for it, and let all that follows go the same way. It balances *connections*, not requests.
-//! A gateway that keeps a connection for as long as it works sends everything to one pod, however
-//! many there are: those that were added under load stay idle, and the one is overloaded. Hence
-//! [`max_lifetime`](mesh_ingress_forward::ForwarderBuilder::max_lifetime), which has a connection
-//! chosen anew every now and then, is on unless somebody turns it off.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! A ClusterIP is no proxy: the rules of kube-proxy choose a pod for the first packet of a
+//! connection, and all later packets follow it. They balance *connections*, not requests. A gateway
+//! that keeps a connection for as long as it works sends everything to one pod: that is overloaded,
+//! and pods added under load stay idle. Hence
+//! [`max_lifetime`](mesh_ingress_forward::ForwarderBuilder::max_lifetime), which makes kube-proxy
+//! choose again from time to time, is on by default.
 
 mod support;
 
@@ -20,7 +19,7 @@ use mesh_ingress_testkit::Origin;
 use support::{get, read, send, to};
 use tokio::time::Instant;
 
-/// How often a steady client asks.
+/// The pause between two requests of a steady client.
 const PACE: Duration = Duration::from_millis(10);
 
 struct Service {
@@ -28,7 +27,7 @@ struct Service {
     _pods: Vec<Origin>,
 }
 
-/// Three pods behind one address that gives each connection to the next of them, as IPVS does.
+/// Three pods behind one address that gives each connection to the next pod, as IPVS does.
 async fn service() -> Service {
     let mut pods = Vec::new();
     for name in ["a", "b", "c"] {
@@ -44,7 +43,7 @@ async fn service() -> Service {
 struct Shares(BTreeMap<String, u32>);
 
 impl Shares {
-    /// Whether each of three has had what it should have had, give or take a fifth.
+    /// Whether each of three pods has served its share, give or take a fifth.
     fn are_even(&self) -> bool {
         let even = f64::from(self.0.values().sum::<u32>()) / 3.0;
         self.0.len() == 3
@@ -84,7 +83,7 @@ fn ageing(lifetime: impl Into<Option<Duration>>) -> Forwarder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_age_reach_all_pods() {
+async fn connections_with_a_lifetime_reach_all_pods() {
     support::fine_clock();
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let service = service().await;
@@ -92,7 +91,7 @@ async fn connections_that_age_reach_all_pods() {
         let five = Duration::from_secs(5);
         let shares = ask(&forwarder, &service, protocol, five, Shares::are_even).await;
         assert!(shares.are_even(), "within 5 s, {protocol:?}: {shares:?}");
-        // And so it goes on.
+        // The distribution stays even.
         let long = Duration::from_secs(30);
         let shares = ask(&forwarder, &service, protocol, long, |_| false).await;
         assert!(shares.are_even(), "over 30 s, {protocol:?}: {shares:?}");
@@ -100,7 +99,7 @@ async fn connections_that_age_reach_all_pods() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_do_not_age_reach_one_pod() {
+async fn connections_without_a_lifetime_reach_one_pod() {
     support::fine_clock();
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let service = service().await;

@@ -1,4 +1,4 @@
-//! What an HTTP/2 upstream may do to its connections, and what becomes of the requests on them.
+//! HTTP/2 upstreams that limit, reset and close, and the requests on their connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "support/frames.rs"]
@@ -47,7 +47,7 @@ fn sent(forwarder: &Forwarder, request: Request<Body>) -> JoinHandle<Reply> {
     tokio::spawn(async move { send(&forwarder, request).await })
 }
 
-/// Sends a request on a new connection and has it answered: the next finds it used before.
+/// Sends a request on a new connection and answers it, so that the next request reuses it.
 async fn first(forwarder: &Forwarder, listener: &TcpListener, addr: SocketAddr) -> Peer {
     let reply = sent(forwarder, request(addr));
     let mut peer = Peer::accept(listener, 100).await;
@@ -58,7 +58,7 @@ async fn first(forwarder: &Forwarder, listener: &TcpListener, addr: SocketAddr) 
 }
 
 #[tokio::test]
-async fn as_many_connections_as_the_streams_need_and_no_more_than_may_be() {
+async fn connections_are_opened_as_streams_need_up_to_the_limit() {
     let gate = Gate::new();
     let origin = Origin::builder()
         .behaviour(Behaviour::Gated(gate.clone()))
@@ -82,7 +82,7 @@ async fn as_many_connections_as_the_streams_need_and_no_more_than_may_be() {
 }
 
 #[tokio::test]
-async fn rfc9113_6_5_2_the_peer_may_take_more_streams_and_fewer() {
+async fn rfc9113_6_5_2_peer_may_raise_and_lower_its_stream_limit() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::builder().max_connections(1).build();
     let pool = pool(&forwarder, addr);
@@ -93,8 +93,8 @@ async fn rfc9113_6_5_2_the_peer_may_take_more_streams_and_fewer() {
     let three: Waiting = begin(&forwarder, request(addr)).await;
     assert_eq!(pool.waiting(), 2);
 
-    // More: those who wait come at once, without a stream having ended.
-    peer.take_streams(3).await;
+    // More streams: waiting requests are sent at once, although no stream has ended.
+    peer.allow_streams(3).await;
     let (two, three) = (tokio::spawn(two), tokio::spawn(three));
     let (second, third) = (peer.request().await, peer.request().await);
     assert_eq!(pool.waiting(), 0);
@@ -105,8 +105,8 @@ async fn rfc9113_6_5_2_the_peer_may_take_more_streams_and_fewer() {
         read(reply.await.unwrap()).await;
     }
 
-    // Fewer: it is asked for no more than that.
-    peer.take_streams(1).await;
+    // Fewer streams: no more than that are used.
+    peer.allow_streams(1).await;
     peer.settled().await;
     let busy = sent(&forwarder, request(addr));
     let stream = peer.request().await;
@@ -123,7 +123,7 @@ async fn rfc9113_6_5_2_the_peer_may_take_more_streams_and_fewer() {
 }
 
 #[tokio::test]
-async fn rfc9113_6_8_what_is_above_a_goaway_is_sent_again_whatever_it_is() {
+async fn rfc9113_6_8_request_above_a_goaway_is_sent_again() {
     for method in [Method::GET, Method::POST] {
         let (listener, addr) = listen().await;
         let forwarder = Forwarder::default();
@@ -133,7 +133,7 @@ async fn rfc9113_6_8_what_is_above_a_goaway_is_sent_again_whatever_it_is() {
         let reply = sent(&forwarder, again);
         let stream = peer.request().await;
         peer.go_away(stream - 2).await;
-        // Nobody has looked at it: another connection has it answered.
+        // The peer has not processed it: another connection serves it.
         let mut other = Peer::accept(&listener, 100).await;
         let stream = other.request().await;
         other.answer(stream).await;
@@ -143,11 +143,11 @@ async fn rfc9113_6_8_what_is_above_a_goaway_is_sent_again_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn rfc9113_6_8_what_is_below_a_goaway_is_answered_or_lost() {
+async fn rfc9113_6_8_request_below_a_goaway_is_answered_or_lost() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;
-    // Answered, although it goes.
+    // Answered, after the GOAWAY.
     let reply = sent(&forwarder, posted(addr, "pay"));
     let stream = peer.request().await;
     peer.go_away(stream).await;
@@ -155,7 +155,7 @@ async fn rfc9113_6_8_what_is_below_a_goaway_is_answered_or_lost() {
     read(reply.await.unwrap()).await;
     peer.ended().await;
 
-    // Lost: it may have been acted upon.
+    // Lost: the peer may have acted on it.
     let mut peer = first(&forwarder, &listener, addr).await;
     let reply = sent(&forwarder, posted(addr, "pay"));
     let stream = peer.request().await;
@@ -167,7 +167,7 @@ async fn rfc9113_6_8_what_is_below_a_goaway_is_answered_or_lost() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_gone_is_not_sent_again_and_that_is_said() {
+async fn consumed_body_is_not_sent_again_and_the_error_is_retryable() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;
@@ -176,12 +176,12 @@ async fn a_body_that_is_gone_is_not_sent_again_and_that_is_said() {
     while peer.next().await.unwrap().kind != DATA {}
     peer.go_away(stream - 2).await;
     let error = reply.await.unwrap().unwrap_err();
-    // Whoever still has the body may send it again.
+    // A caller that still has the body may send it again.
     assert!(error.may_retry(), "{error:?}");
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_connection_that_dies_fails_no_get_and_doubles_no_post() {
+async fn rfc9110_9_2_2_get_survives_a_dead_connection_and_post_is_not_repeated() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;
@@ -208,7 +208,7 @@ async fn rfc9110_9_2_2_a_connection_that_dies_fails_no_get_and_doubles_no_post()
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_in_the_middle_of_a_response_is_an_error() {
+async fn connection_that_dies_within_a_response_is_an_error() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;
@@ -221,7 +221,7 @@ async fn a_connection_that_dies_in_the_middle_of_a_response_is_an_error() {
 }
 
 #[tokio::test]
-async fn rfc9113_8_7_a_refused_stream_is_tried_again_and_not_for_ever() {
+async fn rfc9113_8_7_refused_stream_is_sent_again_a_limited_number_of_times() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;
@@ -240,7 +240,7 @@ async fn rfc9113_8_7_a_refused_stream_is_tried_again_and_not_for_ever() {
         let stream = peer.request().await;
         peer.reset(stream, REFUSED_STREAM).await;
     }
-    // The last time on a connection that nobody has used.
+    // The last time on a new connection.
     let mut other = Peer::accept(&listener, 100).await;
     let stream = other.request().await;
     other.reset(stream, REFUSED_STREAM).await;
@@ -248,9 +248,9 @@ async fn rfc9113_8_7_a_refused_stream_is_tried_again_and_not_for_ever() {
     assert!(error.may_retry(), "{error:?}");
 }
 
-/// Any other reset may mean that something has been done.
+/// After any other reset the peer may have acted on the request.
 #[tokio::test]
-async fn a_stream_that_is_reset_for_another_reason_is_not_tried_again() {
+async fn stream_reset_for_another_reason_is_not_sent_again() {
     const INTERNAL_ERROR: u32 = 2;
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
@@ -263,7 +263,7 @@ async fn a_stream_that_is_reset_for_another_reason_is_not_tried_again() {
         assert_eq!(error.kind(), ErrorKind::ConnectionTerminated);
         assert!(!error.may_retry());
     }
-    // The connection is as good as before.
+    // The connection is still usable.
     let reply = sent(&forwarder, request(addr));
     let stream = peer.request().await;
     peer.answer(stream).await;
@@ -272,7 +272,7 @@ async fn a_stream_that_is_reset_for_another_reason_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_no_ping_is_dead() {
+async fn peer_without_ping_answers_is_dead() {
     support::fine_clock();
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::builder().response_header_timeout(None).build();
@@ -282,7 +282,7 @@ async fn a_peer_that_answers_no_ping_is_dead() {
     peer.is_well = false;
     let begun = Instant::now();
     peer.ended().await;
-    // 20 s without anything, 10 s for the answer.
+    // 20 s without a frame, 10 s for the answer.
     let waited = begun.elapsed().as_secs_f64();
     assert!((29.0..32.0).contains(&waited), "{waited}");
     let error = reply.await.unwrap().unwrap_err();
@@ -292,7 +292,7 @@ async fn a_peer_that_answers_no_ping_is_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_pings_may_take_its_time() {
+async fn slow_peer_with_ping_answers_is_alive() {
     support::fine_clock();
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::builder().response_header_timeout(None).build();
@@ -309,7 +309,7 @@ async fn a_peer_that_answers_pings_may_take_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_too_old_finishes_its_streams() {
+async fn retired_connection_completes_its_streams() {
     support::fine_clock();
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::builder()
@@ -322,7 +322,7 @@ async fn a_connection_that_is_too_old_finishes_its_streams() {
     let under_way = under_way.await.unwrap();
     tokio::time::sleep(Duration::from_secs(15)).await;
 
-    // Whatever comes now goes elsewhere.
+    // Later requests use another connection.
     let mut young = first(&forwarder, &listener, addr).await;
     old.end_answer(stream, b"at last").await;
     assert_eq!(read(under_way).await.0, "at last");
@@ -335,7 +335,7 @@ async fn a_connection_that_is_too_old_finishes_its_streams() {
 }
 
 #[tokio::test]
-async fn rfc9113_8_1_an_early_answer_reaches_a_client_that_uploads() {
+async fn rfc9113_8_1_early_response_reaches_an_uploading_client() {
     let refuse = Behaviour::Status(StatusCode::PAYLOAD_TOO_LARGE);
     let origin = Origin::builder().behaviour(refuse).start().await.unwrap();
     let forwarder = Forwarder::default();
@@ -348,7 +348,7 @@ async fn rfc9113_8_1_an_early_answer_reaches_a_client_that_uploads() {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         read(Ok(response)).await;
     }
-    // Only the stream is lost.
+    // Only the stream is closed.
     assert_eq!(origin.connections(), 1);
     assert!(
         origin
@@ -359,7 +359,7 @@ async fn rfc9113_8_1_an_early_answer_reaches_a_client_that_uploads() {
 }
 
 #[tokio::test]
-async fn who_gives_up_resets_the_stream_and_nothing_else() {
+async fn cancelled_request_resets_its_stream_only() {
     let (listener, addr) = listen().await;
     let forwarder = Forwarder::default();
     let mut peer = first(&forwarder, &listener, addr).await;

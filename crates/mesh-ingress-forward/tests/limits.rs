@@ -1,4 +1,4 @@
-//! How many connections and requests there may be, and what becomes of those beyond.
+//! Limits on connections and requests, and the requests beyond them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -39,7 +39,7 @@ fn refused(reply: Reply) -> Error {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_served_in_the_order_they_came() {
+async fn waiting_requests_are_served_in_order() {
     for connections in [1, 2] {
         let gate = Gate::new();
         let origin = gated(&gate).await;
@@ -49,7 +49,7 @@ async fn those_who_wait_are_served_in_the_order_they_came() {
         for n in 0..20 {
             waiting.push(begin(&forwarder, at(&format!("/{n}"), get(origin.addr()))).await);
         }
-        // Those who dial wait, too, until that is done.
+        // Requests with a dial of their own wait, too.
         assert_eq!(pool.waiting(), 20);
         assert_eq!(pool.connections(), connections);
         let opened = async {
@@ -62,7 +62,7 @@ async fn those_who_wait_are_served_in_the_order_they_came() {
         if connections == 1 {
             assert_eq!(served, arrived);
         } else {
-            // Two that begin at the same moment may overtake each other on their way, not more.
+            // Two concurrent requests may overtake each other on the way, but not more.
             for (n, path) in arrived.iter().enumerate() {
                 let at = served.iter().position(|other| other == path).unwrap();
                 assert!(at.abs_diff(n) <= 1, "{served:?}");
@@ -74,7 +74,7 @@ async fn those_who_wait_are_served_in_the_order_they_came() {
 }
 
 #[tokio::test]
-async fn who_gave_up_is_skipped_and_does_not_count() {
+async fn cancelled_waiter_is_skipped_and_not_counted() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     let forwarder = bounded(1).max_waiting(3).build();
@@ -88,7 +88,7 @@ async fn who_gave_up_is_skipped_and_does_not_count() {
     assert_eq!(pool.waiting(), 3);
     drop(waiting.remove(1));
     assert_eq!(pool.waiting(), 2);
-    // The place is free again.
+    // There is room in the queue again.
     waiting.push(begin(&forwarder, at("/4", get(origin.addr()))).await);
     assert_eq!(pool.waiting(), 3);
     gate.open();
@@ -99,7 +99,7 @@ async fn who_gave_up_is_skipped_and_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_connection_given_to_who_gives_up_serves_the_next() {
+async fn connection_offered_to_a_cancelled_request_serves_the_next() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     let forwarder = bounded(1).build();
@@ -107,7 +107,8 @@ async fn a_connection_given_to_who_gives_up_serves_the_next() {
     let gone = begin(&forwarder, at("/1", get(origin.addr()))).await;
     let last = begin(&forwarder, at("/2", get(origin.addr()))).await;
     gate.open();
-    // Read here, so that the connection is handed to the second, who does not look any more.
+    // Read here, so that the connection is offered to the second request, which is not polled any
+    // more.
     let response = poll_fn(|cx| first.as_mut().poll(cx)).await;
     read(response).await;
     drop(gone);
@@ -117,7 +118,7 @@ async fn a_connection_given_to_who_gives_up_serves_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_longer_than_the_queue_timeout() {
+async fn queue_timeout_bounds_the_wait() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     for protocol in [Protocol::Http1, Protocol::Http2] {
@@ -145,7 +146,7 @@ async fn nobody_waits_for_longer_than_the_queue_timeout() {
 }
 
 #[tokio::test]
-async fn one_more_than_may_wait_fails_at_once() {
+async fn request_beyond_max_waiting_fails_at_once() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     for max_waiting in [0, 2] {
@@ -163,7 +164,7 @@ async fn one_more_than_may_wait_fails_at_once() {
 }
 
 #[tokio::test]
-async fn without_room_to_wait_a_free_connection_is_found_all_the_same() {
+async fn idle_connection_is_used_with_max_waiting_zero() {
     let origin = Origin::start().await.unwrap();
     let forwarder = bounded(1).max_waiting(0).build();
     for _ in 0..50 {
@@ -173,7 +174,7 @@ async fn without_room_to_wait_a_free_connection_is_found_all_the_same() {
 }
 
 #[tokio::test]
-async fn idle_connections_of_others_make_way_where_all_share_a_bound() {
+async fn idle_connections_are_evicted_for_other_upstreams() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let gate = Gate::new();
         gate.open();
@@ -198,7 +199,7 @@ async fn idle_connections_of_others_make_way_where_all_share_a_bound() {
 }
 
 #[tokio::test]
-async fn who_waits_for_longest_comes_first_over_all_upstreams() {
+async fn longest_waiting_request_of_all_upstreams_comes_first() {
     let gate = Gate::new();
     let order = Arc::new(Mutex::new(Vec::new()));
     let origin = async |name: &'static str| {
@@ -235,7 +236,7 @@ async fn who_waits_for_longest_comes_first_over_all_upstreams() {
     read_all(waiting).await;
     let order = order.lock().unwrap().clone();
     assert_eq!(order, ["a/0", "b/1", "a/2", "c/3", "a/4", "a/5", "b/6"]);
-    // In a row to the same upstream they share one.
+    // Sequential requests to one upstream share a connection.
     assert_eq!(
         (a.connections(), b.connections(), c.connections()),
         (3, 2, 1)
@@ -244,7 +245,7 @@ async fn who_waits_for_longest_comes_first_over_all_upstreams() {
 }
 
 #[tokio::test]
-async fn poll_ready_waits_for_a_place_among_those_in_flight() {
+async fn poll_ready_waits_for_an_in_flight_permit() {
     let gate = Gate::new();
     let behaviour = Behaviour::GatedBody(gate.clone());
     let origin = Origin::builder()
@@ -258,7 +259,7 @@ async fn poll_ready_waits_for_a_place_among_those_in_flight() {
         poll_fn(|cx| Poll::Ready(Service::<Request<Body>>::poll_ready(&mut service, cx))).await
     };
     assert!(ready().await.is_ready());
-    // Who is ready holds a place, and need not ask again.
+    // A ready service holds a permit, and need not acquire one again.
     assert!(ready().await.is_ready());
     let first = send(&forwarder, get(origin.addr())).await.unwrap();
 
@@ -266,14 +267,14 @@ async fn poll_ready_waits_for_a_place_among_those_in_flight() {
     assert!(poll_once(&mut third).await.is_pending());
     assert_eq!(origin.requests().len(), 1, "it has not even begun");
 
-    // Sent without asking it is shed.
+    // A request without `poll_ready` is shed.
     let mut request = get(origin.addr());
     request.extensions_mut().remove::<Upstream>();
     let shed = pool(&forwarder, &origin).send(request, &ConnectionOptions::default());
     let error = refused(shed.await);
     assert!(error.report().to_string().contains("in flight"));
 
-    // The head of a response is not the end of it.
+    // The permit is held until the end of the body.
     assert!(poll_once(&mut third).await.is_pending());
     gate.open();
     let body = first.into_body().collect().await.unwrap();
@@ -282,7 +283,7 @@ async fn poll_ready_waits_for_a_place_among_those_in_flight() {
 }
 
 #[tokio::test]
-async fn a_place_in_flight_is_given_back_by_who_gives_up() {
+async fn cancelled_request_releases_its_in_flight_permit() {
     let gate = Gate::new();
     let origin = gated(&gate).await;
     let forwarder = Forwarder::builder().max_in_flight(1).build();
@@ -291,7 +292,7 @@ async fn a_place_in_flight_is_given_back_by_who_gives_up() {
         let mut next = Box::pin(send(&forwarder, get(origin.addr())));
         assert!(poll_once(&mut next).await.is_pending());
         drop(waiting);
-        // Begins now.
+        // This starts the request.
         assert!(poll_once(&mut next).await.is_pending());
         assert_eq!(pool(&forwarder, &origin).waiting(), 1);
     }

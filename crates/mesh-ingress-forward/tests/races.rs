@@ -1,4 +1,4 @@
-//! Ends that nobody has agreed on: an upstream that closes while it is asked, a client that goes.
+//! Races: an upstream that closes during a request, and a client that cancels.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "support/pod.rs"]
@@ -30,18 +30,18 @@ const REQUESTS: usize = 50_000;
 const CLIENTS: usize = 20;
 const CANCELS: usize = 1_000;
 
-/// What the origin has seen.
+/// The requests that the origin has received.
 #[derive(Debug, Default)]
 struct Seen {
-    /// How often each `POST` has come.
+    /// How often each `POST` was received.
     posts: Vec<AtomicU32>,
     closed_upon: AtomicUsize,
     closed_after: AtomicUsize,
 }
 
-/// Closes when it likes, but answers the first request of each connection: whoever opens one may
-/// count on that.
-async fn fickle(mut connection: Connection, seen: Arc<Seen>, seed: u64) {
+/// Closes at random, but answers the first request of each connection, which a client that opens
+/// one may rely on.
+async fn serve_and_close(mut connection: Connection, seen: Arc<Seen>, seed: u64) {
     let mut rng = Rng::with_seed(seed ^ connection.number as u64);
     let mut first = true;
     loop {
@@ -50,7 +50,7 @@ async fn fickle(mut connection: Connection, seen: Arc<Seen>, seed: u64) {
         };
         if head.method() == "POST" {
             let id: usize = head.path()[1..].parse().unwrap();
-            // Whether it will be acted upon or not: whoever sent it cannot know.
+            // The client cannot know whether it was processed.
             seen.posts[id].fetch_add(1, Ordering::SeqCst);
         }
         if !first && rng.u32(0..100) < 4 {
@@ -70,7 +70,7 @@ async fn fickle(mut connection: Connection, seen: Arc<Seen>, seed: u64) {
         }
         if rng.u32(0..100) < 8 {
             seen.closed_after.fetch_add(1, Ordering::SeqCst);
-            // At once, or when the next request may be under way.
+            // At once, or when the next request may be in flight.
             for _ in 0..rng.usize(0..10) {
                 yield_now().await;
             }
@@ -80,7 +80,7 @@ async fn fickle(mut connection: Connection, seen: Arc<Seen>, seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rfc9110_9_2_2_the_keep_alive_race_fails_no_get_and_doubles_no_post() {
+async fn rfc9110_9_2_2_get_survives_the_keep_alive_race_and_post_is_not_repeated() {
     let seed = support::seed();
     let seen = Arc::new(Seen {
         posts: (0..REQUESTS).map(|_| AtomicU32::new(0)).collect(),
@@ -88,7 +88,7 @@ async fn rfc9110_9_2_2_the_keep_alive_race_fails_no_get_and_doubles_no_post() {
     });
     let origin = Pod::start({
         let seen = Arc::clone(&seen);
-        move |connection| fickle(connection, Arc::clone(&seen), seed)
+        move |connection| serve_and_close(connection, Arc::clone(&seen), seed)
     })
     .await;
     let addr = origin.addr();
@@ -134,7 +134,7 @@ async fn rfc9110_9_2_2_the_keep_alive_race_fails_no_get_and_doubles_no_post() {
             .iter()
             .all(|times| times.load(Ordering::SeqCst) <= 1)
     );
-    // It was a race indeed, and what it cost is what nobody may send again.
+    // The race did happen, and only requests that must not be repeated failed.
     let upon = seen.closed_upon.load(Ordering::SeqCst);
     let after = seen.closed_after.load(Ordering::SeqCst);
     println!("closed upon {upon}, after {after}; {failed} POSTs failed");
@@ -142,7 +142,7 @@ async fn rfc9110_9_2_2_the_keep_alive_race_fails_no_get_and_doubles_no_post() {
     assert!(failed < upon + after);
 }
 
-/// Counts what an origin works on.
+/// Counts the requests that an origin works on.
 struct Working(watch::Sender<usize>);
 
 impl Working {
@@ -183,7 +183,7 @@ async fn answer(request: Request<Body>, working: watch::Sender<usize>) -> Respon
     Response::new(Body::from("ok"))
 }
 
-/// An origin, and how much it works on.
+/// An origin, and the number of requests in progress.
 struct Worker {
     origin: Origin,
     working: watch::Receiver<usize>,
@@ -195,7 +195,7 @@ impl Worker {
         let (sender, working) = watch::channel(0);
         let origin = Origin::builder()
             .handler(move |request| answer(request, sender.clone()))
-            // A stream that is not given back is missed at once.
+            // A leaked stream blocks the test at once.
             .max_concurrent_streams(1)
             .record_requests(false);
         Self {
@@ -221,7 +221,7 @@ impl Worker {
             .unwrap();
     }
 
-    /// Within a second of virtual time there is nothing left of what was given up.
+    /// Within a second of virtual time, nothing is left of the cancelled requests.
     async fn rests(&self, forwarder: &Forwarder) {
         let begun = Instant::now();
         self.working
@@ -230,7 +230,7 @@ impl Worker {
             .await
             .unwrap();
         let (left, open) = match self.protocol {
-            // Its connections serve on.
+            // Its connections are still usable.
             Protocol::Http2 => (1, 1),
             _ => (0, 0),
         };
@@ -244,7 +244,7 @@ impl Worker {
     }
 }
 
-/// A forwarder in which whatever leaks is missed at once.
+/// A forwarder whose limits make any leak visible at once.
 fn strict() -> Forwarder {
     Forwarder::builder()
         .max_connections(1)
@@ -255,7 +255,7 @@ fn strict() -> Forwarder {
         .build()
 }
 
-/// A body of which only the beginning comes.
+/// A body that stalls after its first frame.
 fn begun() -> Body {
     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
     Body::new(StreamBody::new(first.chain(stream::pending())))
@@ -287,7 +287,7 @@ async fn cancelled_in_the_queue(protocol: Protocol) {
 }
 
 async fn cancelled_while_connecting(protocol: Protocol) {
-    // It lets nobody in, or lets them in and says nothing.
+    // It does not accept connections, or accepts them and does not answer.
     let (_listener, addr) = support::narrow_listener();
     let _queued = support::fill(addr);
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -349,7 +349,7 @@ async fn cancelled_in_the_response(protocol: Protocol) {
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_in_the_queue_leave_nothing() {
+async fn thousand_requests_cancelled_in_the_queue_leave_nothing() {
     support::fine_clock();
     for protocol in BOTH {
         cancelled_in_the_queue(protocol).await;
@@ -357,7 +357,7 @@ async fn a_thousand_cancelled_in_the_queue_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_while_connecting_leave_nothing() {
+async fn thousand_requests_cancelled_while_connecting_leave_nothing() {
     support::fine_clock();
     for protocol in BOTH {
         cancelled_while_connecting(protocol).await;
@@ -365,7 +365,7 @@ async fn a_thousand_cancelled_while_connecting_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_before_the_head_leave_nothing() {
+async fn thousand_requests_cancelled_before_the_head_leave_nothing() {
     support::fine_clock();
     for protocol in BOTH {
         cancelled_before_the_response(protocol, "/head").await;
@@ -373,7 +373,7 @@ async fn a_thousand_cancelled_before_the_head_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_while_uploading_leave_nothing() {
+async fn thousand_requests_cancelled_while_uploading_leave_nothing() {
     support::fine_clock();
     for protocol in BOTH {
         cancelled_before_the_response(protocol, "/upload").await;
@@ -381,7 +381,7 @@ async fn a_thousand_cancelled_while_uploading_leave_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_in_the_response_leave_nothing() {
+async fn thousand_requests_cancelled_in_the_response_leave_nothing() {
     support::fine_clock();
     for protocol in BOTH {
         cancelled_in_the_response(protocol).await;

@@ -1,4 +1,4 @@
-//! When a connection is used again, and when not.
+//! When a connection is reused, and when not.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
@@ -14,7 +14,7 @@ use mesh_ingress_testkit::{Behaviour, Gate, Origin, RawOrigin, Step};
 use support::{get, post, read, send, to};
 
 #[tokio::test]
-async fn one_after_another_share_a_connection() {
+async fn sequential_requests_share_a_connection() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
     for protocol in [Protocol::Http1, Protocol::Http2] {
@@ -28,7 +28,7 @@ async fn one_after_another_share_a_connection() {
 }
 
 #[tokio::test]
-async fn trailers_end_an_exchange_and_not_its_connection() {
+async fn connection_is_reused_after_trailers() {
     let mut trailers = http::HeaderMap::new();
     trailers.insert("x-checksum", http::HeaderValue::from_static("abc"));
     let origin = Origin::builder()
@@ -42,14 +42,14 @@ async fn trailers_end_an_exchange_and_not_its_connection() {
         let te = http::HeaderValue::from_static("trailers");
         request.headers_mut().insert("te", te);
         let mut body = send(&forwarder, request).await.unwrap().into_body();
-        // As servers do: nobody asks again after the trailers.
+        // As servers do, which do not poll after the trailers.
         while !body.frame().await.unwrap().unwrap().is_trailers() {}
     }
     assert_eq!(origin.connections(), 1);
 }
 
 #[tokio::test]
-async fn bodiless_responses_give_the_connection_back_at_once() {
+async fn response_without_a_body_returns_the_connection_at_once() {
     let origin = Origin::builder()
         .at("/none", Behaviour::Status(StatusCode::NO_CONTENT))
         .at("/same", Behaviour::Status(StatusCode::NOT_MODIFIED))
@@ -65,20 +65,20 @@ async fn bodiless_responses_give_the_connection_back_at_once() {
         let mut request = get(origin.addr());
         *request.method_mut() = method;
         *request.uri_mut() = format!("http://web{path}").parse().unwrap();
-        // Dropped unread: there is nothing to read.
+        // Dropped without being polled.
         drop(send(&forwarder, request).await.unwrap());
     }
     assert_eq!(origin.connections(), 1);
 }
 
 #[tokio::test]
-async fn side_by_side_have_one_each_and_keep_no_more_than_allowed() {
+async fn concurrent_requests_have_a_connection_each_and_max_idle_are_kept() {
     for shards in [1, 2] {
-        have_one_each_and_keep_no_more(NonZeroUsize::new(shards).unwrap()).await;
+        check_max_idle(NonZeroUsize::new(shards).unwrap()).await;
     }
 }
 
-async fn have_one_each_and_keep_no_more(shards: NonZeroUsize) {
+async fn check_max_idle(shards: NonZeroUsize) {
     let gate = Gate::new();
     let origin = Origin::builder()
         .behaviour(Behaviour::Gated(gate.clone()))
@@ -106,7 +106,7 @@ async fn have_one_each_and_keep_no_more(shards: NonZeroUsize) {
 }
 
 #[tokio::test]
-async fn h2_streams_beyond_the_limit_get_another_connection() {
+async fn http2_streams_beyond_the_limit_get_another_connection() {
     let gate = Gate::new();
     let origin = Origin::builder()
         .behaviour(Behaviour::Gated(gate.clone()))
@@ -133,7 +133,7 @@ async fn h2_streams_beyond_the_limit_get_another_connection() {
 }
 
 #[tokio::test]
-async fn a_dropped_response_closes_its_connection() {
+async fn dropped_response_closes_its_connection() {
     let gate = Gate::new();
     let origin = Origin::builder()
         .at("/head", Behaviour::Gated(gate.clone()))
@@ -142,7 +142,7 @@ async fn a_dropped_response_closes_its_connection() {
         .await
         .unwrap();
     let forwarder = Forwarder::default();
-    // Given up while waiting for the head.
+    // Cancelled before the head.
     let mut request = get(origin.addr());
     *request.uri_mut() = "http://web/head".parse().unwrap();
     let waiting = tokio::spawn({
@@ -152,7 +152,7 @@ async fn a_dropped_response_closes_its_connection() {
     origin.wait_for_requests(1).await;
     waiting.abort();
     origin.wait_for_open_connections(0).await;
-    // Given up in the middle of the body.
+    // Dropped within the body.
     let mut request = get(origin.addr());
     *request.uri_mut() = "http://web/body".parse().unwrap();
     let response = send(&forwarder, request).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_dropped_response_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn no_reuse_after_a_doubtful_exchange_rfc9112_9() {
+async fn rfc9112_9_connection_is_not_reused_after_a_doubtful_exchange() {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     for (case, reply) in [
         (
@@ -195,7 +195,7 @@ async fn no_reuse_after_a_doubtful_exchange_rfc9112_9() {
 }
 
 #[tokio::test]
-async fn a_close_delimited_body_ends_with_its_connection() {
+async fn close_delimited_body_ends_with_its_connection() {
     let origin = RawOrigin::start([vec![
         Step::ReadHead,
         Step::send("HTTP/1.1 200 OK\r\n\r\nall there is"),
@@ -210,7 +210,7 @@ async fn a_close_delimited_body_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_is_an_error_rfc9112_8() {
+async fn rfc9112_8_truncated_body_is_an_error() {
     for reply in [
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
@@ -227,7 +227,7 @@ async fn a_truncated_body_is_an_error_rfc9112_8() {
     }
 }
 
-/// An origin that closes a kept connection just when the next request is under way.
+/// An origin that closes a kept connection just when the next request is in flight.
 async fn closing_origin() -> RawOrigin {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     RawOrigin::start([
@@ -239,7 +239,7 @@ async fn closing_origin() -> RawOrigin {
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_safe_request_survives_the_keep_alive_race() {
+async fn rfc9110_9_2_2_safe_request_survives_the_keep_alive_race() {
     let origin = closing_origin().await;
     let forwarder = Forwarder::default();
     for _ in 0..2 {
@@ -258,7 +258,7 @@ async fn rfc9110_9_2_2_a_safe_request_survives_the_keep_alive_race() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_post_is_never_sent_twice() {
+async fn rfc9110_9_2_2_post_is_never_sent_twice() {
     let origin = closing_origin().await;
     let forwarder = Forwarder::default();
     read(send(&forwarder, get(origin.addr())).await).await;
@@ -271,19 +271,19 @@ async fn rfc9110_9_2_2_a_post_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_nothing() {
+async fn connection_closed_while_idle_fails_no_request() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
     read(send(&forwarder, post(origin.addr(), "1")).await).await;
     origin.cut_connections();
     origin.wait_for_open_connections(0).await;
-    // Not even a POST fails: the closed connection is noticed before anything is sent.
+    // Not even a POST fails: the closed connection is detected before a byte is sent.
     read(send(&forwarder, post(origin.addr(), "2")).await).await;
     assert_eq!(origin.connections(), 2);
 }
 
 #[tokio::test]
-async fn age_and_requests_retire_connections() {
+async fn max_lifetime_and_max_requests_retire_connections() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::builder().max_requests(1).build();
     for _ in 0..5 {
@@ -301,7 +301,7 @@ async fn age_and_requests_retire_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_connections_are_closed_after_a_while() {
+async fn idle_timeout_closes_connections() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::builder()
         .idle_timeout(Duration::from_secs(3))
@@ -309,12 +309,12 @@ async fn idle_connections_are_closed_after_a_while() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         read(send(&forwarder, to(origin.addr(), protocol, get(origin.addr()))).await).await;
     }
-    // Time moves by itself while nothing else is to be done.
+    // Paused time advances while all tasks wait.
     origin.wait_for_open_connections(0).await;
 }
 
 #[tokio::test]
-async fn a_drained_upstream_keeps_nothing_of_before() {
+async fn drained_upstream_keeps_no_connection() {
     let origin = Origin::start().await.unwrap();
     let forwarder = Forwarder::default();
     let pool = forwarder.pool(&Upstream::new(origin.addr()));

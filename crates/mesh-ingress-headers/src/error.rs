@@ -45,10 +45,10 @@ request_rules! {
     /// HTTP/0.9, or an unknown version.
     Version = HTTP_VERSION_NOT_SUPPORTED, true, "RFC 9110 §15.6.6",
         "the protocol version is not supported";
-    /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
+    /// `CONNECT` asks for a tunnel, which a reverse proxy does not provide.
     MethodConnect = METHOD_NOT_ALLOWED, true, "RFC 9110 §9.3.6",
         "CONNECT is not allowed, this is no forward proxy";
-    /// `TRACE` would show a client the fields that were added on the way.
+    /// `TRACE` would show a client the fields that proxies added.
     MethodTrace = METHOD_NOT_ALLOWED, false, "RFC 9110 §9.3.8", "TRACE is not allowed";
     /// A line ends in something other than CRLF.
     LineEnd = BAD_REQUEST, true, "RFC 9112 §2.2", "a line does not end in CRLF";
@@ -57,10 +57,10 @@ request_rules! {
         "the request line is not a method, a target and a version";
     /// `#` in the target.
     Fragment = BAD_REQUEST, true, "RFC 9112 §3.2", "the request target has a fragment";
-    /// A field name is empty or no token; white space before its colon, say.
+    /// A field name is empty or no token, for example with whitespace before its colon.
     FieldName = BAD_REQUEST, true, "RFC 9112 §5.1",
         "a field name is not a token with a colon after it";
-    /// A field value that goes on in the next line.
+    /// A field value that continues on the next line.
     LineFolding = BAD_REQUEST, true, "RFC 9112 §5.2", "a field value is folded into several lines";
     /// A control character in a field value.
     FieldValue = BAD_REQUEST, true, "RFC 9110 §5.5", "there is a control character in a field value";
@@ -112,7 +112,7 @@ request_rules! {
     /// A chunk extension has control characters, or is too long.
     ChunkExtension = BAD_REQUEST, true, "RFC 9112 §7.1.1",
         "a chunk extension is too long or has control characters";
-    /// The data of a chunk goes on where it should have ended.
+    /// The data of a chunk is not followed by CRLF.
     ChunkEnd = BAD_REQUEST, true, "RFC 9112 §7.1", "the data of a chunk does not end in CRLF";
     /// The protocol was changed in the middle of a request.
     SwitchedTooEarly = BAD_REQUEST, true, "RFC 9110 §7.8",

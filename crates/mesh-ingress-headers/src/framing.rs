@@ -6,9 +6,10 @@
 //! request target is not checked. [`check_request`] and [`check_response`] refuse those; they
 //! never repair. Neither of them allocates.
 //!
-//! Not checked here, because types and parsers ensure it: control bytes, CR, LF and NUL cannot be in a [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the
-//! `Uri` is parsed; obsolete line folding and whitespace before a colon are refused by hyper's parser.
-//! Bytes above 0x7F in a path are passed on as they are.
+//! Not checked here, because types and parsers ensure it: control bytes, CR, LF and NUL cannot be in a
+//! [`HeaderValue`](http::HeaderValue) or [`Uri`]; a fragment is cut off when the `Uri` is parsed;
+//! obsolete line folding and whitespace before a colon are refused by hyper's parser. Bytes above 0x7F
+//! in a path are passed on as they are.
 
 mod request;
 mod response;

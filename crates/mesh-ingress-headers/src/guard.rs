@@ -267,7 +267,8 @@ impl RequestGuard {
         }
     }
 
-    /// The protocol stays HTTP/1: the next request follows. Does nothing unless the guard is [undecided](Self::is_undecided).
+    /// The protocol stays HTTP/1: the next request follows. Does nothing unless the guard is
+    /// [undecided](Self::is_undecided).
     pub fn stayed(&mut self) {
         if self.is_undecided() {
             self.state = State::Line(Line::NEW);

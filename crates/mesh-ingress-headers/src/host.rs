@@ -54,7 +54,7 @@ impl RequestHost {
     /// | request | authority | RFC |
     /// |---|---|---|
     /// | HTTP/1.1, target `/path` or `*` | the one `Host` | 9112 §3.2 |
-    /// | HTTP/1, target `http://host/path` | the target's, whatever `Host` says | 9112 §3.2.2 |
+    /// | HTTP/1, target `http://host/path` | the target's; `Host` is ignored | 9112 §3.2.2 |
     /// | HTTP/1.0 | as HTTP/1.1, but `Host` may be absent if the target has one | 9112 §3.2.2 |
     /// | HTTP/2 and HTTP/3 | `:authority`, else `Host`; both only if they are the same | 9113 §8.3.1 |
     ///
@@ -94,8 +94,8 @@ impl RequestHost {
         }
     }
 
-    /// The authority in a `Host` field (RFC 9112 §3.2). Only correct if it is the only one and the target
-    /// has no authority, which [`of`](Self::of) checks. Hidden for that reason.
+    /// The authority in a `Host` field (RFC 9112 §3.2). Only correct if it is the only one and the
+    /// target has no authority, which [`of`](Self::of) checks. Hidden for that reason.
     ///
     /// # Errors
     /// [`RequestRule::HostInvalid`].

@@ -45,9 +45,9 @@ pub enum FieldGroup {
     /// The client's address and the original request: `Forwarded`, `X-Forwarded-*`,
     /// `X-Real-IP`, `True-Client-IP`, `X-Original-URL`, `Front-End-Https` and the like.
     Forwarding,
-    /// The client's identity, as a proxy in front would have authenticated it: `X-Forwarded-Client-Cert`,
-    /// `SSL-Client-*`, `X-SSL-*`, `X-Auth-Request-*`, `X-Forwarded-User`, `X-Remote-*`,
-    /// `Remote-User`, `X-WebAuth-*` and their like.
+    /// The client's identity, as a proxy in front would have authenticated it:
+    /// `X-Forwarded-Client-Cert`, `SSL-Client-*`, `X-SSL-*`, `X-Auth-Request-*`, `X-Forwarded-User`,
+    /// `X-Remote-*`, `Remote-User`, `X-WebAuth-*` and their like.
     Identity,
     /// Control fields of service meshes: `X-Envoy-*`, `X-Istio-*`, `L5d-*`, `X-Kuma-*`.
     Mesh,

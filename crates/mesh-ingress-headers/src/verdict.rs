@@ -12,15 +12,15 @@
 //!
 //! | [`Evidence`] | found | default | sidecar | ambient | Linkerd | because |
 //! |---|---|---|---|---|---|---|
-//! | [`MeshCluster`](Evidence::MeshCluster) | the [cluster field](VerdictRulesBuilder::cluster_field), `outbound\|…` | meshed | meshed | meshed | meshed | Envoy itself says which cluster it sent the request to |
+//! | [`MeshCluster`](Evidence::MeshCluster) | the [cluster field](VerdictRulesBuilder::cluster_field), `outbound\|…` | meshed | meshed | meshed | meshed | Envoy itself names the cluster it sent the request to |
 //! | [`PassthroughCluster`](Evidence::PassthroughCluster) | the cluster field, `PassthroughCluster`, `BlackHoleCluster` | passthrough | passthrough | passthrough | passthrough | the same |
 //! | [`LinkerdIdentity`](Evidence::LinkerdIdentity) | `l5d-server-id` | meshed | meshed | meshed | meshed | Linkerd removes the server's value and sets it only for a peer with an authenticated TLS identity (older releases; `linkerd2-proxy`, outbound endpoint stack) |
-//! | [`PeerMetadata`](Evidence::PeerMetadata) | `x-envoy-peer-metadata`, `x-envoy-peer-metadata-id` | meshed | meshed | meshed | meshed | a proxy of the destination answers with it only if a proxy of ours had sent it (istio/proxy `peer_metadata/filter.cc`, `inject`) |
-//! | [`DestinationProxy`](Evidence::DestinationProxy) | `server: istio-envoy`, or `x-envoy-decorator-operation` without `server: envoy` | unknown | passthrough | meshed | unknown | written by an inbound sidecar or a waypoint, overwritten by an outbound sidecar (istio `proxy_headers.go`: `ServerName`, `OVERWRITE`). Behind a sidecar: it was passed by. In ambient: that is the waypoint. Else it may be a `PERMISSIVE` pod that took cleartext |
-//! | [`Envoy`](Evidence::Envoy) | `x-envoy-upstream-service-time` or `x-envoy-attempt-count` | unknown | unknown | unknown | unknown | some Envoy passed a response on; a sidecar does the same for the mesh and for `PassthroughCluster`. Under `REGISTRY_ONLY` it does not: [`registry_only`](VerdictRulesBuilder::registry_only) |
-//! | [`ProxyReply`](Evidence::ProxyReply) | `server: envoy` and none of those; `l5d-proxy-error` | unknown | unknown | unknown | unknown | the proxy answered by itself: no route, blocked, no healthy pod |
+//! | [`PeerMetadata`](Evidence::PeerMetadata) | `x-envoy-peer-metadata`, `x-envoy-peer-metadata-id` | meshed | meshed | meshed | meshed | the destination's proxy answers with it only if the gateway's proxy has sent it (istio/proxy `peer_metadata/filter.cc`, `inject`) |
+//! | [`DestinationProxy`](Evidence::DestinationProxy) | `server: istio-envoy`, or `x-envoy-decorator-operation` without `server: envoy` | unknown | passthrough | meshed | unknown | written by an inbound sidecar or a waypoint, overwritten by an outbound sidecar (istio `proxy_headers.go`: `ServerName`, `OVERWRITE`). Behind a sidecar: the sidecar was bypassed. In ambient: it is the waypoint's. Otherwise it may be from a `PERMISSIVE` pod that accepted cleartext |
+//! | [`Envoy`](Evidence::Envoy) | `x-envoy-upstream-service-time` or `x-envoy-attempt-count` | unknown | unknown | unknown | unknown | some Envoy forwarded a response; a sidecar does the same for the mesh and for `PassthroughCluster`. Under `REGISTRY_ONLY` it does not: [`registry_only`](VerdictRulesBuilder::registry_only) |
+//! | [`ProxyReply`](Evidence::ProxyReply) | `server: envoy` and none of those; `l5d-proxy-error` | unknown | unknown | unknown | unknown | a local reply of the proxy: no route, blocked, no healthy pod |
 //! | [`Linkerd`](Evidence::Linkerd) | any other `l5d-*` | unknown | unknown | unknown | unknown | some Linkerd proxy was on the path, and did not tell whether the peer had an identity |
-//! | [`Nothing`](Evidence::Nothing) | none of these | unknown | passthrough | unknown | unknown | a sidecar always leaves `server: envoy` on HTTP; ztunnel and today's Linkerd leave nothing |
+//! | [`Nothing`](Evidence::Nothing) | none of these | unknown | passthrough | unknown | unknown | a sidecar always leaves `server: envoy` on HTTP; ztunnel and current Linkerd leave nothing |
 //!
 //! The columns are [`VerdictRules::default`], [`istio_sidecar`](VerdictRules::istio_sidecar),
 //! [`istio_ambient`](VerdictRules::istio_ambient) and [`linkerd`](VerdictRules::linkerd). An
@@ -332,8 +332,8 @@ impl VerdictRulesBuilder {
     }
 
     /// The response field in which the gateway's own sidecar writes `%UPSTREAM_CLUSTER_RAW%`. None by
-    /// default: Istio needs an `EnvoyFilter` for it, see the [module](self). It must overwrite the field; a
-    /// response with two of them is judged by its other fields.
+    /// default: Istio needs an `EnvoyFilter` for it, see the [module](self). It must overwrite the
+    /// field; a response with two of them is judged by its other fields.
     #[must_use]
     pub fn cluster_field(mut self, name: &str) -> Self {
         self.cluster_field = Some(name.to_owned());

@@ -172,7 +172,7 @@ fn real_client_is_the_last_untrusted_address() {
 }
 
 #[test]
-fn rfc7239_the_real_client_can_be_read_from_forwarded() {
+fn rfc7239_real_client_can_be_read_from_forwarded() {
     let policy = ForwardedPolicy::builder()
         .trusted(TrustedPeers::parse(["10.0.0.0/8"]).unwrap())
         .believe(ForwardedField::For, false)

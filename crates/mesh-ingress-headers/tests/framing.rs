@@ -170,7 +170,7 @@ fn rfc9112_3_2_several_hosts_are_refused() {
 }
 
 #[test]
-fn rfc9112_3_2_the_four_forms_of_a_target() {
+fn rfc9112_3_2_forms_of_the_request_target() {
     for good in [
         "/",
         "/a/b?c=d&e",

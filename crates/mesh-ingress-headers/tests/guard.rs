@@ -155,7 +155,7 @@ fn rfc9112_2_2_one_empty_line_before_a_request_is_skipped() {
 }
 
 #[test]
-fn rfc9112_3_a_request_line_has_three_parts() {
+fn rfc9112_3_request_line_has_three_parts() {
     use RequestRule::{Fragment, RequestLine, Version};
     for (bytes, good, rule) in [
         (" GET / HTTP/1.1\r\n", "", RequestLine),
@@ -188,7 +188,7 @@ fn rfc9112_3_a_request_line_has_three_parts() {
 }
 
 #[test]
-fn rfc9112_5_1_a_field_name_is_a_token_with_a_colon() {
+fn rfc9112_5_1_field_name_is_a_token_with_a_colon() {
     for (line, good) in [
         ("X : y", "X"),
         ("X\t: y", "X"),
@@ -330,7 +330,7 @@ fn rfc9110_8_6_content_length_is_one_plain_number() {
 }
 
 #[test]
-fn rfc9112_7_1_a_chunk_size_is_a_plain_hexadecimal_number() {
+fn rfc9112_7_1_chunk_size_is_a_plain_hexadecimal_number() {
     for (body, good) in [
         ("\r\n0\r\n\r\n", ""),
         ("g\r\n", ""),

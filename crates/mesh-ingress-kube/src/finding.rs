@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_one_line_and_stands_once() {
+    fn finding_is_one_line_and_reported_once() {
         let mut findings = Findings::default();
         for _ in 0..2 {
             let report = &mut findings.for_object("x/a\nb");

@@ -13,7 +13,7 @@ pub(crate) fn backend(backend: &Backend, report: &mut ObjectFindings<'_>) {
 }
 
 /// A sidecar picks the destination by `Host` where the Service's port is named `http*` or `grpc*`,
-/// whatever address is dialled.
+/// and ignores the dialled address.
 fn vhost(service: &ServiceRef, policy: &VhostPolicy, report: &mut ObjectFindings<'_>) {
     let field = field("upstream-vhost");
     let (name, namespace) = (service.name(), service.namespace());

@@ -149,8 +149,8 @@ impl Conditions {
         Ok((Self((!none).then(|| Box::new(conditions))), key))
     }
 
-    /// The rank of the conditions, lowest first: with a method, then by number of headers, then by number
-    /// of query parameters.
+    /// The rank of the conditions, lowest first: with a method, then by number of headers, then by
+    /// number of query parameters.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         use std::cmp::Reverse;
         let conditions = self.0.as_deref();

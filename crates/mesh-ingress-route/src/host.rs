@@ -5,7 +5,7 @@ use mesh_ingress_core::ParseError;
 /// The longest name DNS can have, in bytes (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 253;
 
-/// How many labels the `*` of a wildcard host stands for.
+/// How many labels the `*` of a wildcard host covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WildcardScope {
@@ -22,7 +22,7 @@ pub(crate) enum HostRule {
     Any,
     /// Lower-case, without trailing dot.
     Exact(Box<[u8]>),
-    /// What follows `*.`, lower-case, without trailing dot.
+    /// The part after `*.`, lower-case, without trailing dot.
     Wildcard(Box<[u8]>, WildcardScope),
 }
 

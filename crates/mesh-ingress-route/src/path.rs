@@ -125,7 +125,8 @@ fn checked(text: &str) -> Result<&str, ParseError> {
 /// * between `%2F`, `\` or `%5C`, which many servers treat as slashes,
 /// * with parameters (`..;x`), which servlet containers strip before they resolve.
 ///
-/// Legitimate clients do not send such paths: they resolve dot segments first (RFC 3986 §5.2.4). Dots within an element (`/a..b`, `/.well-known`) are fine.
+/// Legitimate clients do not send such paths: they resolve dot segments first (RFC 3986 §5.2.4). Dots
+/// within an element (`/a..b`, `/.well-known`) are fine.
 ///
 /// ```
 /// use mesh_ingress_route::path::has_dot_segments;

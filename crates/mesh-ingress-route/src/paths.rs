@@ -149,9 +149,9 @@ impl Paths {
         self.exact.get(at)?.candidates.find(request, false)
     }
 
-    /// An entry that is a prefix of the path sorts at or before it, and every text between the two begins
-    /// with that entry. So all matching entries are on the parent chain of the last entry that does not
-    /// sort after the path.
+    /// An entry that is a prefix of the path sorts at or before it, and every text between the two
+    /// begins with that entry. So all matching entries are on the parent chain of the last entry that
+    /// does not sort after the path.
     fn find_prefix(&self, request: &RouteQuery<'_>) -> Option<usize> {
         let path = request.path.as_bytes();
         let after = self.prefixes.partition_point(|entry| *entry.text <= *path);

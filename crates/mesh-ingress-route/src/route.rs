@@ -13,10 +13,10 @@ use crate::condition::{Conditions, ConditionsKey, HeaderMatch, QueryMatch, Value
 use crate::host::{HostRule, WildcardScope};
 use crate::path::{PathMatch, PathRule};
 
-/// What requests a route matches, and what is done with them.
+/// A rule for requests: the ones it matches, and its backends or action.
 ///
-/// Built by chaining; nothing is checked until the routes become a
-/// [`RouteTable`](crate::RouteTable), which then says which route is wrong and where.
+/// Built by chaining. Nothing is checked until the routes become a
+/// [`RouteTable`](crate::RouteTable), which names the invalid route and part.
 ///
 /// ```
 /// use mesh_ingress_core::Protocol;

@@ -56,6 +56,34 @@ pub fn channel() -> (DrainTrigger, DrainWatcher) {
     (DrainTrigger(sender), DrainWatcher { state })
 }
 
+/// A drain that begins when `signal` resolves, and may take `timeout`. To be called in a tokio runtime,
+/// which drives it.
+///
+/// ```
+/// use std::time::Duration;
+/// use mesh_ingress_server::drain;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+/// let watcher = drain::when(receiver, Duration::from_secs(30)); // or `tokio::signal::ctrl_c()`
+/// sender.send(()).unwrap();
+/// watcher.draining().await;
+/// # });
+/// ```
+pub fn when<F>(signal: F, timeout: Duration) -> DrainWatcher
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let (trigger, watcher) = channel();
+    tokio::spawn(async move {
+        signal.await;
+        if !trigger.drain(timeout).await {
+            tracing::warn!("requests still under way after {timeout:?} are cut off");
+        }
+    });
+    watcher
+}
+
 impl DrainTrigger {
     /// Tells all watchers to take nothing new and to finish what is under way.
     pub fn start(&self) {

@@ -90,7 +90,7 @@ fn value() -> impl Strategy<Value = HeaderValue> {
 
 proptest! {
     #[test]
-    fn never_panics_and_twice_is_once(
+    fn restore_never_panics_and_is_idempotent(
         field in prop::sample::select(&FIELDS[..]),
         values in prop::collection::vec(value(), 0..4),
         public in public(),
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn what_named_the_inside_names_the_public_and_keeps_the_rest(
+    fn internal_reference_becomes_public_and_keeps_the_rest(
         scheme in prop_oneof![Just("http:"), Just("https:"), Just("HTTP:"), Just("")],
         host in prop_oneof![Just("web.default.svc"), Just("WEB.Default.svc"), Just("web.default.svc."), Just("10.96.0.7")],
         port in prop_oneof![Just(String::new()), (0..=65535_u32).prop_map(|port| format!(":{port}"))],
@@ -134,7 +134,7 @@ proptest! {
             None => prop_assert_eq!(authority, "shop.example.com"),
         }
 
-        // The other fields say the same with something around it.
+        // The other fields have the same reference inside other text.
         let link = format!("</x>, <{scheme}//{host}{port}{rest}>; rel=a");
         let link = restored(&LINK, &[link.parse().unwrap()], &public).remove(0);
         prop_assert_eq!(link, format!("</x>, <{location}>; rel=a"));

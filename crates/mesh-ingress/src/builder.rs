@@ -75,8 +75,8 @@ impl MeshIngressBuilder {
         self
     }
 
-    /// The resolver that finds the addresses of services. Default, with the feature `hickory`: cluster DNS as
-    /// `/etc/resolv.conf` names it.
+    /// The resolver that finds the addresses of services. Default, with the feature `hickory`: cluster
+    /// DNS as `/etc/resolv.conf` names it.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
@@ -120,8 +120,8 @@ impl MeshIngressBuilder {
     }
 
     /// Whether a response that bypassed the mesh is replaced by a 502: one that is judged
-    /// [`Passthrough`](mesh_ingress_core::Verdict::Passthrough), or that has no mark although
-    /// earlier responses of the same backend had one. Off by default, because the marks are circumstantial:
+    /// [`Passthrough`](mesh_ingress_core::Verdict::Passthrough), or that has no mark although earlier
+    /// responses of the same backend had one. Off by default, because the marks are circumstantial:
     /// behind an Istio sidecar choose a [`verdict`](Self::verdict) that can tell.
     pub fn require_mesh(mut self, require: bool) -> Self {
         self.require_mesh = require;

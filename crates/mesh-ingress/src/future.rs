@@ -114,6 +114,7 @@ where
 {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -181,13 +182,15 @@ where
 }
 
 /// Puts the extensions of the request into the response.
+#[inline]
 fn carry_over(of_request: &mut Extensions, response: &mut Response<ResponseBody>) {
+    if of_request.is_empty() {
+        return;
+    }
+    std::mem::swap(of_request, response.extensions_mut());
     if !of_request.is_empty() {
-        let of_request = std::mem::take(of_request);
-        let of_response = std::mem::replace(response.extensions_mut(), of_request);
-        if !of_response.is_empty() {
-            response.extensions_mut().extend(of_response);
-        }
+        let of_response = std::mem::take(of_request);
+        response.extensions_mut().extend(of_response);
     }
 }
 

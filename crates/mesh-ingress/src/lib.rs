@@ -24,8 +24,8 @@
 //! # }
 //! ```
 //!
-//! Its parts are tower layers, to compose by hand:
-//! [`UpstreamVhostLayer`], [`ServiceUpstreamLayer`], [`Forwarder`].
+//! Its parts are tower layers, to compose by hand: [`UpstreamVhostLayer`], [`ServiceUpstreamLayer`],
+//! [`Forwarder`].
 //!
 //! # What a request goes through
 //!

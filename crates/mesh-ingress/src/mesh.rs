@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, ClusterDomain, Downstream, Error, ServiceRef};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
@@ -35,8 +35,9 @@ use crate::{
 ///
 /// The client's address comes from the [`Downstream`] request extension, which `mesh-ingress-server`
 /// inserts. The fields about the client are formatted once per connection, and the response carries the
-/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection). Without
-/// either, upstreams get no fields about the client, and those the client sent itself are removed.
+/// same extension. With a server that inserts none, use [`for_connection`](Self::for_connection).
+/// Without either, upstreams get no fields about the client, and those the client sent itself are
+/// removed.
 #[derive(Clone)]
 pub struct MeshIngress {
     inner: Arc<Inner>,
@@ -99,38 +100,33 @@ impl MeshIngress {
     }
 
     /// Serves one request. The same as calling the service, without `&mut` and without a clone.
+    #[inline]
     pub fn handle<B>(&self, mut request: Request<B>) -> ResponseFuture<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let (mut alone, mut cloned) = (Extensions::new(), None);
         let extensions = request.extensions_mut();
-        if extensions.get::<Downstream>().is_some() && extensions.len() == 1 {
-            // No later stage needs them. They go back with the response.
-            let extensions = std::mem::take(extensions);
-            let mut response = self.handle_from(extensions.get(), request);
-            response.set_extensions(extensions);
-            return response;
+        if extensions.len() == 1 && extensions.get::<Downstream>().is_some() {
+            // Nobody on the way needs them. They go back with the response.
+            alone = std::mem::take(extensions);
+        } else {
+            cloned = extensions.get::<Downstream>().cloned();
         }
-        let downstream = extensions.get::<Downstream>().cloned();
-        self.handle_from(downstream.as_ref(), request)
-    }
-
-    fn handle_from<B>(&self, client: Option<&Downstream>, request: Request<B>) -> ResponseFuture<B>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let memory = client.and_then(|client| ConnectionMemory::of(&self.inner, client));
+        let downstream = alone.get().or(cloned.as_ref());
+        let memory = downstream.and_then(|it| ConnectionMemory::of(&self.inner, it));
         let once;
         let (client, host) = match memory {
             Some(memory) => (&memory.client, Some(&memory.host)),
             None => {
-                once = client.map_or_else(Client::unknown, Client::new);
+                once = downstream.map_or_else(Client::unknown, Client::new);
                 (&once, None)
             }
         };
-        request::dispatch(&self.inner, client, host, request)
+        let mut response = request::dispatch(&self.inner, client, host, request);
+        response.set_extensions(alone);
+        response
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether
@@ -234,6 +230,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> ResponseFuture<B> {
         self.handle(request)
     }

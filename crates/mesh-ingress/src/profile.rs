@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mesh_ingress_headers::verdict::VerdictRules;
 
-/// The data plane this gateway runs in. It sets defaults only: requests go to the ClusterIP with the
-/// service's own name in `Host` whatever is chosen, because both do no harm in any mesh.
+/// The data plane this gateway runs in. It sets defaults only: with each of them requests go to the
+/// ClusterIP with the service's own name in `Host`, because both do no harm in any mesh.
 ///
 /// ```
 /// use mesh_ingress::{Mesh, MeshIngress};
@@ -21,17 +21,17 @@ pub enum Mesh {
     None,
     /// An Istio sidecar captures this process's connections.
     ///
-    /// It picks the destination by `Host` on ports named `http…` or `grpc…`, and leaves
-    /// `server: envoy` on every response (istio `pilot/pkg/networking/util/proxy_headers.go`): a response
-    /// without it bypassed the sidecar. Connections are refused only while the sidecar (re)starts, so
-    /// the default forwarder retries them for two seconds. `127.0.0.1:15021/healthz/ready` tells
-    /// whether it is ready (istio `pkg/config/constants`, `StatusPort`).
+    /// It picks the destination by `Host` on ports named `http…` or `grpc…`, and leaves `server: envoy`
+    /// on every response (istio `pilot/pkg/networking/util/proxy_headers.go`): a response without it
+    /// bypassed the sidecar. Connections are refused only while the sidecar (re)starts, so the default
+    /// forwarder retries them for two seconds. `127.0.0.1:15021/healthz/ready` tells whether it is
+    /// ready (istio `pkg/config/constants`, `StatusPort`).
     IstioSidecar,
     /// Istio's ambient mode: ztunnel, and waypoints where Services have them.
     ///
     /// The destination is picked by ClusterIP and port (istio `architecture/ambient/ztunnel.md`);
-    /// `server: istio-envoy` is the mark of a waypoint. ztunnel runs
-    /// once per node, so the gateway has no proxy of its own to ask for readiness.
+    /// `server: istio-envoy` is the mark of a waypoint. ztunnel runs once per node, so the gateway has
+    /// no proxy of its own to ask for readiness.
     IstioAmbient,
     /// A Linkerd proxy captures this process's connections.
     ///

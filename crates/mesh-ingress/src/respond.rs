@@ -19,7 +19,8 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-/// The methods that are forwarded; only `CONNECT` and `TRACE` are refused (RFC 9110 §15.5.6 wants a list).
+/// The methods that are forwarded; only `CONNECT` and `TRACE` are refused (RFC 9110 §15.5.6 wants a
+/// list).
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");

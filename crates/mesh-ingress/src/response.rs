@@ -21,7 +21,8 @@ pub(crate) struct ResponseContext {
     pub(crate) public: Option<PublicIdentity>,
 }
 
-/// The mesh's verdicts on the responses of one backend: see [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
+/// The mesh's verdicts on the responses of one backend: see
+/// [`MeshIngress::verdicts`](crate::MeshIngress::verdicts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TargetVerdicts {
@@ -83,7 +84,7 @@ impl ResponseContext {
         if self.pool.is_spread {
             self.target.watch.report_success(self.addr());
         }
-        let presence = response.body().fields().copied();
+        let presence = response.body().header_presence().copied();
         let mut presence = presence.unwrap_or_else(|| HeaderPresence::of(response.headers()));
         let verdict = settings.verdict.judge_with(response.headers(), &presence);
         let first_unmeshed = self.target.verdicts.count(verdict);

@@ -79,7 +79,7 @@ async fn called((_cluster, mesh): (Cluster, MeshIngress)) -> String {
 }
 
 #[tokio::test]
-async fn rfc6066_3_the_vhost_is_the_server_name() {
+async fn rfc6066_3_vhost_is_the_server_name() {
     let name = "pay.default.svc.cluster.local";
     assert_eq!(called(gateway(name, |pay| pay).await).await, name);
 

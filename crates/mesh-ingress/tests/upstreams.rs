@@ -77,7 +77,7 @@ async fn warm_up_opens_the_connections() {
     assert_eq!(origin.connections(), 3);
 }
 
-/// A resolver whose one service moves when the test says so.
+/// A resolver whose one service moves on the test's command.
 #[derive(Debug)]
 struct Moving(Watch);
 

@@ -171,7 +171,7 @@ async fn rfc9110_9_3_6_local_replies_never_open_a_tunnel() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_6_a_plain_connect_is_405() {
+async fn rfc9110_9_3_6_plain_connect_is_405() {
     let world = World::start(Protocol::Http1).await;
     let mut client = world.http2().await;
     let plain = Request::connect("shop.example.com:80").body(Empty::new());

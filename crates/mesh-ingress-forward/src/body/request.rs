@@ -1,4 +1,4 @@
-//! The bodies that travel outward.
+//! The body of a request.
 
 use std::any::Any;
 use std::fmt;
@@ -11,17 +11,17 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_ingress_core::{Body, BoxError};
 
-use super::{Moved, Progress, without_forbidden_trailers};
-use crate::expect::Gate;
+use super::expect::ContinueGate;
+use super::{BodyStep, Progress, without_forbidden_trailers};
 
 /// The body of a request on its way to an upstream.
 ///
-/// Made of any body; hyper's own and ours go through unboxed.
+/// It wraps any body; hyper's [`Incoming`] and [`Body`] are not boxed.
 pub struct RequestBody {
     kind: RequestKind,
     progress: Option<Arc<Progress>>,
-    /// Closed until the upstream wants it.
-    gate: Option<Box<Gate>>,
+    /// Holds the body back until the upstream sends `100 Continue`.
+    gate: Option<Box<ContinueGate>>,
 }
 
 enum RequestKind {
@@ -62,32 +62,32 @@ impl RequestBody {
         }
     }
 
-    /// Nothing of it is read until the gate opens.
-    pub(crate) fn hold(&mut self, gate: Gate) {
+    /// Reads nothing of the body until the gate opens.
+    pub(super) fn hold(&mut self, gate: ContinueGate) {
         self.gate = Some(Box::new(gate));
     }
 
-    /// The upstream asks for it.
-    pub(crate) fn asked_for(&self) {
+    /// The upstream has sent `100 Continue`.
+    pub(crate) fn release(&self) {
         if let Some(gate) = &self.gate {
             gate.open();
         }
     }
 
-    /// All of it has been read that is needed.
+    /// The connection does not poll the body any more.
     pub(crate) fn finish(&self) {
         if let Some(progress) = &self.progress {
-            progress.note(Moved::Finished);
+            progress.note(BodyStep::Finished);
         }
     }
 
-    /// How far the body has come; `None` for a request without one.
+    /// The progress of the body; `None` for a request without one.
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
     }
 }
 
-/// Takes a `B` out as a `T` if they are the same type, without boxing.
+/// Takes a `B` out as a `T` if they are the same type, without a box.
 fn take_as<B: 'static, T: 'static>(body: &mut Option<B>) -> Option<T> {
     (body as &mut dyn Any)
         .downcast_mut::<Option<T>>()
@@ -121,10 +121,10 @@ impl HttpBody for RequestBody {
         let polled = without_forbidden_trailers(polled);
         if let Some(progress) = &self.progress {
             progress.note(match &polled {
-                Poll::Pending => Moved::Awaited,
-                Poll::Ready(None) => Moved::Finished,
-                Poll::Ready(_) if self.is_end_stream() => Moved::Finished,
-                Poll::Ready(_) => Moved::FromClient,
+                Poll::Pending => BodyStep::Awaited,
+                Poll::Ready(None) => BodyStep::Finished,
+                Poll::Ready(_) if self.is_end_stream() => BodyStep::Finished,
+                Poll::Ready(_) => BodyStep::FromClient,
             });
         }
         polled

@@ -1,5 +1,8 @@
 use std::sync::atomic::AtomicUsize;
 
+use http::StatusCode;
+use mesh_ingress_core::ErrorOrigin;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,8 +12,8 @@ fn breaker(builder: FailureAccrualBuilder) -> (Arc<Breaker>, Instant) {
     (Arc::new(Breaker::new(builder.build().unwrap(), now)), now)
 }
 
-/// Three in a row, however fast.
-fn brittle() -> FailureAccrualBuilder {
+/// Opens after three failures in a row, however fast.
+fn opens_after_three() -> FailureAccrualBuilder {
     FailureAccrual::builder()
         .consecutive_failures(3)
         .sustained(Duration::ZERO)
@@ -27,7 +30,7 @@ fn succeed(breaker: &Arc<Breaker>, now: Instant) -> Option<Change> {
     breaker.success(admission)
 }
 
-/// Fails until the target is left alone, and says for how long.
+/// Fails until the circuit opens, and returns for how long.
 fn trip(breaker: &Arc<Breaker>, now: Instant) -> Duration {
     for _ in 0..3 {
         if let Some(Change::Opened(penalty)) = fail(breaker, now) {
@@ -38,8 +41,8 @@ fn trip(breaker: &Arc<Breaker>, now: Instant) -> Duration {
 }
 
 #[test]
-fn failures_in_a_row_open_it() {
-    let (breaker, now) = breaker(brittle());
+fn failures_in_a_row_open_the_circuit() {
+    let (breaker, now) = breaker(opens_after_three());
     assert_eq!(fail(&breaker, now), None);
     assert_eq!(fail(&breaker, now), None);
     let Some(Change::Opened(penalty)) = fail(&breaker, now) else {
@@ -60,8 +63,8 @@ fn failures_in_a_row_open_it() {
 }
 
 #[test]
-fn a_success_in_between_begins_anew() {
-    let (breaker, now) = breaker(brittle());
+fn success_resets_the_count_of_failures() {
+    let (breaker, now) = breaker(opens_after_three());
     for _ in 0..10 {
         assert_eq!(fail(&breaker, now), None);
         assert_eq!(fail(&breaker, now), None);
@@ -69,30 +72,30 @@ fn a_success_in_between_begins_anew() {
     }
     fail(&breaker, now);
     fail(&breaker, now);
-    // One that was given up is no success.
+    // A cancelled request is no success.
     drop(breaker.admit(now).unwrap());
     assert!(matches!(fail(&breaker, now), Some(Change::Opened(_))));
 }
 
 #[test]
-fn a_pod_that_dies_with_all_its_connections_does_not_open_it() {
-    let (breaker, now) = breaker(brittle().sustained(SECOND));
+fn failures_that_are_not_sustained_do_not_open_the_circuit() {
+    let (breaker, now) = breaker(opens_after_three().sustained(SECOND));
     for _ in 0..50 {
         assert_eq!(fail(&breaker, now), None);
     }
     assert_eq!(fail(&breaker, now + Duration::from_millis(999)), None);
-    // The other pods go on.
+    // The other pods still succeed.
     succeed(&breaker, now + Duration::from_millis(999));
     assert_eq!(fail(&breaker, now + 2 * SECOND), None);
     assert_eq!(fail(&breaker, now + 2 * SECOND), None);
-    // Two that last are too few, three are enough.
+    // Two sustained failures are too few, three are enough.
     let change = fail(&breaker, now + 3 * SECOND);
     assert!(matches!(change, Some(Change::Opened(_))), "{change:?}");
 }
 
 #[test]
-fn one_probe_closes_it_or_doubles_the_penalty() {
-    let (breaker, mut now) = breaker(brittle());
+fn probe_closes_the_circuit_or_doubles_the_penalty() {
+    let (breaker, mut now) = breaker(opens_after_three());
     let mut penalty = trip(&breaker, now);
     for expected in [2, 4, 8, 8, 8] {
         now += penalty;
@@ -108,7 +111,7 @@ fn one_probe_closes_it_or_doubles_the_penalty() {
     }
     now += penalty;
     assert_eq!(succeed(&breaker, now), Some(Change::Closed));
-    // As good as new.
+    // The count and the penalty start anew.
     assert_eq!(fail(&breaker, now), None);
     assert_eq!(fail(&breaker, now), None);
     let Some(Change::Opened(first)) = fail(&breaker, now) else {
@@ -118,23 +121,23 @@ fn one_probe_closes_it_or_doubles_the_penalty() {
 }
 
 #[test]
-fn a_probe_without_a_verdict_is_left_to_the_next_request() {
-    let (breaker, mut now) = breaker(brittle());
+fn probe_without_an_outcome_is_left_to_the_next_request() {
+    let (breaker, mut now) = breaker(opens_after_three());
     now += trip(&breaker, now);
-    let given_up = breaker.admit(now).unwrap();
+    let cancelled = breaker.admit(now).unwrap();
     assert!(breaker.admit(now).is_err());
-    drop(given_up);
+    drop(cancelled);
     let by_client: Result<Response<()>, _> = Err(Error::new(ErrorKind::HttpRequestError, "test"));
-    let no_verdict = breaker.admit(now).unwrap();
-    assert_eq!(breaker.settle(no_verdict, &by_client, now), None);
+    let neither = breaker.admit(now).unwrap();
+    assert_eq!(breaker.record(neither, &by_client, now), None);
     assert_eq!(succeed(&breaker, now), Some(Change::Closed));
-    // Nothing is held any more.
+    // No admission holds it any more.
     assert_eq!(Arc::strong_count(&breaker), 1);
 }
 
 #[test]
-fn a_probe_that_never_ends_is_given_up() {
-    let (breaker, mut now) = breaker(brittle());
+fn probe_that_never_ends_is_replaced() {
+    let (breaker, mut now) = breaker(opens_after_three());
     now += trip(&breaker, now);
     let hung = breaker.admit(now).unwrap();
     assert!(
@@ -144,15 +147,15 @@ fn a_probe_that_never_ends_is_given_up() {
     );
     now += 8 * SECOND;
     let second = breaker.admit(now).unwrap();
-    // What comes of the first is of no interest now.
+    // The outcome of the first does not count now.
     drop(hung);
     assert!(breaker.admit(now).is_err());
     assert_eq!(breaker.success(second), Some(Change::Closed));
 }
 
 #[test]
-fn successes_of_another_period_do_not_count() {
-    let (breaker, mut now) = breaker(brittle());
+fn successes_of_an_earlier_phase_do_not_count() {
+    let (breaker, mut now) = breaker(opens_after_three());
     let mut old: Vec<_> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
     let penalty = trip(&breaker, now);
     assert_eq!(breaker.failure(old.pop().unwrap(), now), None);
@@ -160,7 +163,7 @@ fn successes_of_another_period_do_not_count() {
     assert!(breaker.admit(now).is_err());
     now += penalty;
     let probe = breaker.admit(now).unwrap();
-    // It was served by what is broken now.
+    // It succeeded before the circuit opened.
     assert_eq!(breaker.success(old.pop().unwrap()), None);
     assert!(breaker.admit(now).is_err());
     assert_eq!(breaker.success(probe), Some(Change::Closed));
@@ -172,8 +175,8 @@ fn successes_of_another_period_do_not_count() {
 }
 
 #[test]
-fn failures_of_another_period_do_not_count() {
-    let (breaker, mut now) = breaker(brittle());
+fn failures_of_an_earlier_phase_do_not_count() {
+    let (breaker, mut now) = breaker(opens_after_three());
     let old: Vec<_> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
     now += trip(&breaker, now);
     assert_eq!(succeed(&breaker, now), Some(Change::Closed));
@@ -184,21 +187,21 @@ fn failures_of_another_period_do_not_count() {
 }
 
 #[test]
-fn outcomes_are_judged_by_who_caused_them() {
+fn outcomes_are_classified_by_their_cause() {
     let accrual = FailureAccrual::builder().build().unwrap();
     let status = |code: u16| Ok(Response::builder().status(code).body(()).unwrap());
-    for (code, well) in [(200, true), (404, true), (500, true), (501, true)] {
-        assert_eq!(accrual.judge(&status(code)), Some(well), "{code}");
+    for (code, success) in [(200, true), (404, true), (500, true), (501, true)] {
+        assert_eq!(accrual.classify(&status(code)), Some(success), "{code}");
     }
     for code in [502, 503, 504] {
-        assert_eq!(accrual.judge(&status(code)), Some(false), "{code}");
+        assert_eq!(accrual.classify(&status(code)), Some(false), "{code}");
     }
     let strict = FailureAccrual::builder().statuses([StatusCode::INTERNAL_SERVER_ERROR]);
     let strict = strict.build().unwrap();
-    assert_eq!(strict.judge(&status(500)), Some(false));
-    assert_eq!(strict.judge(&status(503)), Some(true));
+    assert_eq!(strict.classify(&status(500)), Some(false));
+    assert_eq!(strict.classify(&status(503)), Some(true));
 
-    let failed = |kind| accrual.judge::<()>(&Err(Error::new(kind, "as a test")));
+    let failed = |kind| accrual.classify::<()>(&Err(Error::new(kind, "as a test")));
     for kind in [
         ErrorKind::ConnectionRefused,
         ErrorKind::ConnectionTerminated,
@@ -221,32 +224,32 @@ fn outcomes_are_judged_by_who_caused_them() {
     }
     let by_client = Error::new(ErrorKind::ConnectionTerminated, "it went away")
         .with_origin(ErrorOrigin::Client);
-    assert_eq!(accrual.judge::<()>(&Err(by_client)), None);
+    assert_eq!(accrual.classify::<()>(&Err(by_client)), None);
 }
 
 #[test]
-fn outcomes_settle_it() {
-    let (breaker, mut now) = breaker(brittle());
+fn recorded_outcomes_open_and_close_the_circuit() {
+    let (breaker, mut now) = breaker(opens_after_three());
     let refused: Result<Response<()>, _> = Err(Error::new(ErrorKind::ConnectionRefused, "test"));
     let unavailable = Ok(Response::builder().status(503).body(()).unwrap());
-    let well = Ok(Response::new(()));
+    let success = Ok(Response::new(()));
     let mut changes = Vec::new();
     for outcome in [&refused, &unavailable, &refused] {
         let admission = breaker.admit(now).unwrap();
-        changes.extend(breaker.settle(admission, outcome, now));
+        changes.extend(breaker.record(admission, outcome, now));
     }
     let [Change::Opened(penalty)] = changes[..] else {
         panic!("{changes:?}");
     };
     now += penalty;
     let probe = breaker.admit(now).unwrap();
-    assert_eq!(breaker.settle(probe, &well, now), Some(Change::Closed));
+    assert_eq!(breaker.record(probe, &success, now), Some(Change::Closed));
 }
 
 #[test]
-fn of_many_threads_one_gets_the_probe() {
+fn one_of_many_threads_gets_the_probe() {
     const THREADS: usize = 4;
-    let (breaker, start) = breaker(brittle().penalty(SECOND, SECOND));
+    let (breaker, start) = breaker(opens_after_three().penalty(SECOND, SECOND));
     trip(&breaker, start);
     let out = AtomicUsize::new(0);
     let probes = AtomicUsize::new(0);
@@ -263,7 +266,7 @@ fn of_many_threads_one_gets_the_probe() {
                         probes.fetch_add(1, Ordering::SeqCst);
                         assert_eq!(out.fetch_add(1, Ordering::SeqCst), 0, "round {round}");
                     }
-                    // The probe is out until all have asked.
+                    // The probe lasts until all have asked.
                     gate.wait();
                     if let Ok(probe) = admitted {
                         out.fetch_sub(1, Ordering::SeqCst);
@@ -281,8 +284,8 @@ fn of_many_threads_one_gets_the_probe() {
 }
 
 #[test]
-fn threads_that_fail_at_once_open_it_once() {
-    let (breaker, start) = breaker(brittle().consecutive_failures(400));
+fn concurrent_failures_open_the_circuit_once() {
+    let (breaker, start) = breaker(opens_after_three().consecutive_failures(400));
     let opened = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -302,7 +305,7 @@ fn threads_that_fail_at_once_open_it_once() {
 }
 
 #[test]
-fn senseless_settings_are_refused_by_name() {
+fn invalid_settings_are_refused_by_name() {
     let builder = FailureAccrual::builder;
     for (builder, setting) in [
         (builder().consecutive_failures(0), "consecutive_failures"),

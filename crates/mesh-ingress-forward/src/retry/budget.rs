@@ -1,4 +1,4 @@
-//! How many retries a target can bear.
+//! How many retries an upstream can bear.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,27 +6,26 @@ use tokio::time::Instant;
 
 use super::RetryPolicy;
 
-/// The window is divided into this many parts of one second; requests and retries of the part that
-/// falls out of it are forgotten together.
+/// The window is divided into this many buckets of one second.
 const SECONDS: usize = 10;
 
-/// Lets retries happen as a share of the requests of the last ten seconds.
+/// Allows retries as a share of the requests of the last ten seconds.
 ///
-/// One for each target: else a broken target uses up what a healthy one might need. Without locks:
-/// a request costs one addition.
+/// Each upstream has its own: otherwise a failing upstream uses up the budget of a healthy one. It
+/// has no lock: a request costs one addition.
 #[derive(Debug)]
 pub(crate) struct Budget {
     started: Instant,
     percent: u64,
-    floor: u64,
+    min_retries: u64,
     requests: Window,
     retries: Window,
 }
 
 /// Counts events of the last seconds.
 ///
-/// A slot holds the number of its second in the upper half and a count in the lower. The sum of the
-/// valid ones is exact unless a thread sleeps for ten seconds in the middle of an addition.
+/// A bucket has the number of its second in the upper half and a count in the lower. The sum of the
+/// current buckets is exact unless a thread sleeps for ten seconds in the middle of an addition.
 #[derive(Debug, Default)]
 struct Window([AtomicU64; SECONDS]);
 
@@ -35,26 +34,26 @@ impl Budget {
         Self {
             started: now,
             percent: policy.budget_percent.into(),
-            floor: policy.min_retries.into(),
+            min_retries: policy.min_retries.into(),
             requests: Window::default(),
             retries: Window::default(),
         }
     }
 
-    /// Counts a request that is tried for the first time.
+    /// Counts a new request.
     pub(crate) fn deposit(&self, now: Instant) {
         self.requests.add(self.second(now));
     }
 
-    /// Takes the right to one retry, if there is one.
+    /// Takes one retry out of the budget, if there is one.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         let second = self.second(now);
-        // Counted before it is compared: of two that come at once, at least one sees both.
+        // Counted before it is compared: of two threads, at least one sees both retries.
         self.retries.add(second);
         let earned = self.requests.sum(second).saturating_mul(self.percent) / 100;
-        let granted = self.retries.sum(second) <= earned.max(self.floor);
+        let granted = self.retries.sum(second) <= earned.max(self.min_retries);
         if !granted {
-            self.retries.take_back(second);
+            self.retries.undo(second);
         }
         granted
     }
@@ -68,35 +67,35 @@ impl Budget {
 
 impl Window {
     fn add(&self, second: u32) {
-        let Some(slot) = self.slot(second) else {
+        let Some(bucket) = self.bucket(second) else {
             return;
         };
-        let mut seen = slot.load(Ordering::SeqCst);
-        // One that is ahead already takes what comes late.
+        let mut seen = bucket.load(Ordering::SeqCst);
+        // A late addition counts in the bucket's next second.
         while second_of(seen) < second {
             let fresh = u64::from(second) << 32 | 1;
-            match slot.compare_exchange_weak(seen, fresh, Ordering::SeqCst, Ordering::SeqCst) {
+            match bucket.compare_exchange_weak(seen, fresh, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
                 Err(now) => seen = now,
             }
         }
-        slot.fetch_add(1, Ordering::SeqCst);
+        bucket.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Undoes an [`add`](Self::add) of the same second.
-    fn take_back(&self, second: u32) {
-        let Some(slot) = self.slot(second) else {
+    fn undo(&self, second: u32) {
+        let Some(bucket) = self.bucket(second) else {
             return;
         };
-        // Nothing to undo in a slot that belongs to another second by now.
+        // A bucket of a later second has no such addition any more.
         let less = |seen| (second_of(seen) == second).then(|| seen.saturating_sub(1));
-        let _ = slot.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        let _ = bucket.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
     fn sum(&self, second: u32) -> u64 {
         self.0
             .iter()
-            .map(|slot| slot.load(Ordering::SeqCst))
+            .map(|bucket| bucket.load(Ordering::SeqCst))
             .filter(|&seen| {
                 // Another thread may be in the next second already.
                 let age = i64::from(second) - i64::from(second_of(seen));
@@ -106,13 +105,13 @@ impl Window {
             .sum()
     }
 
-    fn slot(&self, second: u32) -> Option<&AtomicU64> {
+    fn bucket(&self, second: u32) -> Option<&AtomicU64> {
         self.0.get(second as usize % SECONDS)
     }
 }
 
-fn second_of(slot: u64) -> u32 {
-    (slot >> 32) as u32
+fn second_of(bucket: u64) -> u32 {
+    (bucket >> 32) as u32
 }
 
 #[cfg(test)]
@@ -122,9 +121,11 @@ mod tests {
 
     use super::*;
 
-    fn budget(percent: u32, floor: u32) -> (Budget, Instant) {
+    fn budget(percent: u32, min_retries: u32) -> (Budget, Instant) {
         let now = Instant::now();
-        let policy = RetryPolicy::builder().budget(percent).min_retries(floor);
+        let policy = RetryPolicy::builder()
+            .budget(percent)
+            .min_retries(min_retries);
         (Budget::new(&policy.build().unwrap(), now), now)
     }
 
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_requests() {
+    fn retries_are_a_share_of_the_requests() {
         let (budget, now) = budget(20, 0);
         assert!(!budget.withdraw(now));
         for _ in 0..999 {
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_for_little_traffic_does_not_add_to_the_share() {
+    fn min_retries_do_not_add_to_the_share() {
         let (budget, now) = budget(20, 10);
         assert_eq!(drain(&budget, now), 10);
         for _ in 0..100 {
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_a_rate_not_a_gift() {
+    fn min_retries_are_per_window() {
         let (budget, start) = budget(0, 10);
         assert_eq!(drain(&budget, start), 10);
         assert_eq!(drain(&budget, after(start, 9_999)), 0);
@@ -169,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_forgotten_after_the_window() {
+    fn requests_count_within_the_window_only() {
         let (budget, start) = budget(100, 0);
         budget.deposit(start);
         budget.deposit(after(start, 5_000));
         assert!(budget.withdraw(after(start, 9_999)));
-        // The retry counts against the one that is left, until it is forgotten itself.
+        // The retry counts against the remaining request, until the window has passed.
         assert!(!budget.withdraw(after(start, 10_000)));
         budget.deposit(after(start, 12_000));
         assert!(budget.withdraw(after(start, 12_500)));
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_leave_no_debt() {
+    fn refused_retries_are_not_counted() {
         let (budget, start) = budget(50, 0);
         for _ in 0..1000 {
             assert!(!budget.withdraw(start));
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_is_harmless() {
+    fn earlier_time_is_harmless() {
         let (budget, start) = budget(0, 2);
         assert!(budget.withdraw(after(start, 3_000)));
         assert!(budget.withdraw(start.checked_sub(Duration::from_secs(1)).unwrap_or(start)));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_get_more_than_there_is() {
+    fn concurrent_retries_never_exceed_the_budget() {
         let (budget, start) = budget(20, 0);
         let granted = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -209,7 +210,7 @@ mod tests {
                 let (budget, granted) = (&budget, &granted);
                 scope.spawn(move || {
                     for request in 0..5_000 {
-                        // All within one window, across the seams of its slots.
+                        // All within one window, across its buckets.
                         let now = after(start, request);
                         budget.deposit(now);
                         for _ in 0..=thread {
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(budget.requests.sum(5), 20_000);
         let granted = granted.into_inner();
         assert!(granted <= 4_000, "{granted}");
-        // Refused for a moment because others were being refused: nothing is lost for good.
+        // Concurrent refusals may refuse one too many; none of the budget is lost.
         assert_eq!(granted + drain(&budget, after(start, 5_000)), 4_000);
     }
 }

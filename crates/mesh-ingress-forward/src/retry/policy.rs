@@ -1,4 +1,4 @@
-//! What may be sent again, and how often.
+//! Which requests may be retried, and how often.
 
 use std::time::Duration;
 
@@ -6,44 +6,41 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, Response, StatusCode};
 use mesh_ingress_core::{Error, ErrorKind, ErrorOrigin, InvalidSetting};
 
-use super::statuses::ServerErrors;
+use super::server_errors::ServerErrors;
 
-/// Beyond this many tries a request is not unlucky.
 const MAX_ATTEMPTS: u32 = 10;
-/// What is remembered of a request's body at most.
+/// The most bytes recorded of a request's body.
 const MAX_BUFFER: usize = 64 * 1024;
 
-/// Sends idempotent requests again that failed, within a budget.
+/// Retries idempotent requests that failed, within a budget.
 ///
 /// # Why this is opt-in
 ///
-/// **The mesh retries, too, and tries multiply.** Istio's sidecars send a failed request up to two
-/// more times by default; with two tries here, one request of a client may reach the application
-/// six times. Envoy counts its own in `x-envoy-attempt-count`, but begins anew with each request it
-/// gets from us. An overloaded upstream is the one that fails, and what it needs least is more
-/// requests. Without a policy the forwarder sends a request again only if it is certain that no
-/// upstream has acted on it, which is right in any mesh. Add a policy where nothing behind the
-/// gateway retries (no mesh, ambient without a waypoint, a mesh with retries off), and then keep it
-/// small.
+/// **The mesh retries, too, and attempts multiply.** Istio's sidecars send a failed request up to
+/// two more times by default; with two attempts here, one request of a client may reach the
+/// application six times. Envoy counts its attempts in `x-envoy-attempt-count`, but starts from one
+/// with each request of the gateway. Overloaded upstreams fail, and retries add to their load.
+/// Without a policy the forwarder sends a request again only if it is certain that no upstream has
+/// acted on it, which is right in any mesh. Add a policy if nothing behind the gateway retries (no
+/// mesh, ambient without a waypoint, a mesh with retries off), and keep it small.
 ///
-/// # What is retried
+/// # Retried requests
 ///
-/// * Requests whose method is idempotent (RFC 9110 §9.2.2): `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`
-///   and `DELETE`, or only the first four with [`safe_only`](RetryPolicyBuilder::safe_only). Never
-///   `POST` or `PATCH`, unless it is certain that nobody has seen the request
+/// * Requests whose method is idempotent (RFC 9110 §9.2.2): `GET`, `HEAD`, `OPTIONS`, `TRACE`,
+///   `PUT` and `DELETE`, or only the first four with [`safe_only`](RetryPolicyBuilder::safe_only).
+///   `POST` and `PATCH` only if it is certain that no upstream has seen the request
 ///   ([`Error::may_retry`]).
-/// * After a response whose status is one of [`statuses`](RetryPolicyBuilder::statuses), unless it
-///   says in `Retry-After` to wait for longer than the
-///   [longest pause](RetryPolicyBuilder::backoff); after a connection that was refused, could not
-///   be opened in time, or ended before the response; and after a response that took too long.
-/// * Not by `grpc-status`: gRPC is `POST`, and a status does not tell that the call had no effect.
-///   A gRPC client knows which of its calls are idempotent, and has retries of its own.
-/// * As long as the request's body is still remembered. It streams through while it is remembered,
-///   up to [`buffer`](RetryPolicyBuilder::buffer) bytes; nothing waits for it. A body beyond that
-///   is sent once.
+/// * After a response with one of the [`statuses`](RetryPolicyBuilder::statuses), unless its
+///   `Retry-After` asks to wait for longer than the [longest pause](RetryPolicyBuilder::backoff);
+///   after a connection that was refused, could not be opened in time, or ended before the
+///   response; and after a response that took too long.
+/// * Not by `grpc-status`: gRPC is `POST`, and its status does not say that the call had no effect.
+///   A gRPC client knows which of its calls are idempotent, and retries them itself.
+/// * As long as the request's body is recorded. It is recorded while it streams through, up to
+///   [`buffer`](RetryPolicyBuilder::buffer) bytes. A larger body is sent once.
 /// * As long as the [`budget`](RetryPolicyBuilder::budget) lasts.
 ///
-/// The outcome of the last try is the outcome: a client sees the upstream's own 503, not ours.
+/// The client gets the outcome of the last attempt: the upstream's own 503, not one of the gateway.
 ///
 /// ```
 /// use std::time::Duration;
@@ -84,14 +81,15 @@ impl RetryPolicy {
         RetryPolicyBuilder::default()
     }
 
-    /// How often a request is tried at most, the first time included.
+    /// The most attempts of a request, with the first.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Whether requests of this method may be sent again though somebody may have acted on them.
-    pub(crate) fn covers(&self, method: &Method) -> bool {
+    /// Whether requests of this method may be sent again although an upstream may have acted on
+    /// them.
+    pub(super) fn allows_method(&self, method: &Method) -> bool {
         if self.safe_only {
             method.is_safe()
         } else {
@@ -99,24 +97,25 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether another try is called for: `covered` says whether the method allows it.
-    pub(crate) fn calls_for_retry<B>(
+    /// Whether an outcome calls for a retry, if the [method is allowed](Self::allows_method) or
+    /// not.
+    pub(super) fn calls_for_retry<B>(
         &self,
-        covered: bool,
+        method_allowed: bool,
         outcome: &Result<Response<B>, Error>,
     ) -> bool {
         match outcome {
             Ok(response) => {
-                covered
+                method_allowed
                     && self.statuses.contains(response.status())
                     && !self.must_wait(response.headers())
             }
-            Err(error) => (covered || error.may_retry()) && may_pass(error),
+            Err(error) => (method_allowed || error.may_retry()) && is_transient(error),
         }
     }
 
-    /// Whether the upstream asks to be left alone for longer than we are ready to wait
-    /// (RFC 9110 §10.2.3). A date is taken for longer, too: it has no finer grain than a second.
+    /// Whether `Retry-After` asks for a longer pause than the policy allows (RFC 9110 §10.2.3). A
+    /// date counts as longer, too: it has no finer resolution than a second.
     fn must_wait(&self, headers: &HeaderMap) -> bool {
         headers.get(RETRY_AFTER).is_some_and(|after| {
             let seconds = after.to_str().ok().and_then(|text| text.parse().ok());
@@ -124,9 +123,9 @@ impl RetryPolicy {
         })
     }
 
-    /// How long to wait before the `retry`th retry, counted from 1: anything up to the
-    /// [ceiling](Self::ceiling), so that those who failed together do not come back together.
-    pub(crate) fn pause(&self, retry: u32) -> Duration {
+    /// The pause before the `retry`th retry, counted from 1: a random time up to the
+    /// [ceiling](Self::ceiling), so that requests that failed together are not retried together.
+    pub(super) fn pause(&self, retry: u32) -> Duration {
         self.ceiling(retry).mul_f64(fastrand::f64())
     }
 
@@ -140,11 +139,11 @@ impl RetryPolicy {
     }
 }
 
-/// Whether what failed may be over in a moment, and is neither the client's doing nor a limit of
-/// ours that more tries would only strain.
-fn may_pass(error: &Error) -> bool {
+/// Whether an error may be gone in a moment. The client's errors are not, nor limits of the
+/// gateway, which retries would only strain.
+fn is_transient(error: &Error) -> bool {
     use ErrorKind as Kind;
-    let passing = match error.kind() {
+    let transient = match error.kind() {
         Kind::ConnectionRefused
         | Kind::ConnectionTerminated
         | Kind::ConnectionTimeout
@@ -153,12 +152,12 @@ fn may_pass(error: &Error) -> bool {
         | Kind::DestinationIpUnroutable
         | Kind::HttpResponseIncomplete
         | Kind::HttpResponseTimeout => true,
-        // A peer that goes away in the middle of the handshake. Once a request was sent, it is one
-        // that does not speak HTTP, and will not learn to.
+        // Retryable if the peer ended the handshake. After a request was sent, the peer does not
+        // speak HTTP.
         Kind::HttpProtocolError => error.may_retry(),
         _ => false,
     };
-    passing && error.origin() == ErrorOrigin::Upstream
+    transient && error.origin() == ErrorOrigin::Upstream
 }
 
 impl Default for RetryPolicyBuilder {
@@ -181,67 +180,66 @@ impl Default for RetryPolicyBuilder {
 }
 
 impl RetryPolicyBuilder {
-    /// How often a request is tried at most, the first time included: 1 to 10. Default: 2, since a
-    /// failed retry "SHOULD NOT" be retried (RFC 9110 §9.2.2).
+    /// The most attempts of a request, with the first: 1 to 10. Default: 2, since a failed retry
+    /// "SHOULD NOT" be retried (RFC 9110 §9.2.2).
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.policy.attempts = attempts;
         self
     }
 
-    /// Retries only what is safe, so that `PUT` and `DELETE` are sent once. Default: `false`.
+    /// Retries only safe methods, so that `PUT` and `DELETE` are sent once. Default: `false`.
     ///
-    /// For upstreams that number, log or bill each of those, against RFC 9110 §9.2.2.
+    /// For upstreams that number, log or bill each of these, against RFC 9110 §9.2.2.
     pub fn safe_only(mut self, safe_only: bool) -> Self {
         self.policy.safe_only = safe_only;
         self
     }
 
-    /// After which responses a request is retried: 5xx only. Default: 502, 503 and 504, which mean
-    /// that the request did not reach the application. With none, only after errors without a
-    /// response.
+    /// The statuses after which a request is retried: 5xx only. Default: 502, 503 and 504, which
+    /// mean that the request did not reach the application. With none, only errors without a
+    /// response are retried.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
         self.statuses = ServerErrors::of("statuses", statuses);
         self
     }
 
-    /// How many retries there may be for 100 requests to a target, over the last 10 s: 0 to 100.
-    /// Default: 20.
+    /// The most retries per 100 requests to an upstream, over the last 10 s: 0 to 100. Default: 20.
     ///
-    /// A limit on tries alone protects nobody: when everything fails, everything is sent twice. See
-    /// [`min_retries`](Self::min_retries) for targets with little traffic.
+    /// A limit on attempts alone does not protect an upstream: when everything fails, everything is
+    /// sent twice. See [`min_retries`](Self::min_retries) for upstreams with little traffic.
     pub fn budget(mut self, percent: u32) -> Self {
         self.policy.budget_percent = percent;
         self
     }
 
-    /// How many retries to a target there may be in any 10 s however few requests there are.
-    /// Default: 10. A fifth of three requests would be none.
+    /// The retries to an upstream that are allowed in any 10 s however few requests there are.
+    /// Default: 10, because a fifth of three requests would be none.
     pub fn min_retries(mut self, retries: u32) -> Self {
         self.policy.min_retries = retries;
         self
     }
 
-    /// How long one try may take until its response begins. Default: `None`, the forwarder's own
-    /// timeouts are enough. Beyond it: `http_response_timeout`, and the next try.
+    /// How long one attempt may take until its response begins. Default: `None`: only the
+    /// forwarder's own timeouts apply. Beyond it: `http_response_timeout`, and the next attempt.
     ///
-    /// While the client is still sending its body, the clock waits for it: a slow client is no
-    /// failure of the upstream. Zero is off, too.
+    /// The clock is stopped while the client sends its body, because a slow client is no failure of
+    /// the upstream. Zero is off, too.
     pub fn per_try_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.policy.per_try_timeout = timeout.into().filter(|timeout| !timeout.is_zero());
         self
     }
 
-    /// How much of a request's body is remembered, in bytes: up to 64 KiB, the default. A request
-    /// of which more was sent is not retried; 0 leaves only those without a body, and those whose
-    /// body was not begun.
+    /// How much of a request's body is recorded, in bytes: up to 64 KiB, the default. A request of
+    /// which more was sent is not retried. With 0, only requests without a body are, and those
+    /// whose body was not begun.
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.policy.buffer = bytes;
         self
     }
 
-    /// How long to wait before a retry: a random time of up to `base` before the first, up to three,
-    /// seven, fifteen … times of it before the next, and never more than `max`. Default: 25 ms and
-    /// 250 ms, as in Envoy. `base` must not exceed `max`.
+    /// The pause before a retry: a random time of up to `base` before the first, up to 3, 7, 15 …
+    /// times `base` before the next, and never more than `max`. Default: 25 ms and 250 ms, as in
+    /// Envoy. `base` must not exceed `max`.
     pub fn backoff(mut self, base: Duration, max: Duration) -> Self {
         self.policy.backoff_base = base;
         self.policy.backoff_max = max;
@@ -252,8 +250,8 @@ impl RetryPolicyBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`] if a setting is out of the bounds that it documents, or if the budget lets
-    /// no retry happen at all.
+    /// [`InvalidSetting`] if a setting is outside of its documented range, or if the budget allows
+    /// no retry at all.
     pub fn build(self) -> Result<RetryPolicy, InvalidSetting> {
         let mut policy = self.policy;
         policy.statuses = self.statuses?;

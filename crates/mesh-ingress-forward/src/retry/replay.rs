@@ -1,4 +1,4 @@
-//! A request body that can be sent again.
+//! Recording a request body, to send it again.
 
 #[cfg(test)]
 mod tests;
@@ -15,83 +15,83 @@ use http_body::{Body, Frame, SizeHint};
 use mesh_ingress_core::BoxError;
 use tokio::time::Instant;
 
-/// How many pieces are remembered at most: a client that sends single bytes must not cost a
-/// thousand times what it sent.
-const MAX_PIECES: usize = 1024;
+/// The most frames recorded: the frames of a client that sends single bytes take a thousand times
+/// their size.
+const MAX_FRAMES: usize = 1024;
 
-/// Remembers a body while it streams through, for another attempt to begin with.
+/// Records a body while it streams through, for the next attempt.
 ///
-/// One attempt reads at a time. Whoever drives the upstream connection may still hold the body of an
-/// attempt that was given up, in another task: it is woken, gets an error, and touches nothing any
-/// more.
-pub(crate) struct Replay<B> {
+/// One attempt reads at a time. The connection of a cancelled attempt may still hold its body, in
+/// another task: that is woken, gets an error, and has no effect any more.
+pub(super) struct ReplayBuffer<B> {
     state: Arc<Mutex<State<B>>>,
 }
 
-/// The body of one attempt. Made by [`Replay::begin`].
-pub(crate) struct ReplayBody<B> {
+/// The body of one attempt. Made by [`ReplayBuffer::begin`].
+pub(super) struct ReplayBody<B> {
     state: Arc<Mutex<State<B>>>,
     attempt: u32,
 }
 
 struct State<B> {
-    /// What was not read yet; `None` after its end.
+    /// The part of the body that was not read yet; `None` after its end.
     rest: Option<B>,
-    /// What the body said of its size before it was begun: every attempt is framed alike.
+    /// The size hint of the whole body: every attempt is framed alike.
     size: SizeHint,
-    memory: Memory,
+    recording: Recording,
     /// The attempt that may read.
     attempt: u32,
-    /// Bytes that this attempt got, and whether it got anything at all.
+    /// Bytes that this attempt got, and whether it was polled to any frame or the end.
     delivered: u64,
     begun: bool,
     broken: bool,
-    /// Who waits for the client.
+    /// The task that waits for the client.
     reader: Option<Waker>,
     waiting: bool,
-    moved: Instant,
+    /// When the last frame came.
+    last_frame: Instant,
 }
 
-struct Memory {
-    pieces: VecDeque<Bytes>,
+struct Recording {
+    frames: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
-    /// The next piece for this attempt, and whether it got the trailers.
+    /// The next frame for this attempt, and whether it got the trailers.
     next: usize,
-    trailers_told: bool,
-    /// Bytes that may still be remembered.
+    trailers_delivered: bool,
+    /// Bytes that may still be recorded.
     room: u64,
-    /// Whether what comes is remembered, and what was replayed is kept.
-    keep: bool,
-    /// Whether everything that was read is here.
-    intact: bool,
+    /// Whether new frames are recorded, and replayed ones kept.
+    active: bool,
+    /// Whether every frame that was read is recorded.
+    complete: bool,
 }
 
 /// Why the body of an attempt ends with an error.
 #[derive(Debug, thiserror::Error)]
-enum Gone {
+enum ReplayError {
     #[error("the request is being sent again: this attempt was given up")]
-    TakenOver,
+    Cancelled,
     #[error("the request's body broke off before")]
     Broken,
 }
 
-impl<B> Replay<B>
+impl<B> ReplayBuffer<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    /// Remembers up to `limit` bytes of a body. Of a larger one that has a known size, nothing.
-    pub(crate) fn new(body: B, limit: usize) -> Self {
+    /// Records up to `limit` bytes of a body; nothing if its known size exceeds that.
+    pub(super) fn new(body: B, limit: usize) -> Self {
         let state = State {
             size: body.size_hint(),
             rest: Some(body),
-            memory: Memory {
-                pieces: VecDeque::new(),
+            recording: Recording {
+                frames: VecDeque::new(),
                 trailers: None,
                 next: 0,
-                trailers_told: false,
+                trailers_delivered: false,
                 room: limit as u64,
-                keep: true,
-                intact: true,
+                active: true,
+                complete: true,
             },
             attempt: 0,
             delivered: 0,
@@ -99,19 +99,19 @@ where
             broken: false,
             reader: None,
             waiting: false,
-            moved: Instant::now(),
+            last_frame: Instant::now(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// The body of the next attempt, from its start on. The one before gets no more of it.
-    pub(crate) fn begin(&self) -> ReplayBody<B> {
+    /// The body for the next attempt, from its start. The attempt before gets no more of it.
+    pub(super) fn begin(&self) -> ReplayBody<B> {
         let mut state = lock(&self.state);
-        let reader = state.give_up();
-        // What was lost cannot be sent: better nothing than the rest alone.
-        state.broken |= !state.memory.intact;
+        let reader = state.next_attempt();
+        // The start of the body is lost: the rest alone must not be sent.
+        state.broken |= !state.recording.complete;
         let attempt = state.attempt;
         drop(state);
         if let Some(reader) = reader {
@@ -123,18 +123,18 @@ where
         }
     }
 
-    /// Whether the body could be sent from its start on once more.
-    pub(crate) fn can_replay(&self) -> bool {
-        lock(&self.state).memory.intact
+    /// Whether the body could be sent again from its start.
+    pub(super) fn can_replay(&self) -> bool {
+        lock(&self.state).recording.complete
     }
 
-    /// Takes the body from the attempt that has it, if it could be sent once more.
-    pub(crate) fn recall(&self) -> bool {
+    /// Takes the body from its attempt, if it could be sent again.
+    pub(super) fn recall(&self) -> bool {
         let mut state = lock(&self.state);
-        if !state.memory.intact {
+        if !state.recording.complete {
             return false;
         }
-        let reader = state.give_up();
+        let reader = state.next_attempt();
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
@@ -142,16 +142,16 @@ where
         true
     }
 
-    /// There will be no other attempt: keeps nothing that this one has got.
-    pub(crate) fn forget(&self) {
-        lock(&self.state).memory.forget();
+    /// This is the last attempt: drops the frames that it has got.
+    pub(super) fn stop_recording(&self) {
+        lock(&self.state).recording.stop();
     }
 
-    /// When an attempt that may take `timeout` is overdue. The clock waits for a client that is
-    /// still sending, and starts anew with each piece.
-    pub(crate) fn due(&self, now: Instant, timeout: Duration) -> Instant {
+    /// When an attempt times out. The clock is stopped while it waits for the client, and starts
+    /// anew with each frame.
+    pub(super) fn timeout_at(&self, now: Instant, timeout: Duration) -> Instant {
         let state = lock(&self.state);
-        let since = if state.waiting { now } else { state.moved };
+        let since = if state.waiting { now } else { state.last_frame };
         since + timeout
     }
 }
@@ -160,15 +160,15 @@ impl<B> State<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    /// Turns to the next attempt; whoever waits for the one before is to be woken.
-    fn give_up(&mut self) -> Option<Waker> {
+    /// Begins the next attempt. Returns the waker of the one before, which is to be woken.
+    fn next_attempt(&mut self) -> Option<Waker> {
         self.attempt = self.attempt.wrapping_add(1);
-        self.memory.next = 0;
-        self.memory.trailers_told = false;
+        self.recording.next = 0;
+        self.recording.trailers_delivered = false;
         self.delivered = 0;
         self.begun = false;
         self.waiting = false;
-        self.moved = Instant::now();
+        self.last_frame = Instant::now();
         self.reader.take()
     }
 
@@ -176,11 +176,11 @@ where
     where
         B::Error: Into<BoxError>,
     {
-        if let Some(frame) = self.memory.replay() {
+        if let Some(frame) = self.recording.replay() {
             return Poll::Ready(Some(Ok(self.deliver(frame))));
         }
         if self.broken {
-            return Poll::Ready(Some(Err(Gone::Broken.into())));
+            return Poll::Ready(Some(Err(ReplayError::Broken.into())));
         }
         let Some(rest) = &mut self.rest else {
             self.begun = true;
@@ -188,7 +188,7 @@ where
         };
         match Pin::new(&mut *rest).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.memory.remember(&frame, rest.size_hint().lower());
+                self.recording.record(&frame, rest.size_hint().lower());
                 if frame.is_trailers() {
                     self.rest = None;
                 }
@@ -197,13 +197,13 @@ where
             Poll::Ready(Some(Err(error))) => {
                 self.rest = None;
                 self.broken = true;
-                self.memory.lose();
+                self.recording.lose();
                 self.waiting = false;
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
                 self.rest = None;
-                self.moved();
+                self.frame_came();
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -219,21 +219,21 @@ where
 
     fn deliver(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.delivered += frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.moved();
+        self.frame_came();
         frame
     }
 
-    fn moved(&mut self) {
+    fn frame_came(&mut self) {
         self.begun = true;
         self.waiting = false;
-        self.moved = Instant::now();
+        self.last_frame = Instant::now();
     }
 
     fn is_end_stream(&self) -> bool {
-        // Not before it was begun: a body that turned out to be empty is still framed as one.
+        // Not before it was begun: a body that turns out to be empty is still framed as one.
         self.begun
             && !self.broken
-            && self.memory.is_replayed()
+            && self.recording.is_replayed()
             && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
@@ -248,81 +248,81 @@ where
     }
 }
 
-impl Memory {
-    /// What comes next for an attempt that begins with what others have read.
+impl Recording {
+    /// The next recorded frame for this attempt.
     fn replay(&mut self) -> Option<Frame<Bytes>> {
-        let piece = if self.keep {
-            self.pieces.get(self.next).cloned()
+        let frame = if self.active {
+            self.frames.get(self.next).cloned()
         } else {
-            self.pieces.pop_front()
+            self.frames.pop_front()
         };
-        if let Some(piece) = piece {
-            self.next += usize::from(self.keep);
-            self.intact &= self.keep;
-            return Some(Frame::data(piece));
+        if let Some(frame) = frame {
+            self.next += usize::from(self.active);
+            self.complete &= self.active;
+            return Some(Frame::data(frame));
         }
-        if self.trailers_told {
+        if self.trailers_delivered {
             return None;
         }
-        let trailers = if self.keep {
+        let trailers = if self.active {
             self.trailers.clone()
         } else {
             self.trailers.take()
         }?;
-        self.trailers_told = true;
-        self.intact &= self.keep;
+        self.trailers_delivered = true;
+        self.complete &= self.active;
         Some(Frame::trailers(trailers))
     }
 
     fn is_replayed(&self) -> bool {
-        let trailers_due = self.trailers.is_some() && !self.trailers_told;
-        self.next >= self.pieces.len() && !trailers_due
+        let trailers_due = self.trailers.is_some() && !self.trailers_delivered;
+        self.next >= self.frames.len() && !trailers_due
     }
 
-    /// Remembers what was read for the first time; `more` bytes are sure to come.
-    fn remember(&mut self, frame: &Frame<Bytes>, more: u64) {
+    /// Records a frame that was read for the first time; at least `more` bytes are to come.
+    fn record(&mut self, frame: &Frame<Bytes>, more: u64) {
         let size = if let Some(data) = frame.data_ref() {
             data.len() as u64
         } else {
             frame.trailers_ref().map_or(0, size_of_fields)
         };
         if size == 0 {
-            // It changes nothing, and there could be any number of them.
+            // Empty frames change nothing, and there could be any number of them.
             return;
         }
-        let fits = size.saturating_add(more) <= self.room && self.pieces.len() < MAX_PIECES;
-        if !self.keep || !fits {
+        let fits = size.saturating_add(more) <= self.room && self.frames.len() < MAX_FRAMES;
+        if !self.active || !fits {
             self.lose();
             return;
         }
         self.room -= size;
         if let Some(data) = frame.data_ref() {
-            self.pieces.push_back(data.clone());
+            self.frames.push_back(data.clone());
             self.next += 1;
         } else {
             self.trailers = frame.trailers_ref().cloned();
-            self.trailers_told = true;
+            self.trailers_delivered = true;
         }
     }
 
-    /// What was read cannot be had again: of no use any more.
+    /// A frame is not recorded: the recording is of no use any more.
     fn lose(&mut self) {
-        self.intact = false;
-        self.keep = false;
-        self.pieces = VecDeque::new();
+        self.complete = false;
+        self.active = false;
+        self.frames = VecDeque::new();
         self.next = 0;
         self.trailers = None;
     }
 
-    fn forget(&mut self) {
-        self.keep = false;
-        self.intact &= self.next == 0 && !self.trailers_told;
-        self.pieces.drain(..self.next.min(self.pieces.len()));
+    fn stop(&mut self) {
+        self.active = false;
+        self.complete &= self.next == 0 && !self.trailers_delivered;
+        self.frames.drain(..self.next.min(self.frames.len()));
         self.next = 0;
-        if self.trailers_told {
+        if self.trailers_delivered {
             self.trailers = None;
         }
-        self.pieces.shrink_to_fit();
+        self.frames.shrink_to_fit();
     }
 }
 
@@ -347,8 +347,8 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut state = lock(&self.state);
         if state.attempt != self.attempt {
-            // Never a clean end: the upstream would take half a body for a whole one.
-            return Poll::Ready(Some(Err(Gone::TakenOver.into())));
+            // Not a clean end: the upstream would take half a body for a whole one.
+            return Poll::Ready(Some(Err(ReplayError::Cancelled.into())));
         }
         state.poll(cx)
     }
@@ -368,7 +368,7 @@ where
     }
 }
 
-/// A panic of the body inside is the task's that polled it; what is remembered stays right.
+/// The state stays consistent if the inner body panics.
 fn lock<B>(state: &Mutex<State<B>>) -> MutexGuard<'_, State<B>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

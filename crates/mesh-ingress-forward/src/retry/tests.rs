@@ -14,23 +14,23 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-type Outcome = Result<Response<ResponseBody>, Error>;
+type Outcome = Result<Response<Body>, Error>;
 
-/// What the upstream does with an attempt.
-enum Act {
+/// How the upstream handles an attempt.
+enum Action {
     Answer(u16),
-    /// Answers without a look at the body.
+    /// Answers without reading the body.
     AnswerEarly(u16),
     Fail(ErrorKind),
     /// Fails before anything was sent.
     Unsent(ErrorKind),
-    /// Reads all of the body and says nothing.
+    /// Reads the body and does not answer.
     Hang,
-    /// Reads nothing and says nothing.
-    Sulk,
+    /// Neither reads nor answers.
+    Stall,
 }
 
-/// What the upstream has seen of an attempt.
+/// An attempt, as the upstream has received it.
 #[derive(Debug, PartialEq)]
 struct Seen {
     line: String,
@@ -40,16 +40,16 @@ struct Seen {
     trailers: Option<HeaderMap>,
 }
 
-/// An upstream that acts by a script.
+/// An upstream that follows a script.
 #[derive(Default)]
 struct Origin {
-    script: Mutex<VecDeque<Act>>,
+    script: Mutex<VecDeque<Action>>,
     seen: Mutex<Vec<Seen>>,
-    tries: Mutex<Vec<Instant>>,
+    attempts: Mutex<Vec<Instant>>,
 }
 
 impl Origin {
-    fn new(script: impl IntoIterator<Item = Act>) -> Self {
+    fn new(script: impl IntoIterator<Item = Action>) -> Self {
         Self {
             script: Mutex::new(script.into_iter().collect()),
             ..Self::default()
@@ -57,19 +57,19 @@ impl Origin {
     }
 
     async fn serve(&self, request: Request<RequestBody>) -> Outcome {
-        let act = self.script.lock().unwrap().pop_front();
-        self.tries.lock().unwrap().push(Instant::now());
-        let failed = |kind| Error::new(kind, "as the script says");
-        match act.expect("one attempt more than the script has") {
-            Act::AnswerEarly(status) => Ok(answer(status)),
-            Act::Unsent(kind) => Err(failed(kind).retryable()),
-            Act::Sulk => {
+        let action = self.script.lock().unwrap().pop_front();
+        self.attempts.lock().unwrap().push(Instant::now());
+        let failed = |kind| Error::new(kind, "as in the script");
+        match action.expect("more attempts than the script has") {
+            Action::AnswerEarly(status) => Ok(answer(status)),
+            Action::Unsent(kind) => Err(failed(kind).retryable()),
+            Action::Stall => {
                 let _body = request;
                 pending().await
             }
-            Act::Answer(status) => self.read(request).await.map(|()| answer(status)),
-            Act::Fail(kind) => self.read(request).await.and_then(|()| Err(failed(kind))),
-            Act::Hang => {
+            Action::Answer(status) => self.read(request).await.map(|()| answer(status)),
+            Action::Fail(kind) => self.read(request).await.and_then(|()| Err(failed(kind))),
+            Action::Hang => {
                 self.read(request).await?;
                 pending().await
             }
@@ -91,11 +91,11 @@ impl Origin {
         Ok(())
     }
 
-    fn tries(&self) -> usize {
-        self.tries.lock().unwrap().len()
+    fn attempts(&self) -> usize {
+        self.attempts.lock().unwrap().len()
     }
 
-    /// All attempts were the same: this one.
+    /// The attempt, if all were the same.
     fn only_seen(&self) -> Seen {
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
         let last = seen.pop().unwrap();
@@ -106,8 +106,8 @@ impl Origin {
     }
 }
 
-fn answer(status: u16) -> Response<ResponseBody> {
-    let body = ResponseBody::from(Body::from("what it says"));
+fn answer(status: u16) -> Response<Body> {
+    let body = Body::from("unavailable");
     Response::builder().status(status).body(body).unwrap()
 }
 
@@ -132,7 +132,7 @@ async fn send(
 ) -> Outcome {
     let policy = builder.build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    drive(&policy, &budget, request, None, |request| {
+    super::send(&policy, &budget, request, None, |request| {
         origin.serve(request)
     })
     .await
@@ -147,12 +147,12 @@ fn kind(outcome: Outcome) -> ErrorKind {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_tried_until_it_succeeds() {
+async fn request_is_retried_until_it_succeeds() {
     let origin = Origin::new([
-        Act::Answer(503),
-        Act::Fail(ErrorKind::ConnectionTerminated),
-        Act::Unsent(ErrorKind::ConnectionRefused),
-        Act::Answer(200),
+        Action::Answer(503),
+        Action::Fail(ErrorKind::ConnectionTerminated),
+        Action::Unsent(ErrorKind::ConnectionRefused),
+        Action::Answer(200),
     ]);
     let response = send(policy().attempts(5), &origin, get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -164,38 +164,41 @@ async fn a_request_is_tried_until_it_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_outcome_is_the_outcome() {
-    let origin = Origin::new([Act::Answer(502), Act::Answer(503)]);
+async fn last_outcome_is_returned() {
+    let origin = Origin::new([Action::Answer(502), Action::Answer(503)]);
     let response = send(policy(), &origin, get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, "what it says");
+    assert_eq!(body, "unavailable");
 
-    let failed = Act::Fail(ErrorKind::ConnectionTerminated);
-    let origin = Origin::new([Act::Answer(502), failed]);
+    let failed = Action::Fail(ErrorKind::ConnectionTerminated);
+    let origin = Origin::new([Action::Answer(502), failed]);
     let outcome = send(policy(), &origin, get()).await;
     assert_eq!(kind(outcome), ErrorKind::ConnectionTerminated);
-    let origin = Origin::new([Act::Answer(502)]);
+    let origin = Origin::new([Action::Answer(502)]);
     let outcome = send(policy().attempts(1), &origin, get()).await.unwrap();
     assert_eq!(outcome.status(), StatusCode::BAD_GATEWAY);
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_9_2_2_a_post_is_sent_twice_only_if_nobody_saw_it() {
+async fn rfc9110_9_2_2_post_is_retried_only_if_it_was_not_sent() {
     for method in [Method::POST, Method::PATCH, Method::CONNECT] {
         let request = || request(&method, RequestBody::new(Full::from("once")));
-        for act in [
-            Act::Answer(503),
-            Act::Fail(ErrorKind::ConnectionTerminated),
-            Act::Fail(ErrorKind::ConnectionTimeout),
-            Act::Hang,
+        for action in [
+            Action::Answer(503),
+            Action::Fail(ErrorKind::ConnectionTerminated),
+            Action::Fail(ErrorKind::ConnectionTimeout),
+            Action::Hang,
         ] {
-            let origin = Origin::new([act]);
+            let origin = Origin::new([action]);
             let policy = policy().per_try_timeout(Duration::from_secs(1));
             let _ = send(policy, &origin, request()).await;
-            assert_eq!(origin.tries(), 1);
+            assert_eq!(origin.attempts(), 1);
         }
-        let origin = Origin::new([Act::Unsent(ErrorKind::ConnectionRefused), Act::Answer(200)]);
+        let origin = Origin::new([
+            Action::Unsent(ErrorKind::ConnectionRefused),
+            Action::Answer(200),
+        ]);
         let response = send(policy(), &origin, request()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(origin.only_seen().body, "once");
@@ -203,21 +206,21 @@ async fn rfc9110_9_2_2_a_post_is_sent_twice_only_if_nobody_saw_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_of_the_gateway_are_not_strained_by_retries() {
+async fn limits_of_the_gateway_are_not_retried() {
     for kind in [
         ErrorKind::ConnectionLimitReached,
         ErrorKind::DestinationUnavailable,
         ErrorKind::ProxyConfigurationError,
     ] {
-        let origin = Origin::new([Act::Unsent(kind)]);
+        let origin = Origin::new([Action::Unsent(kind)]);
         let outcome = send(policy(), &origin, get()).await;
         assert_eq!(outcome.unwrap_err().kind(), kind);
-        assert_eq!(origin.tries(), 1);
+        assert_eq!(origin.attempts(), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_is_the_same_each_time_trailers_too() {
+async fn body_and_trailers_are_the_same_in_each_attempt() {
     let fields = HeaderMap::from_iter([("x-checksum".parse().unwrap(), "42".parse().unwrap())]);
     let frames = [
         Ok::<_, Infallible>(Frame::data(Bytes::from("one "))),
@@ -225,7 +228,11 @@ async fn the_body_is_the_same_each_time_trailers_too() {
         Ok(Frame::trailers(fields.clone())),
     ];
     let body = RequestBody::new(StreamBody::new(futures_util::stream::iter(frames)));
-    let origin = Origin::new([Act::Answer(503), Act::Answer(503), Act::Answer(200)]);
+    let origin = Origin::new([
+        Action::Answer(503),
+        Action::Answer(503),
+        Action::Answer(200),
+    ]);
     let request = request(&Method::PUT, body);
     let response = send(policy().attempts(3), &origin, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -235,8 +242,12 @@ async fn the_body_is_the_same_each_time_trailers_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_known_length_is_the_same_each_time() {
-    let origin = Origin::new([Act::Answer(503), Act::AnswerEarly(503), Act::Answer(200)]);
+async fn known_length_is_the_same_in_each_attempt() {
+    let origin = Origin::new([
+        Action::Answer(503),
+        Action::AnswerEarly(503),
+        Action::Answer(200),
+    ]);
     let body = RequestBody::new(Full::from(vec![b'x'; 64 * 1024]));
     let request = request(&Method::PUT, body);
     let response = send(policy().attempts(3), &origin, request).await.unwrap();
@@ -246,16 +257,19 @@ async fn a_known_length_is_the_same_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_beyond_the_buffer_is_sent_once() {
+async fn body_beyond_the_buffer_is_sent_once() {
     let body = || RequestBody::new(Full::from(vec![b'x'; 64 * 1024 + 1]));
-    let origin = Origin::new([Act::Answer(503)]);
+    let origin = Origin::new([Action::Answer(503)]);
     let response = send(policy(), &origin, request(&Method::PUT, body()))
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(origin.only_seen().body.len(), 65_537);
-    // Unless none of it was read.
-    let origin = Origin::new([Act::Unsent(ErrorKind::ConnectionRefused), Act::Answer(200)]);
+    // It is retried if none of it was read.
+    let origin = Origin::new([
+        Action::Unsent(ErrorKind::ConnectionRefused),
+        Action::Answer(200),
+    ]);
     let response = send(policy(), &origin, request(&Method::POST, body()))
         .await
         .unwrap();
@@ -264,7 +278,7 @@ async fn a_body_beyond_the_buffer_is_sent_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
+async fn upload_continues_after_an_early_response_that_is_not_retried() {
     let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
     let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let held = Mutex::new(None);
@@ -272,7 +286,7 @@ async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
     let budget = Budget::new(&policy, Instant::now());
     assert!(budget.withdraw(Instant::now()));
     let request = request(&Method::PUT, RequestBody::new(StreamBody::new(frames)));
-    let response = drive(&policy, &budget, request, None, |request| {
+    let response = super::send(&policy, &budget, request, None, |request| {
         *held.lock().unwrap() = Some(request.into_body());
         async { Ok(answer(503)) }
     });
@@ -287,13 +301,13 @@ async fn an_upload_goes_on_after_an_early_response_that_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_retried_loses_the_body_before_the_pause() {
+async fn retried_attempt_loses_the_body_before_the_pause() {
     let pause = Duration::from_secs(1000);
     let held = Mutex::new(Vec::new());
     let policy = policy().backoff(pause, pause).build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
     let request = request(&Method::PUT, RequestBody::new(Full::from("body")));
-    let driven = drive(&policy, &budget, request, None, |request| {
+    let sent = super::send(&policy, &budget, request, None, |request| {
         let mut held = held.lock().unwrap();
         held.push(request.into_body());
         let status = if held.len() == 1 { 503 } else { 200 };
@@ -307,45 +321,45 @@ async fn an_attempt_that_is_retried_loses_the_body_before_the_pause() {
         assert_eq!(started.elapsed(), Duration::ZERO);
         held.lock().unwrap().push(RequestBody::empty());
     };
-    let (response, ()) = tokio::join!(driven, upstream);
+    let (response, ()) = tokio::join!(sent, upstream);
     assert_eq!(response.unwrap().status(), StatusCode::OK);
     let body = held.lock().unwrap().pop().unwrap();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "body");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_goes_away_is_not_retried() {
+async fn client_disconnect_is_not_retried() {
     let frames = [
         Ok(Frame::data(Bytes::from("half"))),
         Err(BoxError::from("gone")),
     ];
     let body = RequestBody::new(StreamBody::new(futures_util::stream::iter(frames)));
-    let origin = Origin::new([Act::Answer(200)]);
+    let origin = Origin::new([Action::Answer(200)]);
     let outcome = send(policy(), &origin, request(&Method::PUT, body)).await;
     assert_eq!(kind(outcome), ErrorKind::HttpRequestError);
-    assert_eq!(origin.tries(), 1);
+    assert_eq!(origin.attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_budget_bounds_all_retries_together() {
+async fn budget_limits_all_retries_together() {
     let policy = policy().budget(20).min_retries(2).build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    let origin = Origin::new((0..300).map(|_| Act::Answer(503)));
+    let origin = Origin::new((0..300).map(|_| Action::Answer(503)));
     for _ in 0..100 {
-        let outcome = drive(&policy, &budget, get(), None, |request| {
+        let outcome = super::send(&policy, &budget, get(), None, |request| {
             origin.serve(request)
         })
         .await;
         assert_eq!(outcome.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(origin.tries(), 120);
+    assert_eq!(origin.attempts(), 120);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_try_that_takes_too_long_is_followed_by_another() {
+async fn attempt_that_times_out_is_retried() {
     let second = Duration::from_secs(1);
-    for act in [Act::Hang, Act::Sulk] {
-        let origin = Origin::new([act, Act::Answer(200)]);
+    for action in [Action::Hang, Action::Stall] {
+        let origin = Origin::new([action, Action::Answer(200)]);
         let body = RequestBody::new(Full::from("body"));
         let policy = policy().per_try_timeout(second);
         let started = Instant::now();
@@ -359,7 +373,7 @@ async fn a_try_that_takes_too_long_is_followed_by_another() {
             "{took:?}"
         );
     }
-    let origin = Origin::new([Act::Hang, Act::Sulk]);
+    let origin = Origin::new([Action::Hang, Action::Stall]);
     let error = send(policy().per_try_timeout(second), &origin, get())
         .await
         .unwrap_err();
@@ -370,11 +384,11 @@ async fn a_try_that_takes_too_long_is_followed_by_another() {
             .to_string()
             .contains("1s that one try may take")
     );
-    assert_eq!(origin.tries(), 2);
+    assert_eq!(origin.attempts(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_client_is_no_timeout_of_a_try() {
+async fn slow_client_does_not_time_out_an_attempt() {
     let second = Duration::from_secs(1);
     let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
     let frames = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
@@ -386,8 +400,8 @@ async fn a_slow_client_is_no_timeout_of_a_try() {
             sender.send(Ok(Frame::data(Bytes::from("slow ")))).unwrap();
         }
     });
-    // The clock of the first try starts when the body is there, and the second has it at once.
-    let origin = Origin::new([Act::Hang, Act::Answer(200)]);
+    // The clock of the first attempt starts at the end of the body, which the second has at once.
+    let origin = Origin::new([Action::Hang, Action::Answer(200)]);
     let policy = policy().per_try_timeout(second);
     let response = send(policy, &origin, request(&Method::PUT, body))
         .await
@@ -400,13 +414,17 @@ async fn a_slow_client_is_no_timeout_of_a_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_lie_between_the_tries() {
+async fn attempts_are_separated_by_pauses() {
     let pause = Duration::from_secs(100);
-    let origin = Origin::new([Act::Answer(503), Act::Answer(503), Act::Answer(503)]);
+    let origin = Origin::new([
+        Action::Answer(503),
+        Action::Answer(503),
+        Action::Answer(503),
+    ]);
     let policy = policy().attempts(3).backoff(pause, pause);
     send(policy, &origin, get()).await.unwrap();
-    let tries = origin.tries.into_inner().unwrap();
-    let pauses: Vec<_> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    let attempts = origin.attempts.into_inner().unwrap();
+    let pauses: Vec<_> = attempts.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(
         pauses
             .iter()
@@ -416,7 +434,7 @@ async fn pauses_lie_between_the_tries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn extensions_reach_every_try() {
+async fn extensions_reach_every_attempt() {
     #[derive(Clone, Debug, PartialEq)]
     struct Mark(u8);
     let policy = policy().build().unwrap();
@@ -424,7 +442,7 @@ async fn extensions_reach_every_try() {
     let mut request = get();
     request.extensions_mut().insert(Mark(7));
     let seen = Mutex::new(Vec::new());
-    let outcome = drive(&policy, &budget, request, None, |request| {
+    let outcome = super::send(&policy, &budget, request, None, |request| {
         seen.lock()
             .unwrap()
             .push(request.extensions().get::<Mark>().cloned());
@@ -435,11 +453,11 @@ async fn extensions_reach_every_try() {
 }
 
 #[test]
-fn the_driver_can_be_spawned() {
+fn future_can_be_spawned() {
     fn assert_send<T: Send>(_: T) {}
     let policy = policy().build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    assert_send(drive(&policy, &budget, get(), None, |_| async {
+    assert_send(super::send(&policy, &budget, get(), None, |_| async {
         Ok(answer(200))
     }));
 }

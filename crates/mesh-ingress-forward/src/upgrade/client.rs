@@ -1,4 +1,4 @@
-//! The client's end of a tunnel, before and after it is there.
+//! The client's end of a tunnel, before and after the switch.
 
 use std::any::Any;
 use std::fmt;
@@ -14,73 +14,72 @@ use mesh_ingress_io::Conn;
 use mesh_ingress_io::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::tunnel::End;
+use super::tunnel::TunnelEnd;
 
-/// A client that is being told of the switch.
+/// A client that is getting the answer to its request to switch.
 #[derive(Debug)]
 pub(crate) enum Client {
     Hyper(hyper::upgrade::OnUpgrade),
-    Own(OnUpgrade),
+    Conn(OnUpgrade),
 }
 
 impl Client {
-    /// What a server has left of it in a request.
+    /// Takes the client out of a request's extensions, where its server has put it.
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        let own = extensions.remove::<OnUpgrade>().map(Self::Own);
-        own.or_else(|| extensions.remove().map(Self::Hyper))
+        let conn = extensions.remove::<OnUpgrade>().map(Self::Conn);
+        conn.or_else(|| extensions.remove().map(Self::Hyper))
     }
 
-    /// Its connection, and what has been read of it already.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ClientEnd, Bytes)>> {
+    /// Its connection, and the bytes of the new protocol that were read already.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ClientEnd, Bytes)>> {
         Poll::Ready(Ok(match self {
             Self::Hyper(client) => {
                 let client = ready!(Pin::new(client).poll(cx)).map_err(io::Error::other)?;
                 (ClientEnd::Hyper(TokioIo::new(client)), Bytes::new())
             }
-            Self::Own(client) => {
+            Self::Conn(client) => {
                 let (conn, early, guard) = ready!(client.poll_upgraded(cx))?.into_parts();
-                (ClientEnd::Own(conn, guard), early)
+                (ClientEnd::Conn(conn, guard), early)
             }
         }))
     }
 }
 
 /// A client that has been switched.
-pub(crate) enum ClientEnd {
-    /// Or a stream of HTTP/2. What it looks like when it is dropped is up to the server that has the
-    /// socket, or to hyper, which ends a stream of HTTP/2 before it resets it.
+pub(super) enum ClientEnd {
+    /// A connection of hyper's server, or a stream of its HTTP/2, which hyper ends before it resets
+    /// it.
     Hyper(TokioIo<Upgraded>),
-    /// A connection of our server, or of any other that resolves an [`OnUpgrade`], and what that wants
-    /// to be dropped with it.
-    Own(Conn, #[allow(dead_code)] Option<Box<dyn Any + Send>>), // Held to be dropped.
+    /// A connection of another server, and a guard that is dropped with it.
+    Conn(Conn, #[allow(dead_code)] Option<Box<dyn Any + Send>>),
 }
 
 impl fmt::Debug for ClientEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hyper(_) => "Hyper",
-            Self::Own(..) => "Own",
+            Self::Conn(..) => "Conn",
         })
     }
 }
 
-impl End for ClientEnd {
-    fn cut_off(&mut self) {
-        if let Self::Own(conn, _) = self {
-            conn.cut_off();
+impl TunnelEnd for ClientEnd {
+    fn reset_on_drop(&mut self) {
+        if let Self::Conn(conn, _) = self {
+            TunnelEnd::reset_on_drop(conn);
         }
     }
 
-    fn poll_pass(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Own(conn, _) => conn.poll_pass(cx, octets),
-            Self::Hyper(_) => Pin::new(self).poll_write(cx, octets),
+            Self::Conn(conn, _) => conn.poll_forward(cx, bytes),
+            Self::Hyper(_) => Pin::new(self).poll_write(cx, bytes),
         }
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Own(conn, _) => conn.poll_more(cx),
+            Self::Conn(conn, _) => conn.poll_readable(cx),
             Self::Hyper(_) => Poll::Ready(()),
         }
     }
@@ -94,7 +93,7 @@ impl AsyncRead for ClientEnd {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Own(conn, _) => Pin::new(conn).poll_read(cx, buf),
+            Self::Conn(conn, _) => Pin::new(conn).poll_read(cx, buf),
         }
     }
 }
@@ -107,21 +106,21 @@ impl AsyncWrite for ClientEnd {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Own(conn, _) => Pin::new(conn).poll_write(cx, buf),
+            Self::Conn(conn, _) => Pin::new(conn).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Own(conn, _) => Pin::new(conn).poll_flush(cx),
+            Self::Conn(conn, _) => Pin::new(conn).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Hyper(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Own(conn, _) => Pin::new(conn).poll_shutdown(cx),
+            Self::Conn(conn, _) => Pin::new(conn).poll_shutdown(cx),
         }
     }
 }

@@ -3,14 +3,18 @@ use hyper::upgrade::OnUpgrade;
 use super::*;
 use http_body_util::Empty;
 
-type Asking = Request<Empty<bytes::Bytes>>;
+type ClientRequest = Request<Empty<bytes::Bytes>>;
 
 const ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A request as a server gives it, that can switch.
-fn asking(method: Method, version: Version, fields: &[(&'static str, &'static str)]) -> Asking {
+/// A request of a server that can switch.
+fn client_request(
+    method: Method,
+    version: Version,
+    fields: &[(&'static str, &'static str)],
+) -> ClientRequest {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = method;
     *request.version_mut() = version;
@@ -19,19 +23,19 @@ fn asking(method: Method, version: Version, fields: &[(&'static str, &'static st
             .headers_mut()
             .append(*name, HeaderValue::from_static(value));
     }
-    // One of a request that cannot switch: good enough not to be awaited.
+    // It never resolves, and is not awaited.
     let none = hyper::upgrade::on(Request::new(()));
     request.extensions_mut().insert(none);
     request
 }
 
-fn of(request: &mut Asking) -> Result<Option<Upgrade>, Error> {
+fn of(request: &mut ClientRequest) -> Result<Option<Upgrade>, Error> {
     let options = hop_by_hop::strip(request.headers_mut());
     Upgrade::of(request, &options)
 }
 
-fn handshake() -> Asking {
-    asking(
+fn handshake() -> ClientRequest {
+    client_request(
         Method::GET,
         Version::HTTP_11,
         &[
@@ -43,8 +47,8 @@ fn handshake() -> Asking {
     )
 }
 
-fn extended_connect(protocol: &'static str) -> Asking {
-    let mut request = asking(Method::CONNECT, Version::HTTP_2, &[]);
+fn extended_connect(protocol: &'static str) -> ClientRequest {
+    let mut request = client_request(Method::CONNECT, Version::HTTP_2, &[]);
     request
         .extensions_mut()
         .insert(Protocol::from_static(protocol));
@@ -60,51 +64,51 @@ fn answer(status: u16, fields: &[(&'static str, &str)]) -> Response<()> {
 }
 
 #[test]
-fn tokens_are_a_list_in_any_case() {
+fn protocols_are_a_case_insensitive_list() {
     let asked = HeaderValue::from_static("foo,, WebSocket");
-    assert!(names(&asked, b"websocket"));
-    assert!(names(&asked, b" FOO "));
-    assert!(!names(&asked, b"socket"));
-    assert!(!names(&asked, b"h2c"));
-    assert!(!names(&asked, b""));
+    assert!(contains(&asked, b"websocket"));
+    assert!(contains(&asked, b" FOO "));
+    assert!(!contains(&asked, b"socket"));
+    assert!(!contains(&asked, b"h2c"));
+    assert!(!contains(&asked, b""));
 }
 
 #[test]
-fn rfc9110_7_8_only_http11_asks_with_upgrade_and_h2c_is_left_out() {
+fn rfc9110_7_8_upgrade_is_ignored_outside_http11_and_for_h2c() {
     assert!(of(&mut handshake()).unwrap().is_some());
     let upgrade = [("connection", "upgrade"), ("upgrade", "foo")];
     for version in [Version::HTTP_10, Version::HTTP_2] {
-        let mut request = asking(Method::GET, version, &upgrade);
+        let mut request = client_request(Method::GET, version, &upgrade);
         assert!(of(&mut request).unwrap().is_none(), "{version:?}");
     }
     let h2c = [("connection", "upgrade"), ("upgrade", "websocket, h2c")];
-    let mut request = asking(Method::GET, Version::HTTP_11, &h2c);
+    let mut request = client_request(Method::GET, Version::HTTP_11, &h2c);
     assert!(of(&mut request).unwrap().is_none());
     let unnamed = [("upgrade", "websocket")];
-    let mut request = asking(Method::GET, Version::HTTP_11, &unnamed);
+    let mut request = client_request(Method::GET, Version::HTTP_11, &unnamed);
     assert!(of(&mut request).unwrap().is_none());
 }
 
 #[test]
-fn what_the_server_cannot_switch_is_ordinary_http() {
+fn upgrade_is_ignored_if_the_server_cannot_switch() {
     let mut request = handshake();
     request.extensions_mut().remove::<OnUpgrade>();
     assert!(of(&mut request).unwrap().is_none());
 }
 
 #[test]
-fn rfc9220_3_an_unknown_protocol_is_501_and_a_plain_connect_405() {
+fn rfc9220_3_unknown_protocol_is_501_and_plain_connect_405() {
     let error = of(&mut extended_connect("connect-udp")).unwrap_err();
     assert_eq!(error.status(), Some(StatusCode::NOT_IMPLEMENTED));
     assert_eq!(error.origin(), ErrorOrigin::Client);
-    let mut plain = asking(Method::CONNECT, Version::HTTP_2, &[]);
+    let mut plain = client_request(Method::CONNECT, Version::HTTP_2, &[]);
     let error = of(&mut plain).unwrap_err();
     assert_eq!(error.status(), Some(StatusCode::METHOD_NOT_ALLOWED));
 }
 
 #[test]
-fn http2_can_say_a_websocket_handshake_and_nothing_else() {
-    let http2 = |request: &mut Asking| of(request).unwrap().unwrap().has_http2_form();
+fn only_a_websocket_handshake_has_an_http2_form() {
+    let http2 = |request: &mut ClientRequest| of(request).unwrap().unwrap().has_http2_form();
     assert!(http2(&mut handshake()));
     assert!(http2(&mut extended_connect("websocket")));
     let mut post = handshake();
@@ -120,7 +124,7 @@ fn http2_can_say_a_websocket_handshake_and_nothing_else() {
 }
 
 #[test]
-fn rfc9110_7_8_a_101_must_be_to_what_was_asked_for() {
+fn rfc9110_7_8_101_to_another_protocol_is_rejected() {
     let upgrade = of(&mut handshake()).unwrap().unwrap();
     let right = [
         ("upgrade", "websocket"),
@@ -157,19 +161,19 @@ fn rfc9110_7_8_a_101_must_be_to_what_was_asked_for() {
 }
 
 #[test]
-fn rfc9110_7_8_one_of_the_protocols_asked_for_is_enough() {
+fn rfc9110_7_8_101_to_one_of_several_protocols_is_accepted() {
     let fields = [
         ("connection", "upgrade"),
         ("upgrade", "foo/2, websocket"),
         ("sec-websocket-key", KEY),
     ];
-    let upgrade = of(&mut asking(Method::GET, Version::HTTP_11, &fields)).unwrap();
+    let upgrade = of(&mut client_request(Method::GET, Version::HTTP_11, &fields)).unwrap();
     let upgrade = upgrade.unwrap();
     let connection = ("connection", "upgrade");
     let mut foo = answer(101, &[connection, ("upgrade", "Foo/2")]);
     upgrade.switched(ADDR, &mut foo).unwrap();
     assert_eq!(foo.headers()["upgrade"], "Foo/2");
-    // If it is WebSocket it must know that.
+    // A switch to WebSocket needs the accept.
     let websocket = ("upgrade", "websocket");
     let mut unproven = answer(101, &[connection, websocket]);
     upgrade.switched(ADDR, &mut unproven).unwrap_err();
@@ -179,7 +183,7 @@ fn rfc9110_7_8_one_of_the_protocols_asked_for_is_enough() {
 }
 
 #[test]
-fn rfc6455_4_1_an_http2_client_is_told_of_a_101_only_with_the_right_accept() {
+fn rfc6455_4_1_101_without_the_right_accept_is_rejected_for_http2_clients() {
     let mut request = extended_connect("websocket");
     let upgrade = of(&mut request).unwrap().unwrap();
     upgrade.ask_http1(&mut request);
@@ -210,7 +214,7 @@ fn rfc6455_4_1_an_http2_client_is_told_of_a_101_only_with_the_right_accept() {
 }
 
 #[test]
-fn an_upstream_can_be_asked_in_one_form_after_another_in_the_other() {
+fn request_can_change_its_form_repeatedly() {
     let mut request = handshake();
     let upgrade = of(&mut request).unwrap().unwrap();
     for _ in 0..2 {
@@ -228,7 +232,7 @@ fn an_upstream_can_be_asked_in_one_form_after_another_in_the_other() {
 }
 
 #[test]
-fn rfc8441_5_a_200_is_told_in_the_form_the_client_asked_in() {
+fn rfc8441_5_200_gets_the_form_of_the_client() {
     let upgrade = of(&mut handshake()).unwrap().unwrap();
     let mut response = answer(200, &[("sec-websocket-protocol", "chat")]);
     upgrade.connected(&mut response);
@@ -243,7 +247,7 @@ fn rfc8441_5_a_200_is_told_in_the_form_the_client_asked_in() {
 }
 
 #[test]
-fn a_refusal_that_looks_like_success_is_not_passed_on_where_it_would_open_a_tunnel() {
+fn success_that_is_no_switch_is_rejected_if_it_would_open_a_tunnel() {
     let get = of(&mut handshake()).unwrap().unwrap();
     let connect = of(&mut extended_connect("websocket")).unwrap().unwrap();
     let refused = |upgrade: &Upgrade, status, version| {

@@ -1,4 +1,4 @@
-//! An HTTP/2 peer that sends what the test likes, frame by frame (RFC 9113 §4.1).
+//! An HTTP/2 peer that the test controls frame by frame (RFC 9113 §4.1).
 #![allow(dead_code)]
 
 use bytes::{BufMut, BytesMut};
@@ -12,18 +12,18 @@ use tokio::net::{TcpListener, TcpStream};
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 
-/// One connection of the client's.
+/// One connection of the client.
 #[derive(Debug)]
 pub(crate) struct Peer {
     stream: TcpStream,
-    /// Answers pings, as it must.
+    /// Whether it answers pings.
     pub(crate) is_well: bool,
     /// SETTINGS that the client has not acknowledged yet.
     unsettled: usize,
 }
 
 impl Peer {
-    /// Takes a connection and says how many streams it takes.
+    /// Accepts a connection and allows `streams` concurrent streams.
     pub(crate) async fn accept(listener: &TcpListener, streams: u32) -> Self {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -35,12 +35,12 @@ impl Peer {
             is_well: true,
             unsettled: 0,
         };
-        peer.take_streams(streams).await;
+        peer.allow_streams(streams).await;
         peer
     }
 
-    /// Takes so many streams at a time from now on.
-    pub(crate) async fn take_streams(&mut self, streams: u32) {
+    /// Allows `streams` concurrent streams from now on.
+    pub(crate) async fn allow_streams(&mut self, streams: u32) {
         let mut setting = BytesMut::new();
         setting.put_u16(MAX_CONCURRENT_STREAMS);
         setting.put_u32(streams);
@@ -48,7 +48,8 @@ impl Peer {
         self.unsettled += 1;
     }
 
-    /// Waits until the client abides by the settings; it must not send anything meanwhile.
+    /// Waits until the client has acknowledged the settings; it must not send any other frame
+    /// meanwhile.
     pub(crate) async fn settled(&mut self) {
         while self.unsettled > 0 {
             let frame = self.read().await.unwrap();
@@ -56,7 +57,7 @@ impl Peer {
         }
     }
 
-    /// The next frame that says something; `None` at the end.
+    /// The next frame other than SETTINGS, PING and WINDOW_UPDATE; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             let frame = self.read().await?;
@@ -79,7 +80,7 @@ impl Peer {
         Some(frame)
     }
 
-    /// The stream of the next request, whose head has come.
+    /// The stream of the next request, after its head.
     pub(crate) async fn request(&mut self) -> u32 {
         loop {
             let frame = self.next().await.expect("a request");
@@ -94,25 +95,25 @@ impl Peer {
         while self.next().await.is_some() {}
     }
 
-    /// 200, and no body.
+    /// Answers 200 without a body.
     pub(crate) async fn answer(&mut self, stream: u32) {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &[0x88])
             .await;
     }
 
-    /// 200, and a body to come.
+    /// Answers 200, with a body to follow.
     pub(crate) async fn begin_answer(&mut self, stream: u32) {
         self.send(HEADERS, END_HEADERS, stream, &[0x88]).await;
     }
 
-    /// The last of a body.
+    /// Sends the end of a body.
     pub(crate) async fn end_answer(&mut self, stream: u32, data: &[u8]) {
         self.send(DATA, END_STREAM, stream, data).await;
     }
 
-    /// 103, with nothing to say.
+    /// Sends an empty 103.
     pub(crate) async fn hint(&mut self, stream: u32) {
-        // `:status` is the name, and the value a literal that is not indexed (RFC 7541 §6.2.2).
+        // The name is `:status`, and the value a literal without indexing (RFC 7541 §6.2.2).
         self.send(HEADERS, END_HEADERS, stream, b"\x08\x03103")
             .await;
     }
@@ -121,7 +122,7 @@ impl Peer {
         self.write(&rst_stream(stream, reason)).await;
     }
 
-    /// Goes away after stream `last`.
+    /// Sends a GOAWAY with the last stream `last`.
     pub(crate) async fn go_away(&mut self, last: u32) {
         self.write(&goaway(last, NO_ERROR)).await;
     }
@@ -131,7 +132,7 @@ impl Peer {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        // Fails when the client has gone, which is not the test's concern.
+        // Fails if the client has closed the connection.
         let _ = self.stream.write_all(bytes).await;
     }
 }

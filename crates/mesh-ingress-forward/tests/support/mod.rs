@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 pub(crate) type Reply = Result<Response<ResponseBody>, Error>;
 
-/// Marks where a request goes.
+/// Sets the upstream of a request.
 pub(crate) fn to<B>(addr: SocketAddr, protocol: Protocol, mut request: Request<B>) -> Request<B> {
     let upstream = Upstream::new(addr).protocol(protocol);
     request.extensions_mut().insert(upstream);
@@ -67,10 +67,10 @@ pub(crate) fn echoed<'a>(body: &'a Bytes, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-/// A request under way, to be polled by hand.
+/// A request in flight, polled by the test.
 pub(crate) type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// Begins a request: when this returns, it has a connection or waits for one.
+/// Begins a request. On return it has a connection or waits for one.
 pub(crate) async fn begin(forwarder: &Forwarder, request: Request<Body>) -> Waiting {
     let forwarder = forwarder.clone();
     let mut waiting: Waiting = Box::pin(async move { forwarder.oneshot(request).await });
@@ -79,7 +79,7 @@ pub(crate) async fn begin(forwarder: &Forwarder, request: Request<Body>) -> Wait
     waiting
 }
 
-/// Reads the responses to all of these, which come at the same time.
+/// Reads all responses concurrently.
 pub(crate) async fn read_all(waiting: Vec<Waiting>) {
     join_all(waiting.into_iter().map(|waiting| async {
         read(waiting.await).await;
@@ -87,7 +87,7 @@ pub(crate) async fn read_all(waiting: Vec<Waiting>) {
     .await;
 }
 
-/// Polls once, for what must come of it at once.
+/// Polls once; the request must be ready.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
@@ -99,8 +99,8 @@ pub(crate) fn at(path: &str, mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Lets the other tasks run until something holds. It must come to hold by itself: nothing here
-/// wakes anybody.
+/// Lets other tasks run until a condition holds. It must come to hold by itself: no task is woken
+/// for that.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let looked = async {
         while !holds() {
@@ -117,7 +117,7 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     .await;
 }
 
-/// A listener that lets in only one connection beyond those that are accepted.
+/// A listener with room for only one connection beyond the accepted ones.
 pub(crate) fn narrow_listener() -> (std::net::TcpListener, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -129,13 +129,13 @@ pub(crate) fn narrow_listener() -> (std::net::TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// Takes up the room of a narrow listener: a SYN to it gets no answer from now on.
+/// Fills the queue of a narrow listener: a SYN to it gets no answer from now on.
 pub(crate) fn fill(addr: SocketAddr) -> Vec<std::net::TcpStream> {
     let timeout = Duration::from_millis(200);
     std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&addr, timeout).ok()).collect()
 }
 
-/// The next connection of a listener that is not Tokio's: that would accept them all at once.
+/// The next connection of a std listener: tokio's would accept them all at once.
 pub(crate) async fn accept(listener: &std::net::TcpListener) -> TcpStream {
     loop {
         match listener.accept() {
@@ -151,7 +151,7 @@ pub(crate) async fn accept(listener: &std::net::TcpListener) -> TcpStream {
     }
 }
 
-/// Answers requests without a body until the connection ends; their paths.
+/// Answers requests without a body until the connection ends, and returns their paths.
 pub(crate) async fn answer(mut stream: TcpStream) -> Vec<String> {
     let mut paths = Vec::new();
     let mut head = Vec::new();
@@ -167,7 +167,7 @@ pub(crate) async fn answer(mut stream: TcpStream) -> Vec<String> {
     paths
 }
 
-/// One address for several pods, as kube-proxy has it: each connection leads to the next pod.
+/// One address for several pods, as with kube-proxy: each connection leads to the next pod.
 pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -179,7 +179,7 @@ pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
             };
             connections.spawn(async move {
                 let mut pod = TcpStream::connect(pod).await.unwrap();
-                // The kernel's clock does not stop with a test's: nothing is to wait for it.
+                // The kernel's clock runs although the test's is paused: nothing may wait for it.
                 pod.set_nodelay(true).unwrap();
                 client.set_nodelay(true).unwrap();
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
@@ -190,8 +190,9 @@ pub(crate) async fn balance(pods: Vec<SocketAddr>) -> SocketAddr {
     addr
 }
 
-/// Has a paused clock move by a millisecond at a time. By itself it jumps to the next timer
-/// whenever the runtime looks for I/O, even if there is some: then time runs away from the sockets.
+/// Advances a paused clock by a millisecond at a time. By itself it jumps to the next timer
+/// whenever the runtime polls for I/O, even if there is some: then time would run ahead of the
+/// sockets.
 pub(crate) fn fine_clock() {
     tokio::spawn(async {
         let mut millis = tokio::time::interval(Duration::from_millis(1));
@@ -201,7 +202,7 @@ pub(crate) fn fine_clock() {
     });
 }
 
-/// A seed that a failure tells, and that a run may be given as `SEED`.
+/// A seed that a failure reports, and that `SEED` sets.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("SEED")
         .ok()

@@ -1,4 +1,4 @@
-//! An origin whose connections the test serves itself, octet by octet.
+//! An origin whose connections the test serves itself, byte by byte.
 #![allow(dead_code)]
 
 use std::io;
@@ -27,8 +27,8 @@ pub(crate) struct Pod {
 
 /// Counts connections, of one pod or of several, as the kernel has them.
 ///
-/// When it takes a new connection in, it asks the kernel which of the others their client still
-/// holds open: what has been closed counts no more, even if its server has not come to see it.
+/// On a new connection, it asks the kernel which of the others their client still holds open: a
+/// closed one does not count any more, even if its server has not noticed yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(Arc<Counts>);
 
@@ -57,7 +57,7 @@ impl Meter {
         self.0.most.fetch_max(open.count(), Ordering::SeqCst);
     }
 
-    /// The most that were open at the same time.
+    /// The most connections that were open at the same time.
     pub(crate) fn most(&self) -> usize {
         self.0.most.load(Ordering::SeqCst)
     }
@@ -67,7 +67,7 @@ impl Meter {
 pub(crate) struct Connection {
     stream: Arc<TcpStream>,
     read: BytesMut,
-    /// How many connections came before it.
+    /// The number of connections before it.
     pub(crate) number: usize,
     _open: Open,
 }
@@ -87,7 +87,7 @@ pub(crate) struct Head {
 }
 
 impl Pod {
-    /// Serves each connection with what `serve` makes of it.
+    /// Serves each connection with `serve`.
     pub(crate) async fn start<F>(serve: impl Fn(Connection) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -95,7 +95,7 @@ impl Pod {
         Self::metered(Vec::new(), serve).await
     }
 
-    /// The same, counted.
+    /// The same, with a counter.
     pub(crate) async fn metered<F>(
         meters: Vec<Meter>,
         serve: impl Fn(Connection) -> F + Send + 'static,
@@ -142,17 +142,17 @@ impl Pod {
         self.addr
     }
 
-    /// How many connections have been accepted.
+    /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many connections have not been served to their end.
+    /// The number of connections that are still being served.
     pub(crate) fn open(&self) -> usize {
         *self.open.borrow()
     }
 
-    /// Waits until so many are left.
+    /// Waits until `open` connections are left.
     pub(crate) async fn wait_for_open(&self, open: usize) {
         let mut changes = self.open.clone();
         changes.wait_for(|now| *now == open).await.unwrap();
@@ -176,18 +176,18 @@ impl Connection {
         }
     }
 
-    /// Reads the body of a request; `None` if it breaks off.
+    /// Reads the body of a request; `None` if it is cut off.
     pub(crate) async fn body(&mut self, head: &Head) -> Option<Bytes> {
         if let Some(length) = head.field("content-length") {
-            return self.octets(length.parse().unwrap()).await;
+            return self.bytes(length.parse().unwrap()).await;
         }
         let mut body = BytesMut::new();
         if head.field("transfer-encoding").is_some() {
             loop {
                 let line = self.line().await?;
                 let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
-                body.extend(self.octets(size).await?);
-                self.octets(2).await?;
+                body.extend(self.bytes(size).await?);
+                self.bytes(2).await?;
                 if size == 0 {
                     break;
                 }
@@ -198,7 +198,7 @@ impl Connection {
 
     async fn line(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.read.iter().position(|octet| *octet == b'\n') {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line = self.read.split_to(end + 1);
                 return String::from_utf8(line.into()).ok();
             }
@@ -206,34 +206,34 @@ impl Connection {
         }
     }
 
-    async fn octets(&mut self, count: usize) -> Option<Bytes> {
+    async fn bytes(&mut self, count: usize) -> Option<Bytes> {
         while self.read.len() < count {
             self.more().await?;
         }
         Some(self.read.split_to(count).freeze())
     }
 
-    /// Reads something; `None` at the end of the connection.
+    /// Reads more bytes; `None` at the end of the connection.
     pub(crate) async fn more(&mut self) -> Option<()> {
         let mut stream = Shared(Arc::clone(&self.stream));
         let read = stream.read_buf(&mut self.read).await;
         read.ok().filter(|read| *read > 0).map(|_| ())
     }
 
-    /// Sends something; `None` if it cannot be sent.
-    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) -> Option<()> {
+    /// Sends bytes; `None` if that fails.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Option<()> {
         let mut stream = Shared(Arc::clone(&self.stream));
-        stream.write_all(octets.as_ref()).await.ok()
+        stream.write_all(bytes.as_ref()).await.ok()
     }
 
-    /// Reads on until the client closes the connection.
+    /// Reads until the client closes the connection.
     pub(crate) async fn ended(mut self) {
         while self.more().await.is_some() {
             self.read.clear();
         }
     }
 
-    /// Cuts it off.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
     }
@@ -256,7 +256,7 @@ impl Head {
     }
 }
 
-/// For servers of HTTP that want a stream of their own.
+/// For HTTP servers that need to own the stream.
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -276,9 +276,9 @@ impl AsyncWrite for Connection {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut Shared(Arc::clone(&self.stream))).poll_write(cx, octets)
+        Pin::new(&mut Shared(Arc::clone(&self.stream))).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -316,11 +316,11 @@ impl AsyncWrite for Shared {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(octets) {
+            match self.0.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }

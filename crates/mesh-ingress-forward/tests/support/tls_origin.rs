@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// The name of the Service that the origins here are.
+/// The name of the Service behind these origins.
 pub(crate) const NAME: &str = "web.default.svc.cluster.local";
 
 pub(crate) static ONLY_TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -75,7 +75,7 @@ impl Ca {
     }
 }
 
-/// What a server is to do.
+/// The settings of a server.
 pub(crate) struct Server {
     pub(crate) identity: Identity,
     pub(crate) alpn: &'static [&'static [u8]],
@@ -122,13 +122,13 @@ impl Server {
     }
 }
 
-/// What a server saw of a handshake.
+/// A handshake, as the server saw it.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) name: Option<String>,
     pub(crate) alpn: Option<String>,
     pub(crate) resumed: bool,
-    /// The client's own certificate.
+    /// The client's certificate.
     pub(crate) client: Option<CertificateDer<'static>>,
 }
 
@@ -139,7 +139,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Serves each connection with what `serve` makes of it.
+    /// Serves each connection with `serve`.
     pub(crate) async fn start<F>(
         server: Server,
         serve: impl Fn(ServerStream) -> F + Send + Sync + 'static,
@@ -167,7 +167,7 @@ impl Origin {
                         }
                         Err((error, mut tcp)) => {
                             let _ = sender.send(Err(error));
-                            // Closed with something unread, it would be reset, and the alert lost.
+                            // Closed with unread bytes, it would be reset, and the alert lost.
                             let _ = tcp.shutdown().await;
                             let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
                         }
@@ -182,7 +182,7 @@ impl Origin {
         }
     }
 
-    /// One that answers `ok` to whatever comes over HTTP/1.1.
+    /// An origin that answers `ok` to every request over HTTP/1.1.
     pub(crate) async fn http1(server: Server) -> Self {
         Self::start(server, http1).await
     }
@@ -191,12 +191,12 @@ impl Origin {
         self.addr
     }
 
-    /// The next handshake, which may be yet to come.
+    /// Waits for the next handshake.
     pub(crate) async fn handshake(&mut self) -> io::Result<Seen> {
         self.handshakes.recv().await.unwrap()
     }
 
-    /// How many handshakes there were beside those looked at.
+    /// The number of handshakes that were not taken yet.
     pub(crate) fn more_handshakes(&self) -> usize {
         self.handshakes.len()
     }

@@ -1,4 +1,4 @@
-//! What cannot be used is refused, when it is built or before anything is dialed.
+//! Unusable settings are refused when they are built, or before anything is dialed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -8,8 +8,8 @@ use mesh_ingress_forward::{Forwarder, TlsClient, TlsConfigError};
 use crate::tls_origin::Ca;
 use crate::{fail, forwarder, get, trusting};
 
-/// A port, to see that nobody comes.
-fn nobody_comes() -> (TcpListener, SocketAddr) {
+/// A listener, to check that nothing is dialed.
+fn unused_listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -17,17 +17,21 @@ fn nobody_comes() -> (TcpListener, SocketAddr) {
 }
 
 async fn refused(forwarder: &Forwarder, tls: Tls) -> String {
-    let (listener, addr) = nobody_comes();
+    let (listener, addr) = unused_listener();
     let request = get(Upstream::new(addr).tls(tls));
     let (error, report) = fail(forwarder, request).await;
     assert_eq!(error.kind(), ErrorKind::ProxyConfigurationError);
     let came = listener.accept().unwrap_err();
-    assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock, "somebody came");
+    assert_eq!(
+        came.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "something was dialed"
+    );
     report
 }
 
 #[tokio::test]
-async fn an_unknown_profile() {
+async fn unknown_profile() {
     let named = Tls::default().with_server_name("web").with_profile("pay");
     let report = refused(&forwarder(trusting(&Ca::new())), named.clone()).await;
     assert!(
@@ -44,7 +48,7 @@ async fn without_a_server_name() {
 }
 
 #[tokio::test]
-async fn a_server_name_that_is_none() {
+async fn invalid_server_name() {
     for name in ["", "a b", "a..b", "web:443", "[::1]"] {
         let tls = Tls::default().with_server_name(name);
         let report = refused(&forwarder(trusting(&Ca::new())), tls).await;
@@ -83,7 +87,7 @@ fn settings_are_checked_when_they_are_built() {
             "{error:?}"
         );
     }
-    // A key is no certificate.
+    // A key instead of a certificate.
     let error = failed(TlsClient::builder().roots_pem(me.key.as_str()));
     assert!(matches!(error, TlsConfigError::Pem { .. }), "{error:?}");
     let error = failed(trusting().root_der(*b"no DER"));
@@ -112,7 +116,7 @@ fn settings_are_checked_when_they_are_built() {
 }
 
 #[test]
-fn debug_keeps_the_key_to_itself() {
+fn debug_omits_the_key() {
     let ca = Ca::new();
     let me = ca.issue("me");
     let builder = TlsClient::builder()
@@ -127,7 +131,7 @@ fn debug_keeps_the_key_to_itself() {
 
 /// A program may use another provider elsewhere, or none.
 #[test]
-fn no_process_wide_default() {
+fn process_wide_default_provider_is_not_set() {
     trusting(&Ca::new());
     assert!(rustls::crypto::CryptoProvider::get_default().is_none());
 }

@@ -1,4 +1,4 @@
-//! How connections end, and what is no TLS at all.
+//! How connections end, and ports without TLS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -22,14 +22,14 @@ async fn answer(stream: &mut ServerStream, head_and_body: &[u8]) {
     stream.flush().await.unwrap();
 }
 
-/// Ends the connection below TLS: an attacker can do that, too.
+/// Ends the connection below TLS, as an attacker could.
 async fn cut(stream: &mut ServerStream) {
     stream.get_mut().0.shutdown().await.unwrap();
     let _ = tokio::io::copy(stream.get_mut().0, &mut tokio::io::sink()).await;
 }
 
 #[tokio::test]
-async fn rfc9112_9_8_a_close_delimited_body_needs_close_notify() {
+async fn rfc9112_9_8_close_delimited_body_needs_close_notify() {
     let ca = Ca::new();
     let clean = Origin::start(Server::of(&ca), async |mut stream| {
         answer(&mut stream, b"HTTP/1.1 200 OK\r\n\r\npay 100").await;
@@ -53,9 +53,9 @@ async fn rfc9112_9_8_a_close_delimited_body_needs_close_notify() {
     assert!(report.contains("close_notify"), "{report}");
 }
 
-/// A message that is complete by itself is complete, however the connection ends after it.
+/// A message with a length is complete, however the connection ends after it.
 #[tokio::test]
-async fn rfc9112_9_8_a_complete_response_needs_no_close_notify() {
+async fn rfc9112_9_8_complete_response_needs_no_close_notify() {
     let ca = Ca::new();
     let bodies: [&[u8]; 2] = [
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
@@ -68,7 +68,7 @@ async fn rfc9112_9_8_a_complete_response_needs_no_close_notify() {
         });
         let mut origin = origin.await;
         let forwarder = forwarder(trusting(&ca));
-        // The second request finds out that the connection is gone, and gets another.
+        // The second request finds the connection closed, and gets another.
         for _ in 0..2 {
             let (body, _) = read(send(&forwarder, https(origin.addr())).await).await;
             assert_eq!(body, "ok");
@@ -93,7 +93,7 @@ async fn rfc9112_9_8_connections_are_closed_with_close_notify() {
     assert_eq!(ends.recv().await.unwrap().unwrap(), 0, "the end, not a cut");
 }
 
-/// A port that does something else with each connection than speaking TLS.
+/// A port that does not speak TLS.
 async fn no_tls<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -110,7 +110,7 @@ where
 }
 
 #[tokio::test]
-async fn a_cleartext_port() {
+async fn cleartext_port_is_named_in_the_error() {
     let addr = no_tls(async |mut stream| {
         stream.read_u8().await.unwrap();
         let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
@@ -131,7 +131,7 @@ async fn a_cleartext_port() {
 }
 
 #[tokio::test]
-async fn a_port_that_hangs_up() {
+async fn port_that_closes_is_named_in_the_error() {
     let addr = no_tls(async |mut stream| {
         stream.read_u8().await.unwrap();
     })
@@ -142,7 +142,7 @@ async fn a_port_that_hangs_up() {
     assert!(report.contains("does this port speak TLS"), "{report}");
 }
 
-/// Reads what comes, says nothing, and tells when so much has come.
+/// Reads without answering, and notifies when `after` bytes have come.
 async fn silent(after: usize) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
     let (sender, begun) = mpsc::unbounded_channel();
     let addr = no_tls(move |mut stream| {
@@ -156,14 +156,14 @@ async fn silent(after: usize) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
     (addr.await, begun)
 }
 
-async fn overdue(request: Request<Body>, mut begun: mpsc::UnboundedReceiver<()>) -> String {
+async fn timed_out(request: Request<Body>, mut begun: mpsc::UnboundedReceiver<()>) -> String {
     let forwarder = Forwarder::builder()
         .tls_profile("default", trusting(&Ca::new()))
         .connect_timeout(Duration::from_secs(3600))
         .build();
     let failed = tokio::spawn(async move { fail(&forwarder, request).await });
     begun.recv().await.unwrap();
-    // From here on the clock runs to whatever is waited for.
+    // From here on the paused clock jumps to the next timer.
     tokio::time::pause();
     let (error, report) = failed.await.unwrap();
     assert_eq!(error.kind(), ErrorKind::ConnectionTimeout);
@@ -172,20 +172,20 @@ async fn overdue(request: Request<Body>, mut begun: mpsc::UnboundedReceiver<()>)
 }
 
 #[tokio::test]
-async fn a_handshake_that_hangs() {
+async fn hanging_handshake_times_out() {
     let (addr, begun) = silent(1).await;
-    let report = overdue(https(addr), begun).await;
+    let report = timed_out(https(addr), begun).await;
     assert!(
         report.contains("did not finish the TLS handshake"),
         "{report}"
     );
 }
 
-/// The timeout is over all of connecting: a port that takes the preface and is silent hangs, too.
+/// The connect timeout includes the HTTP/2 preface.
 #[tokio::test]
-async fn a_preface_that_hangs() {
+async fn hanging_preface_times_out() {
     let (addr, begun) = silent(b"PRI * HTTP/2.0".len()).await;
     let upstream = Upstream::new(addr).protocol(Protocol::Http2);
-    let report = overdue(get(upstream), begun).await;
+    let report = timed_out(get(upstream), begun).await;
     assert!(report.contains("did not begin to speak HTTP/2"), "{report}");
 }

@@ -1,4 +1,4 @@
-//! Who is trusted, and who we are.
+//! Trusted roots, and client certificates.
 
 use mesh_ingress_core::{ErrorKind, Protocol, Tls, Upstream};
 use mesh_ingress_forward::{Forwarder, TlsClient, TlsVersion};
@@ -8,7 +8,7 @@ use crate::support::{read, send};
 use crate::tls_origin::{Ca, Identity, NAME, ONLY_TLS12, Origin, Server};
 use crate::{fail, forwarder, get, https, https_over, protocol, reopening, trusting};
 
-/// The failure of a `GET` to an origin with this certificate, of somebody who trusts this CA.
+/// The error of a `GET` to an origin with this certificate, by a client that trusts this CA.
 async fn refused(identity: Identity, trusted: &Ca) -> String {
     let mut origin = Origin::http1(Server::new(identity)).await;
     let forwarder = forwarder(trusting(trusted));
@@ -25,7 +25,7 @@ async fn refused(identity: Identity, trusted: &Ca) -> String {
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_of_an_unknown_ca() {
+async fn rfc9110_4_3_4_certificate_of_an_unknown_ca_is_refused() {
     let report = refused(Ca::named("another CA").issue(NAME), &Ca::new()).await;
     assert!(
         report.contains("roots of the TLS profile \"default\""),
@@ -35,21 +35,21 @@ async fn rfc9110_4_3_4_of_an_unknown_ca() {
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_of_a_ca_with_another_key() {
+async fn rfc9110_4_3_4_certificate_of_a_ca_with_another_key_is_refused() {
     let report = refused(Ca::new().issue(NAME), &Ca::new()).await;
     assert!(report.contains("has the CA been renewed"), "{report}");
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_for_another_name() {
+async fn rfc9110_4_3_4_certificate_for_another_name_is_refused() {
     let ca = Ca::new();
     let report = refused(ca.issue("other.default.svc.cluster.local"), &ca).await;
-    assert!(report.contains("for somebody else"), "{report}");
+    assert!(report.contains("for another name"), "{report}");
     assert!(report.contains(NAME), "{report}");
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_expired() {
+async fn rfc9110_4_3_4_expired_certificate_is_refused() {
     let ca = Ca::new();
     let expired = ca.issue_with(NAME, |params| {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -59,7 +59,7 @@ async fn rfc9110_4_3_4_expired() {
 }
 
 #[tokio::test]
-async fn rfc9110_4_3_4_not_valid_yet() {
+async fn rfc9110_4_3_4_certificate_that_is_not_valid_yet_is_refused() {
     let ca = Ca::new();
     let early = ca.issue_with(NAME, |params| {
         params.not_before = rcgen::date_time_ymd(4000, 1, 1);
@@ -70,7 +70,7 @@ async fn rfc9110_4_3_4_not_valid_yet() {
 }
 
 #[tokio::test]
-async fn an_address_can_be_the_name() {
+async fn server_name_can_be_an_address() {
     let ca = Ca::new();
     let mut origin = Origin::http1(Server::new(ca.issue("10.96.0.7"))).await;
     let tls = Tls::default().with_server_name("10.96.0.7");
@@ -80,7 +80,7 @@ async fn an_address_can_be_the_name() {
 }
 
 #[tokio::test]
-async fn names_do_not_share_connections() {
+async fn server_names_do_not_share_connections() {
     let ca = Ca::new();
     let wild = ca.issue("*.default.svc.cluster.local");
     let mut origin = Origin::http1(Server::new(wild)).await;
@@ -102,23 +102,25 @@ async fn names_do_not_share_connections() {
     assert_eq!(origin.more_handshakes(), 0);
 }
 
-/// Two profiles to the same address: the one that has no certificate must not ride on a connection
-/// of the one that has.
+/// Two profiles to the same address: the one without a certificate must not reuse a connection
+/// of the one with it.
 #[tokio::test]
 async fn profiles_do_not_share_connections() {
     let ca = Ca::new();
     let mut origin = Origin::http1(mutual(&ca)).await;
     let me = ca.issue("gateway");
     let forwarder = Forwarder::builder()
-        .tls_profile("gateway", certified(&ca, &me))
-        .tls_profile("nobody", trusting(&ca))
+        .tls_profile("gateway", client_with_certificate(&ca, &me))
+        .tls_profile("without-certificate", trusting(&ca))
         .build();
     let request = |profile: &str| {
         let tls = Tls::default().with_profile(profile).with_server_name(NAME);
         get(Upstream::new(origin.addr()).tls(tls))
     };
     read(send(&forwarder, request("gateway")).await).await;
-    send(&forwarder, request("nobody")).await.unwrap_err();
+    send(&forwarder, request("without-certificate"))
+        .await
+        .unwrap_err();
     assert!(origin.handshake().await.unwrap().client.is_some());
     origin.handshake().await.unwrap_err();
 }
@@ -130,7 +132,7 @@ fn mutual(ca: &Ca) -> Server {
     }
 }
 
-fn certified(ca: &Ca, me: &Identity) -> TlsClient {
+fn client_with_certificate(ca: &Ca, me: &Identity) -> TlsClient {
     TlsClient::builder()
         .roots_pem(ca.pem())
         .client_certificate_pem(me.chain.as_str(), me.key.as_str())
@@ -139,16 +141,16 @@ fn certified(ca: &Ca, me: &Identity) -> TlsClient {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown() {
+async fn client_certificate_is_presented() {
     let ca = Ca::new();
     let mut origin = Origin::http1(mutual(&ca)).await;
-    let client = certified(&ca, &ca.issue("gateway"));
+    let client = client_with_certificate(&ca, &ca.issue("gateway"));
     read(send(&forwarder(client), https(origin.addr())).await).await;
     assert!(origin.handshake().await.unwrap().client.is_some());
 }
 
 #[tokio::test]
-async fn without_a_client_certificate_tls12() {
+async fn missing_client_certificate_is_named_in_the_error_tls12() {
     let ca = Ca::new();
     let origin = Origin::http1(Server {
         versions: ONLY_TLS12,
@@ -162,14 +164,14 @@ async fn without_a_client_certificate_tls12() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_of_an_unknown_ca_tls12() {
+async fn client_certificate_of_an_unknown_ca_is_named_in_the_error_tls12() {
     let ca = Ca::new();
     let origin = Origin::http1(Server {
         versions: ONLY_TLS12,
         ..mutual(&ca)
     })
     .await;
-    let client = certified(&ca, &Ca::new().issue("gateway"));
+    let client = client_with_certificate(&ca, &Ca::new().issue("gateway"));
     let (error, report) = fail(&forwarder(client), https(origin.addr())).await;
     assert_eq!(error.kind(), ErrorKind::TlsAlertReceived);
     assert!(
@@ -178,15 +180,15 @@ async fn a_client_certificate_of_an_unknown_ca_tls12() {
     );
 }
 
-/// In TLS 1.3 a server refuses a client when that believes to be connected already.
+/// In TLS 1.3 a server rejects a client's certificate after the client has completed the handshake.
 #[tokio::test]
-async fn rfc8446_4_4_2_4_a_late_refusal_is_told_apart() {
+async fn rfc8446_4_4_2_4_late_rejection_has_its_own_error_type() {
     let ca = Ca::new();
     let origin = Origin::http1(mutual(&ca)).await;
     for (client, hint) in [
         (trusting(&ca), "wants a client certificate"),
         (
-            certified(&ca, &Ca::named("another CA").issue("gateway")),
+            client_with_certificate(&ca, &Ca::named("another CA").issue("gateway")),
             "does not take the client certificate",
         ),
     ] {
@@ -200,7 +202,7 @@ async fn rfc8446_4_4_2_4_a_late_refusal_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_oldest_version_is_held() {
+async fn min_version_is_enforced() {
     let ca = Ca::new();
     let origin = Origin::http1(Server {
         versions: ONLY_TLS12,
@@ -231,10 +233,10 @@ async fn rfc8446_2_2_sessions_are_resumed() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_after_a_reload() {
+async fn renewed_certificate_is_presented_after_a_reload() {
     let ca = Ca::new();
     let mut origin = Origin::http1(mutual(&ca)).await;
-    let client = certified(&ca, &ca.issue("gateway"));
+    let client = client_with_certificate(&ca, &ca.issue("gateway"));
     let forwarder = reopening(client.clone());
     read(send(&forwarder, https(origin.addr())).await).await;
     let before = origin.handshake().await.unwrap();
@@ -246,13 +248,13 @@ async fn a_renewed_certificate_is_shown_after_a_reload() {
     assert_eq!(client.reload(new).unwrap(), 1);
     read(send(&forwarder, https(origin.addr())).await).await;
     let after = origin.handshake().await.unwrap();
-    // A resumed session would go on with the old one.
+    // A resumed session would keep the old certificate.
     assert!(!after.resumed);
     assert_ne!(after.client.unwrap(), before.client.unwrap());
 }
 
 #[tokio::test]
-async fn no_request_begins_on_a_connection_of_old_settings() {
+async fn no_request_begins_on_a_connection_with_old_settings() {
     let ca = Ca::new();
     let mut http1 = Origin::http1(Server::of(&ca)).await;
     let mut http2 = Origin::start(Server::of(&ca), protocol::http2).await;
@@ -275,7 +277,7 @@ async fn no_request_begins_on_a_connection_of_old_settings() {
 }
 
 #[tokio::test]
-async fn another_ca_is_trusted_after_a_reload() {
+async fn new_ca_is_trusted_after_a_reload() {
     let (old, new) = (Ca::new(), Ca::new());
     let origin = Origin::http1(Server::of(&new)).await;
     let client = trusting(&old);

@@ -1,4 +1,4 @@
-//! TLS towards upstreams: who is trusted, what is said, and how it ends.
+//! TLS to upstreams: identity, protocol, configuration and the end of connections.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod configuration;
@@ -25,7 +25,7 @@ fn forwarder(client: TlsClient) -> Forwarder {
     Forwarder::builder().tls_profile("default", client).build()
 }
 
-/// One that opens a connection for each request.
+/// A forwarder that opens a connection for each request.
 fn reopening(client: TlsClient) -> Forwarder {
     Forwarder::builder()
         .tls_profile("default", client)
@@ -41,7 +41,7 @@ fn get(upstream: Upstream) -> Request<Body> {
     request
 }
 
-/// A `GET` as it goes to the Service of the origins here.
+/// A `GET` to the Service of these origins.
 fn https(addr: SocketAddr) -> Request<Body> {
     get(Upstream::new(addr).tls(Tls::for_vhost(&NAME.parse().unwrap())))
 }

@@ -1,4 +1,4 @@
-//! What is spoken inside.
+//! ALPN, and the protocol inside TLS.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::support::{read, send};
 use crate::tls_origin::{Ca, NAME, Origin, Server, ServerStream};
 use crate::{fail, forwarder, https, https_over, trusting};
 
-/// Says what it was asked.
+/// Answers with the request that it received.
 pub(crate) async fn http2(stream: ServerStream) {
     let answer = service_fn(async |request: Request<Incoming>| {
         let said = format!(
@@ -33,7 +33,7 @@ pub(crate) async fn http2(stream: ServerStream) {
 }
 
 #[tokio::test]
-async fn http1_says_so_and_keeps_the_connection() {
+async fn http1_is_offered_and_its_connection_reused() {
     let ca = Ca::new();
     let mut origin = Origin::http1(Server::of(&ca)).await;
     let forwarder = forwarder(trusting(&ca));
@@ -43,9 +43,9 @@ async fn http1_says_so_and_keeps_the_connection() {
     }
     let seen = origin.handshake().await.unwrap();
     assert_eq!(seen.name.as_deref(), Some(NAME), "RFC 6066 §3");
-    // The origin would have taken h2, too; it was not asked for.
+    // The origin accepts h2, too; the client did not offer it.
     assert_eq!(seen.alpn.as_deref(), Some("http/1.1"));
-    // Session tickets came in the pauses: they are not stray bytes.
+    // Session tickets came between the requests: they are not stray bytes.
     assert_eq!(origin.more_handshakes(), 0);
 }
 
@@ -67,7 +67,7 @@ async fn http2_is_negotiated() {
 }
 
 #[tokio::test]
-async fn rfc7301_the_origin_chooses() {
+async fn rfc7301_origin_chooses_the_protocol() {
     let ca = Ca::new();
     let forwarder = forwarder(trusting(&ca));
 
@@ -103,7 +103,7 @@ async fn counting(server: Server, bytes: Arc<AtomicUsize>) -> Origin {
 }
 
 #[tokio::test]
-async fn rfc9113_3_2_no_http2_where_it_is_not_chosen() {
+async fn rfc9113_3_2_http2_is_not_spoken_without_alpn() {
     let ca = Ca::new();
     let bytes = Arc::new(AtomicUsize::new(0));
     let server = Server {
@@ -121,7 +121,7 @@ async fn rfc9113_3_2_no_http2_where_it_is_not_chosen() {
 }
 
 #[tokio::test]
-async fn rfc7301_3_2_an_origin_that_does_not_have_it_says_so() {
+async fn rfc7301_3_2_alert_of_an_origin_without_the_protocol_is_reported() {
     let ca = Ca::new();
     let origin = Origin::http1(Server {
         alpn: &[b"http/1.1"],

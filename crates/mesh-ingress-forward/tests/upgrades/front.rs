@@ -1,4 +1,4 @@
-//! A server before a forwarder, and clients of it.
+//! A server in front of a forwarder, and its clients.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,14 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-/// Waits for something that has to happen.
+/// Waits for a future that must become ready.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     let what = tokio::time::timeout(Duration::from_secs(20), what).await;
     what.unwrap_or_else(|_| panic!("it does not happen"))
 }
 
-/// Serves HTTP/1.1 and, on a port of its own, HTTP/2 with extended `CONNECT`. An error of the
-/// forwarder is a response with that in its extensions and its kind in a field.
+/// Serves HTTP/1.1 and, on another port, HTTP/2 with extended `CONNECT`. An error of the forwarder
+/// is a response with the error in its extensions and its kind in a field.
 pub(crate) struct Front {
     pub(crate) http1: SocketAddr,
     pub(crate) http2: SocketAddr,
@@ -72,7 +72,7 @@ impl Front {
         stream
     }
 
-    /// A connection that has seen what the server offers.
+    /// An HTTP/2 connection that has received the server's SETTINGS.
     pub(crate) async fn http2(&self) -> SendRequest<Empty<Bytes>> {
         let io = TokioIo::new(TcpStream::connect(self.http2).await.unwrap());
         let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -129,13 +129,13 @@ pub(crate) fn extended_connect(protocol: &'static str) -> Request<Empty<Bytes>> 
         .unwrap()
 }
 
-/// The end of a tunnel that an HTTP/2 client has.
+/// The HTTP/2 client's end of a tunnel.
 pub(crate) async fn opened(response: Response<Incoming>) -> TokioIo<hyper::upgrade::Upgraded> {
     assert_eq!(response.status(), StatusCode::OK, "{response:?}");
     TokioIo::new(soon(hyper::upgrade::on(response)).await.unwrap())
 }
 
-/// Reads a head in lower case, and nothing behind it.
+/// Reads a head, in lower case, and no byte behind it.
 pub(crate) async fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -144,19 +144,19 @@ pub(crate) async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap().to_lowercase()
 }
 
-/// Reads just what is expected.
-pub(crate) async fn expect(stream: &mut (impl AsyncReadExt + Unpin), octets: &[u8]) {
-    let mut got = vec![0; octets.len()];
+/// Reads exactly the expected bytes.
+pub(crate) async fn expect(stream: &mut (impl AsyncReadExt + Unpin), bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
     soon(stream.read_exact(&mut got)).await.unwrap();
-    assert_eq!(got, octets);
+    assert_eq!(got, bytes);
 }
 
-/// Nothing follows.
+/// Checks that the stream ends.
 pub(crate) async fn ends(stream: &mut (impl AsyncReadExt + Unpin)) {
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
 }
 
-/// The status of a head, and what kind of error it is.
+/// The status of a head, and the kind of its error.
 pub(crate) fn failed(head: &str) -> (&str, &str) {
     let status = head.get(9..12).unwrap_or_default();
     let kind = head.lines().find_map(|line| line.strip_prefix("x-error: "));

@@ -16,7 +16,7 @@ async fn origin(scripts: impl IntoIterator<Item = Vec<Step>>) -> RawOrigin {
 }
 
 #[tokio::test]
-async fn rfc6455_4_a_websocket_opens_and_octets_pass_both_ways() {
+async fn rfc6455_4_websocket_opens_and_bytes_pass_both_ways() {
     let script = vec![
         Step::ReadHead,
         Step::send(switching("early bird")),
@@ -41,7 +41,7 @@ async fn rfc6455_4_a_websocket_opens_and_octets_pass_both_ways() {
             "{reply}"
         );
     }
-    // Those that the origin sent right behind its head.
+    // The bytes that the origin sent right behind its head.
     expect(&mut client, b"early bird").await;
     client.write_all(b"worm").await.unwrap();
     expect(&mut client, b"and more").await;
@@ -55,7 +55,7 @@ async fn rfc6455_4_a_websocket_opens_and_octets_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_octets_of_the_client_wait_for_the_101() {
+async fn rfc9110_7_8_bytes_of_the_client_wait_for_the_101() {
     let gate = Gate::new();
     let script = vec![
         Step::ReadHead,
@@ -67,18 +67,18 @@ async fn rfc9110_7_8_octets_of_the_client_wait_for_the_101() {
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
     let mut client = front.send(handshake() + "early").await;
-    soon(origin.wait_for_received(0, |octets| octets.ends_with(b"\r\n\r\n"))).await;
-    // This thread has done all that it had to do when another request has been answered.
+    soon(origin.wait_for_received(0, |bytes| bytes.ends_with(b"\r\n\r\n"))).await;
+    // When another request was answered, this thread has no more work to do.
     read(send(&forwarder, get(origin.addr())).await).await;
     assert!(origin.received(0).ends_with(b"\r\n\r\n"));
     gate.open();
     assert!(head(&mut client).await.starts_with("http/1.1 101 "));
     client.write_all(b" late").await.unwrap();
-    soon(origin.wait_for_received(0, |octets| octets.ends_with(b"\r\n\r\nearly late"))).await;
+    soon(origin.wait_for_received(0, |bytes| bytes.ends_with(b"\r\n\r\nearly late"))).await;
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_a_refused_upgrade_is_ordinary_http() {
+async fn rfc9110_7_8_refused_upgrade_is_ordinary_http() {
     let script = vec![
         Step::ReadHead,
         Step::send("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"),
@@ -94,7 +94,7 @@ async fn rfc9110_7_8_a_refused_upgrade_is_ordinary_http() {
     let reply = head(&mut client).await;
     assert!(reply.starts_with("http/1.1 403 "), "{reply}");
     expect(&mut client, b"no").await;
-    // The connection is as good as after any other exchange.
+    // The connection is reused as after any other exchange.
     let (body, _) = read(send(&forwarder, get(origin.addr())).await).await;
     assert_eq!(body, "ok");
     assert_eq!(origin.connections(), 1);
@@ -105,7 +105,7 @@ async fn rfc9110_7_8_a_refused_upgrade_is_ordinary_http() {
 }
 
 #[tokio::test]
-async fn a_client_may_go_on_with_http_after_a_refusal() {
+async fn client_may_continue_with_http_after_a_refusal() {
     let script = vec![Step::ReadHead, Step::send(OK)];
     let origin = origin([[&script[..], &script].concat()]).await;
     let front = Front::start(&Forwarder::default(), origin.addr(), Protocol::Http1).await;
@@ -122,8 +122,7 @@ async fn a_client_may_go_on_with_http_after_a_refusal() {
     assert!(received.contains("GET /second HTTP/1.1\r\n"), "{received}");
 }
 
-/// What an origin answers to a request, the error that comes of it, and that its connection is not
-/// used for another.
+/// Checks the error for an origin's answer to a request, and that its connection is not reused.
 async fn refused(request: &str, answer: &str, kind: ErrorKind) {
     let wrong = vec![Step::ReadHead, Step::send(answer.to_owned() + "evil")];
     let origin = origin([wrong, vec![Step::ReadHead, Step::send(OK)]]).await;
@@ -140,10 +139,10 @@ async fn refused(request: &str, answer: &str, kind: ErrorKind) {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_2_a_101_that_was_not_asked_for_is_502() {
+async fn rfc9110_15_2_2_unsolicited_101_is_502() {
     for request in [
         "GET / HTTP/1.1\r\nhost: shop.example.com\r\n\r\n",
-        // Not for this hop.
+        // Without `Connection`: not for this hop.
         "GET / HTTP/1.1\r\nhost: shop.example.com\r\nupgrade: websocket\r\n\r\n",
         "GET / HTTP/1.0\r\nhost: shop.example.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ] {
@@ -152,7 +151,7 @@ async fn rfc9110_15_2_2_a_101_that_was_not_asked_for_is_502() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_a_101_to_something_else_is_502() {
+async fn rfc9110_7_8_101_to_another_protocol_is_502() {
     for (from, to) in [
         ("upgrade: WebSocket\r\n", "upgrade: foo\r\n"),
         ("upgrade: WebSocket\r\n", "upgrade: websocket, foo\r\n"),
@@ -166,7 +165,7 @@ async fn rfc9110_7_8_a_101_to_something_else_is_502() {
 }
 
 #[tokio::test]
-async fn rfc6455_4_1_a_101_without_the_right_accept_is_502() {
+async fn rfc6455_4_1_101_without_the_right_accept_is_502() {
     let right = format!("sec-websocket-accept: {ACCEPT}\r\n");
     for wrong in [
         String::new(),
@@ -180,12 +179,12 @@ async fn rfc6455_4_1_a_101_without_the_right_accept_is_502() {
 }
 
 #[tokio::test]
-async fn protocols_other_than_websocket_pass_too() {
+async fn other_protocols_than_websocket_are_forwarded() {
     let answer =
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: Foo/2\r\n\r\n";
     let script = vec![Step::ReadHead, Step::send(answer), Step::ReadToEnd];
     let origin = origin([script]).await;
-    // Also where HTTP/2 is spoken otherwise: it cannot say this.
+    // Also to an HTTP/2 upstream: HTTP/2 cannot express it.
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let front = Front::start(&Forwarder::default(), origin.addr(), protocol).await;
         let request = "POST /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo/1, foo/2\r\n\
@@ -196,7 +195,7 @@ async fn protocols_other_than_websocket_pass_too() {
         assert!(reply.contains("\r\nupgrade: foo/2\r\n"), "{reply}");
         client.write_all(b"foo").await.unwrap();
         let last = origin.connections() - 1;
-        soon(origin.wait_for_received(last, |octets| octets.ends_with(b"foo"))).await;
+        soon(origin.wait_for_received(last, |bytes| bytes.ends_with(b"foo"))).await;
         let received = String::from_utf8(origin.received(last)).unwrap();
         assert!(
             received.contains("\r\nupgrade: foo/1, foo/2\r\n"),
@@ -207,7 +206,7 @@ async fn protocols_other_than_websocket_pass_too() {
 }
 
 #[tokio::test]
-async fn rfc9113_3_1_h2c_is_not_passed_on() {
+async fn rfc9113_3_1_h2c_is_not_forwarded() {
     let origin = origin([vec![Step::ReadHead, Step::send(OK)]]).await;
     let front = Front::start(&Forwarder::default(), origin.addr(), Protocol::Http1).await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
@@ -220,7 +219,7 @@ async fn rfc9113_3_1_h2c_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn an_origin_that_agrees_and_leaves_ends_the_tunnel() {
+async fn origin_that_switches_and_closes_ends_the_tunnel() {
     let script = vec![
         Step::ReadHead,
         Step::send(switching("bye")),

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::front::{Front, ends, expect, extended_connect, failed, head, is, opened, soon};
 use crate::{ACCEPT, handshake, switching};
 
-/// An origin that speaks only HTTP/2; it echoes what comes through tunnels.
+/// An origin that speaks only HTTP/2, and echoes the bytes of tunnels.
 pub(crate) struct Http2Origin {
     pub(crate) addr: SocketAddr,
     heads: Arc<Mutex<Vec<http::request::Parts>>>,
@@ -34,7 +34,7 @@ impl Http2Origin {
         Self::with(extended_connect, status, true).await
     }
 
-    /// One that agrees to tunnels and says nothing more, not even that it has ended.
+    /// An origin that accepts tunnels and sends nothing, not even an end.
     pub(crate) async fn silent() -> Self {
         Self::with(true, StatusCode::OK, false).await
     }
@@ -95,8 +95,8 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn rfc8441_5_an_http2_client_reaches_an_http1_origin() {
-    // Answers the key that it is sent, whatever that is.
+async fn rfc8441_5_http2_client_reaches_an_http1_origin() {
+    // Answers the key that it receives.
     let origin = Origin::builder().behaviour(Behaviour::UpgradeEcho);
     let origin = origin.start().await.unwrap();
     let forwarder = Forwarder::default();
@@ -136,8 +136,8 @@ async fn rfc8441_5_an_http2_client_reaches_an_http1_origin() {
 }
 
 #[tokio::test]
-async fn rfc6455_4_1_an_http2_client_hears_of_no_101_without_the_right_accept() {
-    // That of another key.
+async fn rfc6455_4_1_101_without_the_right_accept_is_502_for_http2_clients() {
+    // The accept of another key.
     let script = vec![Step::ReadHead, Step::send(switching("evil"))];
     let origin = RawOrigin::start([script]).await.unwrap();
     let front = Front::start(&Forwarder::default(), origin.addr(), Protocol::Http1).await;
@@ -150,7 +150,7 @@ async fn rfc6455_4_1_an_http2_client_hears_of_no_101_without_the_right_accept() 
     soon(origin.wait_for_closed(0)).await;
 }
 
-/// What an HTTP/1.1 origin answers to a WebSocket of an HTTP/2 client, and what that hears.
+/// The response that an HTTP/2 client gets for an HTTP/1.1 origin's answer to its WebSocket.
 async fn answered(answer: &'static str) -> Response<Incoming> {
     let script = vec![Step::ReadHead, Step::send(answer)];
     let origin = RawOrigin::start([script]).await.unwrap();
@@ -164,14 +164,14 @@ async fn answered(answer: &'static str) -> Response<Incoming> {
 }
 
 #[tokio::test]
-async fn rfc9110_9_3_6_a_success_that_is_no_tunnel_is_502() {
+async fn rfc9110_9_3_6_success_that_is_no_tunnel_is_502() {
     let response = answered("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     assert!(is(ErrorKind::HttpUpgradeFailed, &response), "{response:?}");
 }
 
 #[tokio::test]
-async fn rfc8441_5_what_an_http1_origin_refuses_is_refused() {
+async fn rfc8441_5_refusal_of_an_http1_origin_is_forwarded() {
     let response = answered("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     let body = http_body_util::BodyExt::collect(response.into_body());
@@ -179,7 +179,7 @@ async fn rfc8441_5_what_an_http1_origin_refuses_is_refused() {
 }
 
 #[tokio::test]
-async fn rfc8441_3_an_http2_origin_that_offers_it_is_asked_with_extended_connect() {
+async fn rfc8441_3_http2_origin_gets_extended_connect_if_it_offers_it() {
     let origin = Http2Origin::start(true, StatusCode::OK).await;
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr, Protocol::Http2).await;
@@ -195,7 +195,7 @@ async fn rfc8441_3_an_http2_origin_that_offers_it_is_asked_with_extended_connect
     tunnel.shutdown().await.unwrap();
     ends(&mut tunnel).await;
 
-    // The same of an HTTP/1.1 client: a stream of the same connection.
+    // The same for an HTTP/1.1 client, on a stream of the same connection.
     let mut client = front.send(handshake() + "early").await;
     let reply = head(&mut client).await;
     assert!(reply.starts_with("http/1.1 101 "), "{reply}");
@@ -226,7 +226,7 @@ async fn rfc8441_3_an_http2_origin_that_offers_it_is_asked_with_extended_connect
 }
 
 #[tokio::test]
-async fn rfc8441_5_what_an_http2_origin_refuses_is_refused() {
+async fn rfc8441_5_refusal_of_an_http2_origin_is_forwarded() {
     let origin = Http2Origin::start(true, StatusCode::FORBIDDEN).await;
     let front = Front::start(&Forwarder::default(), origin.addr, Protocol::Http2).await;
     let mut client = front.http2().await;
@@ -240,8 +240,8 @@ async fn rfc8441_5_what_an_http2_origin_refuses_is_refused() {
 }
 
 #[tokio::test]
-async fn rfc8441_3_an_origin_that_does_not_offer_it_is_asked_in_http1() {
-    // Speaks both, as servers with h2c mostly do.
+async fn rfc8441_3_origin_without_extended_connect_is_asked_over_http1() {
+    // Speaks both protocols, as most servers with h2c do.
     let origin = Origin::builder().behaviour(Behaviour::UpgradeEcho);
     let origin = origin.start().await.unwrap();
     let front = Front::start(&Forwarder::default(), origin.addr(), Protocol::Http2).await;
@@ -262,7 +262,7 @@ async fn rfc8441_3_an_origin_that_does_not_offer_it_is_asked_in_http1() {
 }
 
 #[tokio::test]
-async fn an_origin_that_speaks_http2_alone_and_does_not_offer_it_has_no_websockets() {
+async fn origin_with_only_http2_and_no_extended_connect_has_no_websockets() {
     let origin = Http2Origin::start(false, StatusCode::OK).await;
     let front = Front::start(&Forwarder::default(), origin.addr, Protocol::Http2).await;
     let mut client = front.http2().await;
@@ -276,7 +276,7 @@ async fn an_origin_that_speaks_http2_alone_and_does_not_offer_it_has_no_websocke
 }
 
 #[tokio::test]
-async fn connect_without_a_protocol_is_405_and_with_an_unknown_one_501() {
+async fn plain_connect_is_405_and_unknown_protocol_501() {
     let origin = RawOrigin::start([vec![]]).await.unwrap();
     let front = Front::start(&Forwarder::default(), origin.addr(), Protocol::Http1).await;
     let mut client = front.http2().await;

@@ -1,4 +1,4 @@
-//! Open tunnels: how they end, and what they count for.
+//! Open tunnels: how they end, and how they are counted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::http2::Http2Origin;
 use crate::support::{get, read, send};
 use crate::{handshake, switching};
 
-/// A tunnel to an origin that goes on with these steps, from an HTTP/1.1 client.
+/// A tunnel from an HTTP/1.1 client to an origin that continues with these steps.
 async fn open(forwarder: &Forwarder, steps: Vec<Step>) -> (RawOrigin, Front, TcpStream) {
     let begin = vec![Step::ReadHead, Step::send(switching(""))];
     let origin = RawOrigin::start([[begin, steps].concat()]).await.unwrap();
@@ -44,7 +44,7 @@ async fn none_is_left(forwarder: &Forwarder) {
 }
 
 #[tokio::test]
-async fn a_half_close_of_the_client_leaves_the_way_back_open() {
+async fn half_close_of_the_client_leaves_the_other_direction_open() {
     let forwarder = Forwarder::default();
     let steps = vec![Step::ReadToEnd, Step::send("last words")];
     let (origin, _front, mut client) = open(&forwarder, steps).await;
@@ -58,14 +58,14 @@ async fn a_half_close_of_the_client_leaves_the_way_back_open() {
 }
 
 #[tokio::test]
-async fn a_half_close_of_the_origin_leaves_the_way_there_open() {
+async fn half_close_of_the_origin_leaves_the_other_direction_open() {
     let forwarder = Forwarder::default();
     let steps = vec![Step::send("last words"), Step::CloseWrite];
     let (origin, _front, mut client) = open(&forwarder, steps).await;
     expect(&mut client, b"last words").await;
     ends(&mut client).await;
     client.write_all(b"still here").await.unwrap();
-    soon(origin.wait_for_received(0, |octets| octets.ends_with(b"still here"))).await;
+    soon(origin.wait_for_received(0, |bytes| bytes.ends_with(b"still here"))).await;
     assert_eq!(forwarder.tunnels(), 1);
     client.shutdown().await.unwrap();
     assert_eq!(soon(origin.wait_for_closed(0)).await, Closed::ByClient);
@@ -73,7 +73,7 @@ async fn a_half_close_of_the_origin_leaves_the_way_there_open() {
 }
 
 #[tokio::test]
-async fn a_reset_of_the_client_is_a_reset_of_the_origin() {
+async fn reset_of_the_client_resets_the_origin() {
     let forwarder = Forwarder::default();
     let (origin, _front, client) = open(&forwarder, vec![Step::ReadToEnd]).await;
     client.set_zero_linger().unwrap();
@@ -84,16 +84,17 @@ async fn a_reset_of_the_client_is_a_reset_of_the_origin() {
 }
 
 #[tokio::test]
-async fn a_reset_of_the_origin_closes_the_client() {
+async fn reset_of_the_origin_closes_the_client() {
     let forwarder = Forwarder::default();
     let (_origin, _front, mut client) = open(&forwarder, vec![Step::Reset]).await;
-    // A reset too where the server's socket says so when it is dropped; this one does not.
+    // The client's connection is reset only if the server's socket resets on drop; this one does
+    // not.
     ends(&mut client).await;
     none_is_left(&forwarder).await;
 }
 
 #[tokio::test]
-async fn a_stream_that_a_client_drops_ends_the_connection_of_the_origin() {
+async fn stream_dropped_by_the_client_ends_the_origins_connection() {
     let origin = echo().await;
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
@@ -108,10 +109,10 @@ async fn a_stream_that_a_client_drops_ends_the_connection_of_the_origin() {
     none_is_left(&forwarder).await;
 }
 
-/// hyper takes `RST_STREAM` with `CANCEL` for an end of what the client says; that it does not
-/// listen either is found out while the origin still may have something to say.
+/// hyper reads `RST_STREAM` with `CANCEL` as an end of the client's bytes. The tunnel finds out
+/// that the client does not read either while the origin may still send.
 #[tokio::test]
-async fn rfc8441_5_a_stream_that_a_client_resets_resets_the_origin() {
+async fn rfc8441_5_stream_reset_by_the_client_resets_the_origin() {
     let origin = Http2Origin::silent().await;
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr, Protocol::Http2).await;
@@ -132,13 +133,13 @@ async fn rfc8441_5_a_stream_that_a_client_resets_resets_the_origin() {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(forwarder.tunnels(), 1);
         stream.send_reset(reason);
-        // Long before the time of a half-closed tunnel is over.
+        // Long before the timeout of a half-closed tunnel.
         soon(forwarder.tunnels_closed()).await;
     }
 }
 
 #[tokio::test]
-async fn tunnels_that_nothing_goes_through_are_cut_off() {
+async fn idle_tunnels_are_reset() {
     let timeout = Duration::from_millis(50);
     let idle = Forwarder::builder().tunnel_idle_timeout(timeout).build();
     let (origin, _front, mut client) = open(&idle, vec![Step::ReadToEnd]).await;
@@ -147,7 +148,7 @@ async fn tunnels_that_nothing_goes_through_are_cut_off() {
     assert_eq!(closed, Closed::Broken(io::ErrorKind::ConnectionReset));
     none_is_left(&idle).await;
 
-    // One side has ended, and the other says nothing.
+    // One side has ended, and the other sends nothing.
     let half = Forwarder::builder()
         .tunnel_half_closed_timeout(timeout)
         .build();
@@ -180,7 +181,7 @@ async fn tunnels_count_as_connections() {
         "{reply}"
     );
 
-    // The place of a tunnel is free when both sides have ended.
+    // The permit of a tunnel is released when both sides have ended.
     client.shutdown().await.unwrap();
     ends(&mut client).await;
     none_is_left(&forwarder).await;
@@ -191,7 +192,7 @@ async fn tunnels_count_as_connections() {
 }
 
 #[tokio::test]
-async fn who_waits_is_served_when_a_tunnel_ends() {
+async fn waiting_request_is_served_when_a_tunnel_ends() {
     let origin = echo().await;
     let forwarder = Forwarder::builder().max_connections_total(1).build();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
@@ -213,7 +214,7 @@ async fn who_waits_is_served_when_a_tunnel_ends() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_tunnels_or_cuts_them_off() {
+async fn shutdown_waits_for_tunnels_or_closes_them() {
     let forwarder = Forwarder::default();
     let (origin, front, mut client) = open(&forwarder, vec![Step::ReadToEnd]).await;
     let mut second = connect(&front).await;
@@ -240,7 +241,7 @@ async fn shutdown_waits_for_tunnels_or_cuts_them_off() {
 }
 
 #[tokio::test]
-async fn connections_that_are_switched_are_not_drained_with_the_pool() {
+async fn upgraded_connections_are_not_drained_with_the_pool() {
     let origin = echo().await;
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
@@ -253,7 +254,7 @@ async fn connections_that_are_switched_are_not_drained_with_the_pool() {
 const TUNNELS: usize = 1000;
 const AT_ONCE: usize = 50;
 
-/// Opens one and breaks it, each in its own way.
+/// Opens a tunnel and breaks it, in one of several ways.
 async fn break_one(nth: usize, http1: SocketAddr) {
     let mut client = TcpStream::connect(http1).await.unwrap();
     client.write_all(handshake().as_bytes()).await.unwrap();
@@ -281,7 +282,7 @@ async fn break_one(nth: usize, http1: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_broken_tunnels_leave_nothing_behind() {
+async fn thousand_broken_tunnels_leave_nothing() {
     let origin = echo().await;
     let forwarder = Forwarder::builder().max_connections(AT_ONCE).build();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
@@ -300,7 +301,7 @@ async fn a_thousand_broken_tunnels_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_broken_streams_leave_nothing_behind() {
+async fn thousand_broken_streams_leave_nothing() {
     let origin = echo().await;
     let forwarder = Forwarder::default();
     let front = Front::start(&forwarder, origin.addr(), Protocol::Http1).await;
@@ -314,7 +315,7 @@ async fn a_thousand_broken_streams_leave_nothing_behind() {
         clients.spawn(async move {
             let asking = client.send_request(extended_connect("websocket"));
             if nth.is_multiple_of(4) {
-                // Called off at some point.
+                // Cancelled at some point.
                 tokio::select! {
                     biased;
                     () = tokio::task::yield_now() => {}

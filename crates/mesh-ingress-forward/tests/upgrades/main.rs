@@ -1,4 +1,4 @@
-//! Other protocols, over sockets: nothing passes before an agreement, and everything after it.
+//! Upgraded connections: no byte passes before the switch, and all bytes after it.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod front;
@@ -13,7 +13,7 @@ mod tls;
 #[path = "../support/tls_origin.rs"]
 mod tls_origin;
 
-/// The key of RFC 6455 §1.3, and what answers it.
+/// The key of RFC 6455 §1.3, and its accept.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -26,7 +26,7 @@ fn handshake() -> String {
     )
 }
 
-/// The right answer to it, and what comes behind that at once.
+/// The right answer to it, with bytes of the new protocol right behind.
 fn switching(early: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: WebSocket\r\n\

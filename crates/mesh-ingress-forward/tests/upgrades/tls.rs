@@ -1,4 +1,4 @@
-//! WebSockets to upstreams that are spoken to over TLS.
+//! WebSockets to upstreams over TLS.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,11 +19,11 @@ use crate::front::{Front, ends, expect, head, soon};
 use crate::tls_origin::{Ca, NAME, Origin, Server};
 use crate::{handshake, switching, tls_origin};
 
-/// What an origin reads in a tunnel.
-type Heard = mpsc::UnboundedReceiver<io::Result<String>>;
+/// The bytes that an origin reads in a tunnel.
+type Received = mpsc::UnboundedReceiver<io::Result<String>>;
 
-/// An origin that agrees to WebSockets in HTTP/1.1, and speaks HTTP/2 without extended `CONNECT`.
-async fn open(protocol: Protocol) -> (Origin, Heard, Front, Forwarder, TcpStream) {
+/// An origin that accepts WebSockets in HTTP/1.1, and speaks HTTP/2 without extended `CONNECT`.
+async fn open(protocol: Protocol) -> (Origin, Received, Front, Forwarder, TcpStream) {
     let ca = Ca::new();
     let (sender, heard) = mpsc::unbounded_channel();
     let origin = Origin::start(Server::of(&ca), move |mut stream| {
@@ -60,7 +60,7 @@ async fn open(protocol: Protocol) -> (Origin, Heard, Front, Forwarder, TcpStream
 }
 
 #[tokio::test]
-async fn rfc8446_6_1_a_half_close_passes_through_tls() {
+async fn rfc8446_6_1_half_close_passes_through_tls() {
     let (_origin, mut heard, _front, forwarder, mut client) = open(Protocol::Http1).await;
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();
@@ -72,7 +72,7 @@ async fn rfc8446_6_1_a_half_close_passes_through_tls() {
 }
 
 #[tokio::test]
-async fn rfc8446_6_1_a_reset_is_no_end_in_tls() {
+async fn rfc8446_6_1_reset_is_no_end_in_tls() {
     let (_origin, mut heard, _front, forwarder, client) = open(Protocol::Http1).await;
     client.set_zero_linger().unwrap();
     drop(client);
@@ -81,7 +81,7 @@ async fn rfc8446_6_1_a_reset_is_no_end_in_tls() {
 }
 
 #[tokio::test]
-async fn rfc7301_an_origin_that_chose_http2_and_has_no_websockets_there_is_asked_for_http1() {
+async fn rfc7301_origin_that_chose_http2_without_websockets_is_asked_over_http1() {
     let (mut origin, mut heard, _front, _forwarder, mut client) = open(Protocol::Alpn).await;
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();

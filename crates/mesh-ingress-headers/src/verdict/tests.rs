@@ -22,13 +22,13 @@ fn fields(text: &'static str) -> HeaderMap {
 }
 
 #[test]
-fn each_piece_of_evidence_is_found_and_the_strongest_counts() {
+fn evidence_is_found_and_the_strongest_counts() {
     let cases: &[(&str, Evidence)] = &[
-        // As a real Envoy with a sidecar's routes answers: for a service, for PassthroughCluster
-        // (the same), when it blocks, when the pod is down.
+        // Responses of a real Envoy with a sidecar's routes: for a service, for PassthroughCluster (the
+        // same), when it blocks, when the pod is down.
         ("server: envoy | x-envoy-upstream-service-time: 2", Envoy),
         ("server: envoy | content-length: 0", ProxyReply),
-        // As an inbound sidecar or a waypoint answers, seen without a sidecar of ours.
+        // A response of an inbound sidecar or a waypoint, seen without a sidecar at the gateway.
         (
             "server: istio-envoy | x-envoy-upstream-service-time: 2",
             DestinationProxy,
@@ -82,7 +82,7 @@ fn each_piece_of_evidence_is_found_and_the_strongest_counts() {
         ("", Nothing),
         ("server: nginx | x-envoy-ratelimited: true", Nothing),
         ("server: envoyage | x-l5d-server-id: x", Nothing),
-        // Without the setting it is a field like any other.
+        // Without the setting it is an ordinary field.
         ("x-istio-cluster: PassthroughCluster", Nothing),
     ];
     let rules = VerdictRules::default();
@@ -94,7 +94,7 @@ fn each_piece_of_evidence_is_found_and_the_strongest_counts() {
 }
 
 #[test]
-fn each_data_plane_reads_the_evidence_its_own_way() {
+fn rules_of_each_data_plane_judge_the_evidence() {
     let rules = [
         VerdictRules::default(),
         VerdictRules::istio_sidecar(),
@@ -121,7 +121,7 @@ fn each_data_plane_reads_the_evidence_its_own_way() {
 }
 
 #[test]
-fn the_cluster_field_overrules_all_else() {
+fn cluster_field_overrules_all_other_evidence() {
     let rules = VerdictRules::builder()
         .cluster_field("X-Istio-Cluster")
         .build()
@@ -153,7 +153,7 @@ fn the_cluster_field_overrules_all_else() {
 }
 
 #[test]
-fn what_counts_can_be_set() {
+fn verdict_of_evidence_is_configurable() {
     let through = fields("server: envoy | x-envoy-upstream-service-time: 3");
     let blocked = fields("server: envoy");
     let registry_only = VerdictRules::istio_sidecar()
@@ -169,7 +169,7 @@ fn what_counts_can_be_set() {
     assert_eq!(quiet.judge(&HeaderMap::new()), Unknown);
     assert_eq!(quiet.judge(&through), Meshed);
 
-    // Changing one rule leaves the field.
+    // Changing one rule keeps the cluster field.
     let cluster = VerdictRules::builder()
         .cluster_field("x-c")
         .build()

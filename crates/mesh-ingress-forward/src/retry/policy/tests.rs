@@ -13,7 +13,7 @@ fn failed(kind: ErrorKind) -> Result<Response<()>, Error> {
 }
 
 #[test]
-fn rfc9110_9_2_2_only_idempotent_methods_are_covered() {
+fn rfc9110_9_2_2_only_idempotent_methods_are_allowed() {
     let idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
     let safe = &idempotent[..4];
     let safe_only = RetryPolicy::builder().safe_only(true).build().unwrap();
@@ -21,16 +21,20 @@ fn rfc9110_9_2_2_only_idempotent_methods_are_covered() {
     for name in idempotent.into_iter().chain(others) {
         let method = Method::from_bytes(name.as_bytes()).unwrap();
         assert_eq!(
-            policy().covers(&method),
+            policy().allows_method(&method),
             idempotent.contains(&name),
             "{name}"
         );
-        assert_eq!(safe_only.covers(&method), safe.contains(&name), "{name}");
+        assert_eq!(
+            safe_only.allows_method(&method),
+            safe.contains(&name),
+            "{name}"
+        );
     }
 }
 
 #[test]
-fn statuses_call_for_a_retry_only_where_the_method_is_covered() {
+fn statuses_call_for_a_retry_only_if_the_method_is_allowed() {
     let policy = policy();
     for status in [200, 404, 429, 500, 501, 502, 503, 504, 505] {
         let retried = policy.calls_for_retry(true, &response(status));
@@ -47,7 +51,7 @@ fn statuses_call_for_a_retry_only_where_the_method_is_covered() {
 }
 
 #[test]
-fn rfc9110_10_2_3_an_upstream_that_says_when_is_not_asked_before() {
+fn rfc9110_10_2_3_retry_after_beyond_the_longest_pause_prevents_a_retry() {
     let after = |value: &str| {
         let response = Response::builder().status(503).header(RETRY_AFTER, value);
         policy().calls_for_retry(true, &Ok(response.body(()).unwrap()))
@@ -64,8 +68,8 @@ fn rfc9110_10_2_3_an_upstream_that_says_when_is_not_asked_before() {
 }
 
 #[test]
-fn errors_call_for_a_retry_when_they_may_pass() {
-    let passing = [
+fn transient_errors_call_for_a_retry() {
+    let transient = [
         "connection_refused",
         "connection_terminated",
         "connection_timeout",
@@ -77,7 +81,7 @@ fn errors_call_for_a_retry_when_they_may_pass() {
     ];
     let policy = policy();
     for &kind in ErrorKind::ALL {
-        let expected = passing.contains(&kind.as_str());
+        let expected = transient.contains(&kind.as_str());
         assert_eq!(
             policy.calls_for_retry(true, &failed(kind)),
             expected,
@@ -95,7 +99,7 @@ fn errors_call_for_a_retry_when_they_may_pass() {
 }
 
 #[test]
-fn pauses_grow_as_in_envoy_and_are_random_below() {
+fn pauses_are_random_below_the_ceilings_of_envoy() {
     let policy = policy();
     let ceilings: Vec<_> = (1..=6).map(|n| policy.ceiling(n).as_millis()).collect();
     assert_eq!(ceilings, [25, 75, 175, 250, 250, 250]);
@@ -117,7 +121,7 @@ fn pauses_grow_as_in_envoy_and_are_random_below() {
 }
 
 #[test]
-fn senseless_settings_are_refused_by_name() {
+fn invalid_settings_are_refused_by_name() {
     let second = Duration::from_secs(1);
     let builder = RetryPolicy::builder;
     for (builder, setting) in [

@@ -9,7 +9,7 @@ use super::*;
 
 type Sent = Result<Frame<Bytes>, BoxError>;
 
-/// A body that is fed by the test.
+/// A body that the test feeds.
 struct Fed(mpsc::UnboundedReceiver<Sent>, SizeHint);
 
 impl Body for Fed {
@@ -54,26 +54,26 @@ fn fields() -> HeaderMap {
 }
 
 #[derive(Default)]
-struct Count(AtomicUsize);
+struct WakeCount(AtomicUsize);
 
-impl Wake for Count {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-impl Count {
+impl WakeCount {
     fn get(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-fn poll(body: &mut ReplayBody<Fed>, wakes: &Arc<Count>) -> Poll<Option<Sent>> {
+fn poll(body: &mut ReplayBody<Fed>, wakes: &Arc<WakeCount>) -> Poll<Option<Sent>> {
     let waker = Waker::from(Arc::clone(wakes));
     Pin::new(body).poll_frame(&mut Context::from_waker(&waker))
 }
 
-/// The next piece, which must be there.
+/// The next frame, which must be ready.
 fn next(body: &mut ReplayBody<Fed>) -> Bytes {
     match poll(body, &Arc::default()) {
         Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap(),
@@ -98,14 +98,14 @@ where
 }
 
 #[tokio::test]
-async fn every_attempt_gets_all_of_it_trailers_too() {
+async fn every_attempt_gets_the_whole_body_and_trailers() {
     let (sender, body) = fed(SizeHint::default());
-    for piece in [&b"one "[..], b"", b"two ", b"three"] {
-        sender.send(data(piece)).unwrap();
+    for frame_data in [&b"one "[..], b"", b"two ", b"three"] {
+        sender.send(data(frame_data)).unwrap();
     }
     sender.send(Ok(Frame::trailers(fields()))).unwrap();
     drop(sender);
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     for _ in 0..3 {
         assert!(replay.can_replay());
         let (bytes, trailers) = all(replay.begin()).await;
@@ -116,27 +116,27 @@ async fn every_attempt_gets_all_of_it_trailers_too() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_not_copied() {
+async fn recorded_bytes_are_not_copied() {
     let (sender, body) = fed(SizeHint::default());
-    let piece = Bytes::from(vec![7; 1000]);
-    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    let frame_data = Bytes::from(vec![7; 1000]);
+    sender.send(Ok(Frame::data(frame_data.clone()))).unwrap();
     drop(sender);
-    let replay = Replay::new(body, 1000);
-    assert_eq!(next(&mut replay.begin()).as_ptr(), piece.as_ptr());
-    assert_eq!(next(&mut replay.begin()).as_ptr(), piece.as_ptr());
+    let replay = ReplayBuffer::new(body, 1000);
+    assert_eq!(next(&mut replay.begin()).as_ptr(), frame_data.as_ptr());
+    assert_eq!(next(&mut replay.begin()).as_ptr(), frame_data.as_ptr());
 }
 
 #[tokio::test]
-async fn the_second_attempt_goes_on_where_the_first_stopped() {
+async fn second_attempt_continues_after_the_recording() {
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let mut first = replay.begin();
     sender.send(data(b"seen ")).unwrap();
     assert_eq!(next(&mut first), "seen ");
     drop(first);
     let mut second = replay.begin();
     assert_eq!(next(&mut second), "seen ");
-    let wakes = Arc::<Count>::default();
+    let wakes = Arc::<WakeCount>::default();
     assert!(poll(&mut second, &wakes).is_pending());
     sender.send(data(b"unseen")).unwrap();
     assert_eq!(wakes.get(), 1);
@@ -148,15 +148,15 @@ async fn the_second_attempt_goes_on_where_the_first_stopped() {
 }
 
 #[test]
-fn an_attempt_that_was_given_up_is_woken_and_takes_nothing() {
+fn cancelled_attempt_is_woken_and_reads_nothing() {
     let (sender, body) = fed(SizeHint::with_exact(6));
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let mut first = replay.begin();
-    let (first_wakes, second_wakes) = (Arc::<Count>::default(), Arc::<Count>::default());
+    let (first_wakes, second_wakes) = (Arc::<WakeCount>::default(), Arc::<WakeCount>::default());
     assert!(poll(&mut first, &first_wakes).is_pending());
     assert!(replay.recall());
     assert_eq!(first_wakes.get(), 1);
-    // Told as an error: a clean end would be half a request.
+    // An error, because a clean end would be half a request.
     sender.send(data(b"abc")).unwrap();
     assert!(error(&mut first).contains("sent again"));
     assert!(!first.is_end_stream());
@@ -172,11 +172,11 @@ fn an_attempt_that_was_given_up_is_woken_and_takes_nothing() {
 }
 
 #[test]
-fn a_reader_in_another_task_is_woken_by_its_last_waker() {
+fn reader_is_woken_by_its_last_waker() {
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
-    let (before, after) = (Arc::<Count>::default(), Arc::<Count>::default());
+    let (before, after) = (Arc::<WakeCount>::default(), Arc::<WakeCount>::default());
     assert!(poll(&mut attempt, &before).is_pending());
     assert!(poll(&mut attempt, &after).is_pending());
     sender.send(data(b"x")).unwrap();
@@ -192,7 +192,7 @@ fn rfc9112_6_every_attempt_is_framed_alike() {
     let (sender, body) = fed(SizeHint::with_exact(6));
     sender.send(data(b"abc")).unwrap();
     sender.send(data(b"def")).unwrap();
-    let replay = Replay::new(body, 6);
+    let replay = ReplayBuffer::new(body, 6);
     for _ in 0..3 {
         let mut attempt = replay.begin();
         let hint = |attempt: &ReplayBody<Fed>| attempt.size_hint().exact();
@@ -208,13 +208,13 @@ fn rfc9112_6_every_attempt_is_framed_alike() {
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
+async fn rfc9112_7_1_body_of_unknown_size_never_gets_a_size() {
     // With a Content-Length there would be no room for the trailers.
     let (sender, body) = fed(SizeHint::default());
     sender.send(data(b"abc")).unwrap();
     sender.send(Ok(Frame::trailers(fields()))).unwrap();
     drop(sender);
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     for _ in 0..3 {
         let mut attempt = replay.begin();
         assert_eq!(attempt.size_hint().exact(), None);
@@ -223,10 +223,10 @@ async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
         assert!(!attempt.is_end_stream());
         assert_eq!(all(attempt).await, (Bytes::new(), Some(fields())));
     }
-    // One that turns out to be empty is not known to be before it has ended.
+    // An empty body is not known to be empty before its end.
     let (sender, body) = fed(SizeHint::default());
     drop(sender);
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     for _ in 0..2 {
         let mut attempt = replay.begin();
         assert!(!attempt.is_end_stream());
@@ -240,32 +240,32 @@ async fn rfc9112_7_1_a_body_without_a_size_never_gets_one() {
 }
 
 #[tokio::test]
-async fn beyond_the_bound_it_streams_on_and_is_freed() {
+async fn body_beyond_the_limit_streams_on_and_the_recording_is_freed() {
     let (sender, body) = fed(SizeHint::default());
-    let piece = Bytes::from(vec![1; 60]);
-    let replay = Replay::new(body, 100);
+    let frame_data = Bytes::from(vec![1; 60]);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
-    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    sender.send(Ok(Frame::data(frame_data.clone()))).unwrap();
     next(&mut attempt);
     assert!(replay.can_replay());
-    assert!(!piece.is_unique());
+    assert!(!frame_data.is_unique());
     sender.send(data(&[2; 41])).unwrap();
     assert_eq!(next(&mut attempt), &[2; 41][..]);
     assert!(!replay.can_replay());
     assert!(!replay.recall());
-    assert!(piece.is_unique(), "what is remembered is of no use");
-    // It still has the body: a refused recall takes nothing.
+    assert!(frame_data.is_unique(), "the recording is of no use");
+    // The attempt still has the body: a refused recall does not take it.
     sender.send(data(b"the end")).unwrap();
     drop(sender);
     assert_eq!(all(attempt).await.0, "the end");
-    // Whoever tries all the same does not get half of it.
+    // Another attempt does not get half of it.
     assert!(error(&mut replay.begin()).contains("broke off"));
 }
 
 #[test]
-fn exactly_the_bound_is_remembered() {
+fn body_of_exactly_the_limit_is_recorded() {
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 6);
+    let replay = ReplayBuffer::new(body, 6);
     let mut attempt = replay.begin();
     sender.send(data(b"abcdef")).unwrap();
     next(&mut attempt);
@@ -279,28 +279,28 @@ fn exactly_the_bound_is_remembered() {
 }
 
 #[test]
-fn a_body_known_to_be_too_large_is_not_remembered_at_all() {
+fn body_known_to_be_too_large_is_not_recorded() {
     let (sender, body) = fed(SizeHint::with_exact(101));
-    let piece = Bytes::from(vec![1; 10]);
-    let replay = Replay::new(body, 100);
+    let frame_data = Bytes::from(vec![1; 10]);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
-    // Nothing of it was read: it can still be had from its start.
+    // Nothing of it was read: it can still be sent from its start.
     assert!(replay.recall());
     drop(attempt);
     attempt = replay.begin();
     assert_eq!(attempt.size_hint().exact(), Some(101));
-    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    sender.send(Ok(Frame::data(frame_data.clone()))).unwrap();
     next(&mut attempt);
-    assert!(piece.is_unique());
+    assert!(frame_data.is_unique());
     assert!(!replay.can_replay());
 }
 
 #[test]
-fn single_bytes_do_not_cost_a_thousand_times_their_size() {
+fn number_of_recorded_frames_is_limited() {
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 64 * 1024);
+    let replay = ReplayBuffer::new(body, 64 * 1024);
     let mut attempt = replay.begin();
-    for _ in 0..MAX_PIECES {
+    for _ in 0..MAX_FRAMES {
         sender.send(data(b"x")).unwrap();
         next(&mut attempt);
     }
@@ -311,51 +311,53 @@ fn single_bytes_do_not_cost_a_thousand_times_their_size() {
 }
 
 #[tokio::test]
-async fn large_trailers_count_too() {
+async fn trailers_count_towards_the_limit() {
     let (sender, body) = fed(SizeHint::default());
     sender.send(data(b"abc")).unwrap();
     sender.send(Ok(Frame::trailers(fields()))).unwrap();
-    let replay = Replay::new(body, 10);
+    let replay = ReplayBuffer::new(body, 10);
     assert_eq!(all(replay.begin()).await.1, Some(fields()));
     assert!(!replay.can_replay());
 }
 
 #[tokio::test]
-async fn the_last_attempt_keeps_nothing() {
+async fn last_attempt_keeps_nothing() {
     let (sender, body) = fed(SizeHint::with_exact(60));
-    let pieces: [Bytes; 3] = std::array::from_fn(|_| Bytes::from(vec![1; 20]));
-    let replay = Replay::new(body, 100);
+    let frames_data: [Bytes; 3] = std::array::from_fn(|_| Bytes::from(vec![1; 20]));
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
-    for piece in &pieces[..2] {
-        sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    for frame_data in &frames_data[..2] {
+        sender.send(Ok(Frame::data(frame_data.clone()))).unwrap();
         next(&mut attempt);
     }
     let mut attempt = replay.begin();
-    replay.forget();
+    replay.stop_recording();
     assert_eq!(attempt.size_hint().exact(), Some(60));
     drop(next(&mut attempt));
-    assert!(pieces[0].is_unique());
-    assert!(!pieces[1].is_unique());
+    assert!(frames_data[0].is_unique());
+    assert!(!frames_data[1].is_unique());
     assert!(!replay.can_replay());
     assert_eq!(attempt.size_hint().exact(), Some(40));
     drop(next(&mut attempt));
     assert!(!attempt.is_end_stream());
-    sender.send(Ok(Frame::data(pieces[2].clone()))).unwrap();
+    sender
+        .send(Ok(Frame::data(frames_data[2].clone())))
+        .unwrap();
     drop(next(&mut attempt));
-    assert!(pieces.iter().all(Bytes::is_unique));
+    assert!(frames_data.iter().all(Bytes::is_unique));
     assert!(attempt.is_end_stream());
 }
 
 #[tokio::test]
-async fn forgetting_in_the_middle_frees_what_was_sent() {
+async fn stopping_the_recording_frees_delivered_frames() {
     let (sender, body) = fed(SizeHint::default());
-    let piece = Bytes::from(vec![1; 20]);
-    let replay = Replay::new(body, 100);
+    let frame_data = Bytes::from(vec![1; 20]);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
-    sender.send(Ok(Frame::data(piece.clone()))).unwrap();
+    sender.send(Ok(Frame::data(frame_data.clone()))).unwrap();
     drop(next(&mut attempt));
-    replay.forget();
-    assert!(piece.is_unique());
+    replay.stop_recording();
+    assert!(frame_data.is_unique());
     assert!(!replay.can_replay());
     sender.send(data(b"more")).unwrap();
     sender.send(Ok(Frame::trailers(fields()))).unwrap();
@@ -363,9 +365,9 @@ async fn forgetting_in_the_middle_frees_what_was_sent() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_not_sent_again() {
+fn failed_body_is_not_replayed() {
     let (sender, body) = fed(SizeHint::with_exact(6));
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
     sender.send(data(b"abc")).unwrap();
     next(&mut attempt);
@@ -377,8 +379,8 @@ fn a_body_that_breaks_off_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_body_in_memory_is_replayed() {
-    let replay = Replay::new(
+async fn full_body_is_replayed() {
+    let replay = ReplayBuffer::new(
         Full::new(Bytes::from_static(b"abc")).map_err(BoxError::from),
         3,
     );
@@ -390,25 +392,25 @@ async fn a_body_in_memory_is_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_clock_waits_for_the_client_only() {
+async fn clock_stops_while_the_client_is_slow() {
     let timeout = Duration::from_secs(1);
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let mut attempt = replay.begin();
     let start = Instant::now();
     tokio::time::advance(timeout).await;
-    // Nobody asked for the body: that is the upstream's doing.
-    assert_eq!(replay.due(Instant::now(), timeout), start + timeout);
+    // The body was not polled: the upstream causes the delay.
+    assert_eq!(replay.timeout_at(Instant::now(), timeout), start + timeout);
     assert!(poll(&mut attempt, &Arc::default()).is_pending());
     assert_eq!(
-        replay.due(Instant::now(), timeout),
+        replay.timeout_at(Instant::now(), timeout),
         Instant::now() + timeout
     );
     sender.send(data(b"abc")).unwrap();
     next(&mut attempt);
     let moved = Instant::now();
     tokio::time::advance(timeout / 2).await;
-    assert_eq!(replay.due(Instant::now(), timeout), moved + timeout);
+    assert_eq!(replay.timeout_at(Instant::now(), timeout), moved + timeout);
     drop(sender);
     assert!(matches!(
         poll(&mut attempt, &Arc::default()),
@@ -416,18 +418,18 @@ async fn the_clock_waits_for_the_client_only() {
     ));
     let ended = Instant::now();
     tokio::time::advance(timeout * 2).await;
-    assert_eq!(replay.due(Instant::now(), timeout), ended + timeout);
+    assert_eq!(replay.timeout_at(Instant::now(), timeout), ended + timeout);
 }
 
 #[tokio::test]
-async fn a_body_is_taken_over_from_another_task() {
+async fn body_is_recalled_from_another_task() {
     let (sender, body) = fed(SizeHint::default());
-    let replay = Replay::new(body, 100);
+    let replay = ReplayBuffer::new(body, 100);
     let first = tokio::spawn(replay.begin().collect());
     sender.send(data(b"abc")).unwrap();
     tokio::task::yield_now().await;
     let second = tokio::spawn(replay.begin().collect());
-    // It does not wait for the body to end.
+    // The first attempt does not wait for the end of the body.
     let error = first.await.unwrap().unwrap_err();
     assert!(error.to_string().contains("sent again"), "{error}");
     sender.send(data(b"def")).unwrap();
@@ -436,9 +438,9 @@ async fn a_body_is_taken_over_from_another_task() {
 }
 
 #[tokio::test]
-async fn a_stream_of_frames_is_a_body_too() {
+async fn stream_body_is_replayed() {
     let frames = [data(b"a"), data(b"b"), Ok(Frame::trailers(fields()))];
-    let replay = Replay::new(StreamBody::new(futures_util::stream::iter(frames)), 100);
+    let replay = ReplayBuffer::new(StreamBody::new(futures_util::stream::iter(frames)), 100);
     for _ in 0..2 {
         assert_eq!(
             all(replay.begin()).await,

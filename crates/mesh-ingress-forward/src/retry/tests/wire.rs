@@ -1,4 +1,4 @@
-//! Over a real HTTP/2 connection, whose body is read by a task of hyper's own.
+//! Retries over a real HTTP/2 connection, where a task of hyper reads the request's body.
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -9,8 +9,8 @@ use super::*;
 /// How a request's body ended, as the upstream saw it.
 type Ended = Result<Bytes, String>;
 
-/// Answers 503 to the first request as soon as it has seen a piece of its body, and 200 to others
-/// when it has seen all.
+/// Answers 503 to the first request after one frame of its body, and 200 to others after the whole
+/// body.
 async fn answer_early(
     mut request: Request<Incoming>,
     ended: mpsc::UnboundedSender<Ended>,
@@ -32,7 +32,7 @@ async fn answer_early(
 }
 
 #[tokio::test]
-async fn a_body_is_taken_back_from_a_connection_in_the_middle_of_an_upload() {
+async fn body_is_recalled_from_a_connection_in_the_middle_of_an_upload() {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (ended, mut ends) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -54,11 +54,11 @@ async fn a_body_is_taken_back_from_a_connection_in_the_middle_of_an_upload() {
 
     let policy = policy().build().unwrap();
     let budget = Budget::new(&policy, Instant::now());
-    let tries = Mutex::new(0);
-    let driven = drive(&policy, &budget, request, None, |mut request| {
-        let mut tries = tries.lock().unwrap();
-        *tries += 1;
-        if *tries == 1 {
+    let attempts = Mutex::new(0);
+    let sent = super::super::send(&policy, &budget, request, None, |mut request| {
+        let mut attempts = attempts.lock().unwrap();
+        *attempts += 1;
+        if *attempts == 1 {
             let mark = http::HeaderValue::from_static("yes");
             request.headers_mut().insert("x-first", mark);
         }
@@ -67,19 +67,19 @@ async fn a_body_is_taken_back_from_a_connection_in_the_middle_of_an_upload() {
             let response = sender.send_request(request).await;
             let response =
                 response.map_err(|error| Error::new(ErrorKind::HttpProtocolError, error))?;
-            Ok(response.map(|body| ResponseBody::from(Body::new(body))))
+            Ok(response.map(Body::new))
         }
     });
     let upload = async {
-        // Reset, not ended: half a body must not pass for a whole one. Nothing else wakes it.
+        // Reset, not ended: half a body must not look complete. Nothing else wakes hyper's task.
         let first = ends.recv().await.unwrap();
         assert!(first.is_err(), "{first:?}");
         client.send(Ok(Frame::data(Bytes::from("two")))).unwrap();
         drop(client);
         assert_eq!(ends.recv().await.unwrap().unwrap(), "one two");
     };
-    let both = async { tokio::join!(driven, upload) };
+    let both = async { tokio::join!(sent, upload) };
     let both = tokio::time::timeout(Duration::from_secs(10), both).await;
-    let (response, ()) = both.expect("an attempt that was given up keeps its stream open");
+    let (response, ()) = both.expect("a cancelled attempt keeps its stream open");
     assert_eq!(response.unwrap().status(), StatusCode::OK);
 }
