@@ -1,4 +1,4 @@
-//! The flags of the connections to services, each by what it changes.
+//! The flags for upstream connections, each by its effect.
 
 use mesh_ingress_testkit::{Behaviour, Gate, Origin, RawOrigin, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,7 +129,7 @@ async fn auto_speaks_to_the_service_what_the_client_speaks() {
     assert_eq!(status(&exchange(gateway.addr, GET).await), "200");
     let reply = gateway.h2c("http://shop.example.com/x").await;
     assert_eq!(reply.status(), http::StatusCode::OK);
-    // gRPC, whatever it came over (gRPC over HTTP/2 is all there is).
+    // gRPC goes upstream over HTTP/2, whichever version the client speaks.
     let grpc = "POST /svc/M HTTP/1.1\r\nHost: shop.example.com\r\nContent-Type: application/grpc\r\n\
                 TE: trailers\r\nConnection: TE, close\r\nContent-Length: 0\r\n\r\n";
     exchange(gateway.addr, grpc).await;

@@ -172,7 +172,7 @@ async fn rfc9110_9_3_1_a_get_with_a_length_keeps_its_body() {
     assert!(world.origin.received(0).ends_with(b"\r\n\r\nhello"));
 }
 
-/// A chunk for each byte: much framing, and a body like any other.
+/// One chunk for each byte is a valid body.
 #[tokio::test]
 async fn rfc9112_7_1_tiny_chunks_are_a_body() {
     const CHUNKS: usize = 10_000;
@@ -223,7 +223,7 @@ async fn rfc9110_9_3_2_a_head_in_chunks_keeps_its_body_or_is_refused() {
     let request = head("HEAD / HTTP/1.1", "Transfer-Encoding: chunked\r\n");
     let mut client = world.send(request + "5\r\nhello\r\n0\r\n\r\n").await;
     assert_eq!(client.reply_to("HEAD").await.status, 200);
-    // It has not been left over for the next one.
+    // It is not taken for the next request.
     client.send(get("/next")).await;
     assert_eq!(client.reply().await.text(), "ok");
     assert_eq!(world.origin.connections(), 1);
@@ -280,7 +280,7 @@ async fn rfc9112_9_3_an_early_answer_arrives_and_the_connection_is_not_used_agai
     world.first_connection_is_not_used_again().await;
 }
 
-/// A client that was not told to go is waited for, if what it still has to send is little.
+/// After an early response without `Connection: close` the gateway reads a short rest of the request.
 #[tokio::test]
 async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     let world = World::start([answer(OK), ok(), ok()]).await;
@@ -289,7 +289,7 @@ async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     let reply = client.reply().await;
     assert_eq!((reply.status, reply.text()), (200, "ok"));
     assert_eq!(reply.values("connection"), [""; 0]);
-    // Not before the gateway has done with the request, and has only this client to wait for.
+    // Waits until the gateway is done with the request, and only reads from this client.
     world.first_connection_is_not_used_again().await;
     client.send("world".to_owned() + &get("/next")).await;
     let reply = client.reply().await;
@@ -297,8 +297,7 @@ async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     assert!(world.all_received().contains("GET /next "));
 }
 
-/// A client that is waited for sends nothing more: it has the time of a head for that, or none where
-/// that would be for ever.
+/// A client that sends nothing more is closed after the header timeout, or at once where that is off.
 #[tokio::test]
 async fn rfc9112_9_5_wait_after_an_early_response_is_bounded() {
     for time in ["0", "200ms"] {
@@ -311,7 +310,7 @@ async fn rfc9112_9_5_wait_after_an_early_response_is_bounded() {
     }
 }
 
-/// A client that is refused is told to go, if there may be much that it still has to send.
+/// A refused client gets `Connection: close` if it may still have much to send.
 #[tokio::test]
 async fn rfc9112_9_6_client_refused_within_a_body_gets_connection_close() {
     for fields in [

@@ -1,4 +1,4 @@
-//! Connections of clients: how long they last, and what comes over them in which order.
+//! Client connections: their lifetime, and the order of responses.
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::io::AsyncWriteExt;
@@ -159,7 +159,7 @@ async fn rfc9112_7_http10_gets_no_chunks() {
 #[tokio::test]
 async fn pingora_2026_0035_http10_with_a_body_is_no_tunnel() {
     let world = World::start([ok()]).await;
-    // Without a length there is no body: what follows is nothing at all.
+    // Without a length there is no body, and the bytes after the head are dropped.
     let mut client = world
         .send(head("POST / HTTP/1.0", "") + &get("/smuggled"))
         .await;
@@ -229,7 +229,7 @@ async fn rfc9112_6_connection_of_an_unread_response_is_not_reused() {
     soon(world.origin.wait_for_closed(0)).await;
 }
 
-/// A client that is still sending gets what was said before, though what follows breaks off.
+/// A client that is still sending gets the complete response, though the next one is truncated.
 #[tokio::test]
 async fn rfc9112_9_6_truncated_response_does_not_affect_the_previous_one() {
     let body = "a".repeat(60_000);
@@ -245,7 +245,7 @@ async fn rfc9112_9_6_truncated_response_does_not_affect_the_previous_one() {
     ]
     .concat();
     let world = World::start([script]).await;
-    // Takes little at a time, so that most waits at the gateway.
+    // A small receive buffer, so that most bytes wait at the gateway.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(world.gateway.addr).await.unwrap();
@@ -255,7 +255,7 @@ async fn rfc9112_9_6_truncated_response_does_not_affect_the_previous_one() {
     let requests = get("/whole") + &head("POST /half HTTP/1.1", "Content-Length: 40000000\r\n");
     client.send(requests).await;
     let upload = tokio::spawn(async move { uploading.write_all(&vec![b'u'; 40_000_000]).await });
-    // By then it has been broken off.
+    // By then the response has been cut off.
     soon(world.origin.wait_for_closed(0)).await;
     let reply = client.reply().await;
     assert_eq!(reply.body.len(), body.len());
@@ -283,8 +283,8 @@ async fn rfc9112_9_6_response_to_a_partial_request_has_connection_close() {
     }
 }
 
-/// A task that has used up its share of the thread must not take that for having nothing to read. How
-/// many requests that takes is up to the runtime; it is among these.
+/// A task whose coop budget is used up must not take `Pending` for an empty socket. The number of
+/// requests that use it up depends on the runtime, and is in this range.
 #[tokio::test]
 async fn rfc9112_9_6_last_response_of_a_connection_arrives() {
     let world = World::start([]).await;

@@ -33,7 +33,7 @@ fn gone(head: &str, name: &str) {
     assert!(told(head, name).is_empty(), "{name} is in {head}");
 }
 
-/// Requests with fields, of which some must be gone and some there.
+/// Requests with fields: those under `gone` must be removed, those under `kept` present.
 macro_rules! requests {
     ($($(#[$attr:meta])* $name:ident: $fields:expr => gone $gone:expr, kept $kept:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
@@ -174,7 +174,7 @@ async fn ingress_nginx_a_request_id_is_a_uuid() {
     assert_eq!(&id[14..15], "4", "{id}");
 }
 
-/// Responses with fields, of which some must be gone and some there.
+/// Responses with fields: those under `gone` must be removed, those under `kept` present.
 macro_rules! responses {
     ($($(#[$attr:meta])* $name:ident: $fields:expr => gone $gone:expr, kept $kept:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
@@ -204,11 +204,11 @@ responses! {
     istio_peer_metadata_does_not_leave:
         "X-Envoy-Peer-Metadata: secret\r\nX-Envoy-Upstream-Service-Time: 1\r\nl5d-server-id: x\r\n"
         => gone ["x-envoy-peer-metadata", "x-envoy-upstream-service-time", "l5d-server-id"], kept [];
-    /// The name the mesh knows is not for the public.
+    /// The internal name must not reach the public.
     ingress_nginx_an_internal_name_does_not_leak_in_location:
         "Location: http://web.default.svc.cluster.local/next?a=b\r\n"
         => gone [], kept [("location", &["http://shop.example.com/next?a=b"])];
-    /// Without a domain, it is one of the host that was asked: of the public one, and no other.
+    /// Without `Domain` a cookie belongs to the requested host, the public one.
     rfc6265_4_1_2_3_the_domain_of_a_cookie_is_not_the_internal_one:
         "Set-Cookie: a=1; Domain=web.default.svc.cluster.local; Path=/\r\n"
         => gone [], kept [("set-cookie", &["a=1; Path=/"])];
@@ -224,7 +224,7 @@ async fn rfc9110_6_6_1_a_date_is_added_once() {
     );
 }
 
-/// `Connection: close` ends at the hop it was said on.
+/// `Connection: close` applies to the hop it was sent on.
 #[tokio::test]
 async fn rfc9110_7_6_1_close_is_for_one_hop() {
     let script = [

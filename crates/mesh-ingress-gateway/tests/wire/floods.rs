@@ -25,7 +25,7 @@ const UNROUTED: &[(&str, &str)] = &[
     (":path", "/"),
 ];
 
-/// HTTP/2 frames without end or use, which cut the connection off.
+/// Sends a flood of HTTP/2 frames, and expects the connection to end with this error.
 async fn cut_off(code: u32, bytes: Vec<u8>) {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
@@ -59,7 +59,7 @@ async fn cve_2023_44487_rapid_resets_are_cut_off() {
     .await;
 }
 
-/// The same with uploads, which are not over when they are reset.
+/// The same with uploads, which are still in progress when they are reset.
 #[tokio::test]
 async fn rustsec_2023_0034_resets_of_uploads_are_cut_off() {
     calmed(streams(5_000, |stream| {
@@ -68,7 +68,7 @@ async fn rustsec_2023_0034_resets_of_uploads_are_cut_off() {
     .await;
 }
 
-/// The client makes the server do the resetting. Of a stream it would be enough, and it is the
+/// The client makes the server send the resets. A stream error would be enough; the gateway ends the
 /// whole connection.
 #[tokio::test]
 async fn cve_2025_8671_windows_without_increment_are_cut_off() {
@@ -116,7 +116,7 @@ async fn rustsec_2026_0258_empty_data_without_end_is_cut_off() {
     calmed([begin, frame(DATA, 0, 1, []).repeat(50_000)].concat()).await;
 }
 
-/// Many frames that want an answer each: they get it, or are cut off; nothing is kept for later.
+/// Many frames that each require an answer: they get it, or are cut off; the answers are not queued.
 async fn answered(kind: u8, payload: &'static [u8]) {
     const FRAMES: usize = 20_000;
     let world = World::start([ok()]).await;
@@ -142,7 +142,7 @@ async fn cve_2019_9515_settings_are_answered_one_by_one() {
     answered(SETTINGS, &[]).await;
 }
 
-/// Frames that mean nothing: they cost the gateway as little as the client.
+/// Frames without effect: they cost the gateway as little as the client.
 #[tokio::test]
 async fn cve_2019_9513_priority_frames_are_ignored() {
     let world = World::start([ok()]).await;
@@ -212,7 +212,7 @@ large! {
         414, &GET[..3], literal(0, ":path", &format!("/{}", "a".repeat(19_999)));
 }
 
-/// A proxy passes on methods that it does not know, and copies none into an array of its own.
+/// An unknown method is forwarded, without copying it into an array of fixed size.
 #[tokio::test]
 async fn cve_2019_18801_a_method_of_40_000_bytes_arrives_whole() {
     let world = World::start([ok()]).await;
@@ -278,12 +278,12 @@ async fn rfc9112_9_5_idle_connection_is_closed_without_a_response() {
 async fn rfc9112_9_5_silent_client_is_closed_without_a_response() {
     let world = World::with([ok()], &["--request-header-timeout", "200ms"]).await;
     world.client().await.ends().await;
-    // So far it could have been HTTP/2.
+    // These bytes could still be the HTTP/2 preface.
     world.send("PRI * HT").await.ends().await;
     others_are_served(&world).await;
 }
 
-/// Slow is no crime as long as it gets on.
+/// A slow client is served as long as it makes progress.
 #[tokio::test]
 async fn rfc9112_9_5_a_body_that_does_not_go_on_is_cut() {
     let world = World::with(
@@ -310,7 +310,7 @@ macro_rules! refused {
 }
 
 refused! {
-    /// Beyond the limit of all fields it is not known any more whose bytes they are.
+    /// Beyond the limit of the head the status does not depend on which part is too long.
     rfc6585_5_a_target_of_100_000_bytes_is_431: 431, get(&format!("/{}", "a".repeat(100_000)));
     rfc6585_5_a_name_of_70_000_bytes_is_431:
         431, head("GET / HTTP/1.1", &format!("{}: y\r\n", "x".repeat(70_000)));
@@ -330,7 +330,7 @@ async fn rfc9112_7_1_tiny_chunks_of_a_response_are_a_body() {
     assert_eq!(world.ask(get("/")).await.body, vec![b'x'; CHUNKS]);
 }
 
-/// Extensions that are larger than what they extend, as far as hyper puts up with them.
+/// Extensions larger than their chunks, up to hyper's limit.
 #[tokio::test]
 async fn cve_2023_39326_chunk_extensions_of_a_response_are_bounded() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
@@ -388,7 +388,7 @@ async fn rfc9113_5_2_upload_stalls_while_the_origin_does_not_read() {
     let mut client = FrameClient::connect(&world).await;
     client.send(headers(1, 0, POST)).await;
     world.received(0, "\r\n\r\n").await;
-    // More than the window of the stream, which is what was promised to be taken.
+    // More than the window of the stream.
     client.send(frame(DATA, 0, 1, [0; 16_000]).repeat(80)).await;
     let outcome = client.outcome(1).await;
     assert!(

@@ -44,7 +44,7 @@ pub(crate) struct FrameClient {
 
 impl FrameClient {
     pub(crate) async fn connect(world: &World) -> Self {
-        // No table, so that a field means the same wherever it is.
+        // No dynamic table, so that each field section can be read by itself.
         let no_table = frame(SETTINGS, 0, 0, [0, 1, 0, 0, 0, 0]);
         let client = world.send([PREFACE, &no_table].concat()).await;
         Self { client }
@@ -92,7 +92,7 @@ impl FrameClient {
 /// The status at the beginning of a field section: from the static table, or as a literal.
 pub(crate) fn status(section: &[u8]) -> u16 {
     const KNOWN: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    // Behind an announcement of the size of the table.
+    // After a dynamic table size update.
     let at = section.iter().position(|byte| byte >> 5 != 1).unwrap();
     let byte = section[at];
     if byte & 0x80 != 0 {

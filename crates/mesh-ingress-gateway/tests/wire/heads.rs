@@ -1,5 +1,5 @@
-//! Heads that are refused: 400 or what fits better, the connection is closed, and neither the
-//! request nor what follows it reaches the origin.
+//! Heads that are refused: 400 or a more precise status, the connection is closed, and neither the
+//! request nor the bytes after it reach the origin.
 
 use crate::world::{HOST, SMUGGLED, World, get, head, ok};
 
@@ -140,7 +140,7 @@ async fn rfc9112_2_2_empty_line_before_a_request_is_skipped() {
     assert_eq!(client.reply().await.status, 200);
 }
 
-/// hyper looks at a head that comes in pieces only when its end is there.
+/// hyper parses a head that comes in pieces only when it is complete.
 #[tokio::test]
 async fn rfc9112_6_1_refusal_does_not_depend_on_segmentation() {
     let bytes = head(
@@ -168,7 +168,7 @@ async fn rfc9112_6_1_refusal_does_not_depend_on_segmentation() {
     }
 }
 
-/// A refusal does not take away the answers to what came before.
+/// A refusal does not discard the responses to earlier requests.
 #[tokio::test]
 async fn rfc9112_9_3_2_requests_before_a_refused_one_are_answered() {
     let world = World::start([ok()]).await;

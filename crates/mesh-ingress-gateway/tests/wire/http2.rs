@@ -1,5 +1,5 @@
-//! Requests over HTTP/2: what no message may be is refused before anything reaches the origin, and
-//! what is good arrives in HTTP/1.1 as one request.
+//! Requests over HTTP/2: a malformed one is refused before anything reaches the origin, and a valid
+//! one arrives in HTTP/1.1 as one request.
 
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST,
@@ -114,11 +114,11 @@ refused! {
     rfc9110_8_6_a_list_of_lengths_is_refused_in_http2: POST, [("content-length", "0, 0")];
     rfc9110_8_6_an_empty_length_is_refused_in_http2: POST, [("content-length", "")];
     rustsec_2021_0078_a_length_with_a_plus_is_refused_in_http2: POST, [("content-length", "+0")];
-    /// RFC 8441 is offered, but not for anything.
+    /// RFC 8441 is offered, but only for WebSocket.
     rfc8441_4_a_protocol_of_another_method_is_refused: GET, [(":protocol", "websocket")];
 }
 
-/// Bytes after a good beginning that end the connection or the stream, and nothing gets through.
+/// Bytes after a valid beginning that end the connection or the stream; nothing reaches the origin.
 async fn broken(bytes: impl AsRef<[u8]>) {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
@@ -215,7 +215,7 @@ served! {
         &but(":authority", None), [("host", HOST)] => "x-forwarded-host": [HOST];
     rfc9113_8_3_1_host_equal_to_the_authority_is_accepted:
         GET, [("host", HOST)] => "x-forwarded-host": [HOST];
-    /// In HTTP/2 every crumb may have a line of its own; HTTP/1.1 has one line.
+    /// HTTP/2 may send each cookie in a line of its own; HTTP/1.1 has one line.
     rfc9113_8_2_3_cookie_crumbs_are_joined:
         GET, [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]
         => "cookie": ["a=1; b=2; c=3; d=4"], "x": ["y"];

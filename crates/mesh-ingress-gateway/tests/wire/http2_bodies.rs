@@ -1,4 +1,4 @@
-//! Bodies and trailers over HTTP/2, and errors in the words of gRPC.
+//! Bodies and trailers over HTTP/2, and errors as gRPC statuses.
 
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
@@ -16,13 +16,13 @@ use crate::frames::{
 use crate::reply::soon;
 use crate::world::{OK, World, answer, head, ok, told};
 
-/// An upload whose length does not fit: it has no end upstream, and its connection no next request.
+/// An upload that does not match its length: it is cut off upstream, and its connection is not reused.
 async fn misfit(length: &'static str, frames: &[Vec<u8>]) {
     let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     let fields = with(POST, &[("content-length", length)]);
     client.send(headers(1, 0, &fields)).await;
-    // On its way before anything is wrong with it.
+    // Forwarded before the error.
     world.received(0, "\r\n\r\n").await;
     client.send(frames.concat()).await;
     let outcome = client.outcome(1).await;
@@ -224,7 +224,7 @@ async fn rfc9113_8_1_an_early_answer_arrives_before_the_upload_ends() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// A response cut short upstream does not look whole to a client of HTTP/2 either.
+/// A response truncated upstream is truncated for an HTTP/2 client, too.
 async fn truncated(response: &'static str) {
     let script = vec![Step::ReadHead, Step::send(response), Step::Close];
     let world = World::start([script, ok()]).await;
@@ -263,7 +263,7 @@ async fn rfc9113_5_4_2_a_reset_of_the_client_closes_the_upstream() {
     assert_eq!(client.ask(3, GET).await, Outcome::Status(200));
 }
 
-/// The answer to a call of gRPC.
+/// The response to a gRPC call.
 async fn call(world: &World, uri: &str) -> Response<Incoming> {
     let io = TokioIo::new(TcpStream::connect(world.gateway.addr).await.unwrap());
     let builder = http2::Builder::new(TokioExecutor::new());
@@ -331,7 +331,7 @@ async fn grpc_a_malformed_call_is_internal() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// A client of HTTP/1.1 may say gRPC, too, and where its request ends is in doubt all the same.
+/// An HTTP/1.1 client may send gRPC, too: a refused request closes its connection all the same.
 #[tokio::test]
 async fn rfc9112_9_6_refused_grpc_request_closes_the_connection() {
     let world = World::start([ok()]).await;
@@ -345,7 +345,7 @@ async fn rfc9112_9_6_refused_grpc_request_closes_the_connection() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// A body, or a frame for one, ends the whole connection with many a client.
+/// Many clients end the whole connection when a response to HEAD has a body.
 #[tokio::test]
 async fn rfc9110_9_3_2_head_gets_no_body_of_ours_either() {
     let world = World::start([]).await;

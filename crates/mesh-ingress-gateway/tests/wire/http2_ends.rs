@@ -10,7 +10,7 @@ use crate::frames::{
 use crate::reply::Client;
 use crate::world::{OK, World, ok};
 
-/// A client whose socket takes little at a time.
+/// A client with a small receive buffer.
 async fn slow_client(world: &World) -> FrameClient {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
@@ -59,7 +59,7 @@ async fn rfc9113_6_8_slow_reader_gets_the_whole_response_during_drain() {
     assert_eq!(world.gateway.exit_code().await, Some(0));
 }
 
-/// A stream that was refused is not one that was served after all.
+/// A GOAWAY after a refused stream must not name it as processed.
 #[tokio::test]
 async fn rfc9113_6_8_last_stream_of_goaway_does_not_increase() {
     let gate = Gate::new();
@@ -78,7 +78,7 @@ async fn rfc9113_6_8_last_stream_of_goaway_does_not_increase() {
                 if last.len() == 2 {
                     client.send(headers(9, END_STREAM, GET)).await;
                     assert_eq!(client.outcome(9).await, Outcome::Reset(7), "refused");
-                    // Stream 0 carries no DATA.
+                    // DATA on stream 0 is an error of the connection.
                     client.send(frame(DATA, 0, 0, "evil")).await;
                 }
             }
@@ -101,7 +101,7 @@ async fn rfc9113_10_5_a_window_bounds_the_memory_of_uploads() {
     client.send(headers(1, 0, POST)).await;
     world.received(0, "\r\n\r\n").await;
     let before = world.gateway.resident_kib();
-    // One byte each, and as much that means nothing as a frame may carry.
+    // One byte each, and as much padding as a frame may carry.
     let unknown = frame(0xbb, 0, 0, [0; 16_384]);
     let piece = [frame(DATA, 0, 1, "x"), unknown].concat();
     let padded = frame(DATA, 0x8, 1, [&[255][..], b"x", &[0; 255]].concat());
@@ -117,7 +117,7 @@ async fn rfc9113_10_5_a_window_bounds_the_memory_of_uploads() {
     gate.open();
 }
 
-/// Requests that are answered are no flood, whatever they are made of.
+/// Requests that are answered are no flood, whatever frames they consist of.
 #[tokio::test]
 async fn rfc9113_10_5_empty_frames_of_good_requests_are_no_flood() {
     let scripts = std::iter::repeat_with(|| [ok(), ok(), ok()].concat()).take(60);

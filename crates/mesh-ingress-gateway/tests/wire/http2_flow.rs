@@ -1,4 +1,4 @@
-//! HTTP/2 between frames: windows both ways, and how streams and connections end.
+//! HTTP/2 flow control both ways, and how streams and connections end.
 
 use mesh_ingress_testkit::{Gate, Step};
 
@@ -43,7 +43,7 @@ impl FrameClient {
         (body, ended)
     }
 
-    /// Nothing of a stream has come when this is answered.
+    /// Checks with a PING that no frame of a stream comes.
     async fn nothing_of(&mut self, stream: u32) {
         self.send(frame(PING, 0, 0, b"nothing?")).await;
         loop {
@@ -75,7 +75,7 @@ async fn rfc9113_6_9_a_response_waits_for_its_window() {
     assert_eq!(got, body);
 }
 
-/// A window may shrink below nothing while it is used.
+/// A window in use may become negative.
 #[tokio::test]
 async fn rfc9113_6_9_2_negative_window_is_refilled_before_data_is_sent() {
     let (response, body) = numbered(5_000);
@@ -97,7 +97,7 @@ async fn rfc9113_6_9_2_negative_window_is_refilled_before_data_is_sent() {
     assert_eq!(got, body);
 }
 
-/// All streams together have a window, too, and share what there is of it.
+/// The window of the connection bounds all streams together.
 #[tokio::test]
 async fn rfc9113_6_9_1_a_connection_has_a_window() {
     let (response, body) = numbered(60_000);
@@ -115,7 +115,7 @@ async fn rfc9113_6_9_1_a_connection_has_a_window() {
     assert_eq!(got, body);
 }
 
-/// Where the window of the connection is not enough for all, they have it in turn.
+/// Streams share the window of the connection in turn when it is too small for all.
 #[tokio::test]
 async fn rfc9113_5_2_1_no_stream_starves() {
     const STREAMS: [u32; 3] = [1, 3, 5];
@@ -278,7 +278,7 @@ async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
     gate.open();
 }
 
-/// Early data of a tunnel that does not come about.
+/// Early data of a tunnel that is refused.
 #[tokio::test]
 async fn rfc8441_5_window_of_a_refused_tunnel_is_returned() {
     let world = World::start(vec![vec![Step::ReadHead, Step::ReadToEnd]; 10]).await;
@@ -299,7 +299,7 @@ async fn rfc8441_5_window_of_a_refused_tunnel_is_returned() {
     assert_eq!(client.ask(41, &unknown).await, Outcome::Status(404));
 }
 
-/// Of one upload more than its window, a little at a time.
+/// One upload larger than its window, in small pieces.
 #[tokio::test]
 async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
     const BODY_LEN: usize = 5 << 18;
@@ -337,7 +337,7 @@ async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// Streams that end early give back what they had.
+/// Streams that end early return their window.
 #[tokio::test]
 async fn rfc9113_6_9_1_window_of_a_reset_upload_is_returned() {
     let world =
@@ -377,7 +377,7 @@ async fn rfc9110_10_1_1_a_client_of_http2_is_told_to_go_ahead() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// The client need not send the rest, and learns that nothing is wrong.
+/// The client need not send the rest: the stream is reset with NO_ERROR.
 #[tokio::test]
 async fn rfc9113_8_1_an_answered_upload_is_given_up_without_an_error() {
     let world = World::start([ok()]).await;
@@ -413,7 +413,7 @@ async fn rfc9113_5_1_frame_after_end_stream_resets_the_stream() {
     gate.open();
 }
 
-/// Told twice, so that nothing is lost that was on its way (RFC 9113 §6.8).
+/// Two GOAWAYs, so that no request under way is lost (RFC 9113 §6.8).
 #[tokio::test]
 async fn rfc9113_6_8_goaway_precedes_the_end_of_a_connection() {
     let gate = Gate::new();
@@ -433,7 +433,7 @@ async fn rfc9113_6_8_goaway_precedes_the_end_of_a_connection() {
     assert_eq!(goaway.payload[4..8], NO_ERROR.to_be_bytes());
     let ping = client.next().await.unwrap();
     assert_eq!((ping.kind, ping.flags), (PING, 0));
-    // It was on its way.
+    // This request was under way.
     client.send(headers(3, END_STREAM, GET)).await;
     client.send(frame(PING, ACK, 0, ping.payload)).await;
     let goaway = client.next().await.unwrap();
@@ -455,7 +455,7 @@ async fn rfc9113_6_8_goaway_precedes_the_end_of_a_connection() {
     assert_eq!(answered, [1, 3]);
 }
 
-/// A path that is none of RFC 3986 is told so, as over HTTP/1.1.
+/// A path that RFC 3986 does not allow is a 400, as over HTTP/1.1.
 #[tokio::test]
 async fn rfc9110_15_5_1_an_odd_path_over_http2_is_400() {
     let world = World::start([ok()]).await;
@@ -493,7 +493,7 @@ async fn rfc9113_4_1_frames_may_come_in_any_pieces() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// A reset that comes too late is of no consequence, and neither is a window.
+/// A late reset or window update is ignored.
 #[tokio::test]
 async fn rfc9113_5_1_frame_for_a_closed_stream_is_ignored() {
     let world = World::start([ok()]).await;

@@ -1,5 +1,5 @@
-//! Origins that speak HTTP/2 without TLS, frame by frame: what they refuse is asked again where
-//! that is safe, what they break is an error, and what they leave unfinished looks so.
+//! Origins that speak HTTP/2 without TLS, frame by frame: a refused request is retried where that is
+//! safe, a protocol error is a 502, and an incomplete response is visibly truncated.
 
 use mesh_ingress_testkit::{Gate, Step};
 
@@ -15,7 +15,7 @@ use crate::world::{World, get, head, told};
 const H2C: &[&str] = &["--upstream-protocol", "h2c"];
 const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-length", "2")];
 
-/// How every connection begins.
+/// The steps that every connection begins with.
 fn begin() -> Vec<Step> {
     vec![
         Step::ReadUntil(PREFACE.into()),
@@ -54,7 +54,7 @@ fn good(stream: u32) -> Step {
     )
 }
 
-/// A connection that goes well for this many requests.
+/// A connection that answers this many requests.
 fn well(requests: u32) -> Vec<Step> {
     let streams = (0..requests).map(|number| 2 * number + 1);
     let exchanges = streams.flat_map(|stream| [request(stream), good(stream)]);
@@ -71,7 +71,7 @@ async fn assert_ok(world: &World) {
     assert_eq!((reply.status, reply.text()), (200, "ok"), "{}", reply.head);
 }
 
-/// Two requests over one connection, of which the second meets this; the answer to it.
+/// Sends two requests over one connection, of which the second meets `steps`; returns its response.
 async fn second_meets(steps: impl IntoIterator<Item = Step>) -> (World, u16) {
     let script = then(well(1), [request(3)]);
     let world = World::with([then(script, steps), well(2)], H2C).await;
@@ -99,8 +99,8 @@ async fn rfc9113_6_8_stream_above_the_last_of_goaway_is_retried_elsewhere() {
     assert_eq!(world.origin.connections(), 2);
 }
 
-/// A WebSocket that HTTP/2 has refused, and that is asked for over HTTP/1.1 because the next
-/// connection knows of none: what its first try was told of the client, the second is told once.
+/// A WebSocket that is refused over HTTP/2 and retried over HTTP/1.1, because the next connection does
+/// not offer it over HTTP/2: the second try has each forwarded field once, as the first.
 #[tokio::test]
 async fn rfc8441_3_retry_in_another_version_has_the_same_fields() {
     let takes_connect = frame(SETTINGS, 0, 0, [0, 8, 0, 0, 0, 1]);
@@ -137,7 +137,7 @@ async fn rfc9113_6_8_a_stream_below_the_last_of_a_goaway_is_answered() {
     assert_eq!(world.origin.connections(), 2, "nothing new after GOAWAY");
 }
 
-/// An idle connection that goes away is not used again.
+/// An idle connection is not reused after a GOAWAY.
 #[tokio::test]
 async fn rfc9113_6_8_nothing_is_sent_after_a_goaway() {
     let gate = Gate::new();
@@ -148,7 +148,7 @@ async fn rfc9113_6_8_nothing_is_sent_after_a_goaway() {
     let world = World::with([script, well(1)], H2C).await;
     assert_ok(&world).await;
     gate.open();
-    // Without streams nothing keeps it.
+    // Without streams the gateway closes it.
     soon(world.origin.wait_for_closed(0)).await;
     assert_ok(&world).await;
     assert_eq!(world.origin.connections(), 2);
@@ -234,7 +234,7 @@ refused! {
     rfc6585_5_a_response_of_http2_with_too_many_fields_is_502: response(&[("x", "evil"); 200]);
 }
 
-/// The head is good, and what follows is not what it says.
+/// The head is valid, and the body does not match it.
 async fn truncated(bytes: Vec<u8>) {
     let script = then(begin(), [request(1), Step::send(bytes)]);
     let world = World::with([script, well(1)], H2C).await;
@@ -305,7 +305,7 @@ async fn rfc9113_7_the_reason_of_a_reset_is_told_to_a_client_of_http2() {
     assert_eq!(client.outcome(1).await, Outcome::Reset(ENHANCE_YOUR_CALM));
 }
 
-/// With the connection goes what is under way on it.
+/// A connection error fails the streams that are under way.
 #[tokio::test]
 async fn rfc9113_6_8_an_error_of_the_connection_is_502() {
     refused(vec![Step::send(goaway(1, PROTOCOL_ERROR)), Step::Close]).await;
@@ -316,7 +316,7 @@ async fn rfc9113_6_8_a_connection_that_ends_is_502() {
     refused(vec![Step::Close]).await;
 }
 
-/// They are thrown away as they come, and do not put off the end of patience.
+/// They are discarded as they come, and do not extend the timeout.
 #[tokio::test]
 async fn rfc9113_8_1_endless_interim_responses_over_http2_are_504() {
     let interim = headers(1, 0, &[(":status", "103"), ("link", "</evil>")]);
@@ -357,7 +357,7 @@ async fn rfc9113_8_7_first_refused_stream_is_retried() {
     assert_ok(&world).await;
 }
 
-/// For ever it is not.
+/// The number of retries is bounded.
 #[tokio::test]
 async fn rfc9113_8_7_an_origin_that_refuses_everything_is_502() {
     let refusals = (0..100).map(|number| 2 * number + 1);
@@ -372,7 +372,7 @@ async fn rfc9113_8_7_an_origin_that_refuses_everything_is_502() {
     assert_eq!(reply.status, 502, "{}", reply.head);
 }
 
-/// Whatever is between, the response is the one of its stream.
+/// Other frames in between do not change the response of a stream.
 #[tokio::test]
 async fn rfc9113_5_1_frames_without_meaning_are_ignored() {
     let odd = [
@@ -387,7 +387,7 @@ async fn rfc9113_5_1_frames_without_meaning_are_ignored() {
     assert_ok(&world).await;
 }
 
-/// An origin that does not speak it is found out before anything is sent to it.
+/// An origin that does not speak HTTP/2 is detected before a request is sent to it.
 #[tokio::test]
 async fn rfc9113_3_4_an_origin_of_http1_gets_no_request() {
     let script = vec![
@@ -399,7 +399,7 @@ async fn rfc9113_3_4_an_origin_of_http1_gets_no_request() {
     assert!(!world.all_received().contains("/secret"));
 }
 
-/// The same for one that goes away at once.
+/// The same for one that sends a GOAWAY at once.
 #[tokio::test]
 async fn rfc9113_6_8_an_origin_that_goes_away_at_once_is_502() {
     let script = [begin(), vec![Step::send(goaway(0, NO_ERROR)), Step::Close]];

@@ -63,7 +63,7 @@ hosts! {
         400, "GET * HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
 }
 
-/// The request is served, and upstream knows the one host and is told the public one.
+/// The request is served; the origin gets the Service's name as host, and the public one.
 async fn served(request: &str, public: &str) {
     let world = World::start([ok()]).await;
     let head = world.forwarded(request).await;
@@ -95,7 +95,7 @@ served! {
         "GET http://shop.example.com/ HTTP/1.0\r\n\r\n", HOST;
 }
 
-/// The `Host` that lost does not decide anything.
+/// The `Host` that is overridden has no effect.
 #[tokio::test]
 async fn rfc9112_3_2_2_host_loses_against_an_absolute_target() {
     let world = World::start([ok()]).await;

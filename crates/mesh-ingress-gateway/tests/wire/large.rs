@@ -1,5 +1,5 @@
-//! Bodies large enough to be spliced: each byte arrives, in order, and nothing is
-//! taken for whole that is not.
+//! Bodies large enough to be spliced: each byte arrives, in order, and no
+//! truncated body is taken for complete.
 
 use mesh_ingress_testkit::{Gate, Step};
 
@@ -22,7 +22,7 @@ fn said(length: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into()
 }
 
-/// Reads a response, a piece now and a piece then, and compares it with what it should be.
+/// Reads a response in pieces, and compares it with the expected body.
 async fn is(client: &mut Client, body: &[u8], piece: usize) {
     let (status, head) = client.head().await;
     assert_eq!(status, 200, "{head}");
@@ -118,7 +118,7 @@ async fn a_client_that_leaves_a_large_body_ends_it_upstream() {
     soon(world.origin.wait_for_closed(0)).await;
 }
 
-/// Where much is left it is moved, where little is left it is read, and either way it must come.
+/// A long rest of a body is spliced and a short one copied: both end when the origin stops.
 #[tokio::test]
 async fn an_origin_that_stops_in_a_body_is_given_up() {
     for (length, sent) in [(1_000_000, 500_000), (1_000_000, 999_999), (2000, 2)] {
@@ -158,7 +158,7 @@ async fn large_bodies_without_a_length_arrive_as_well() {
     assert_eq!(client.reply().await.text(), "ok");
 }
 
-/// An answer that is large does not keep the request from being sent to its end.
+/// A large response does not stop the request from being sent to its end.
 #[tokio::test]
 async fn a_large_answer_begins_while_the_request_goes_on() {
     let (up, down) = (bytes(300_000), bytes(1_000_000));
@@ -190,8 +190,8 @@ fn chunks(body: &[u8], size: usize) -> Vec<u8> {
     coded
 }
 
-/// More than the sockets hold: what the client has not taken yet must not be lost, whatever the
-/// pieces it comes in, nor the response behind it.
+/// More than the socket buffers hold: bytes that the client has not taken yet must not be lost, nor
+/// the response after them.
 #[tokio::test]
 async fn response_waits_for_a_slow_client() {
     let body = bytes(16_000_000);
@@ -225,7 +225,7 @@ async fn response_waits_for_a_slow_client() {
     }
 }
 
-/// The same with nothing but the end of the connection to tell the end.
+/// The same for a body that the end of the connection delimits.
 #[tokio::test]
 async fn response_waits_for_a_slow_http10_client() {
     let body = bytes(16_000_000);

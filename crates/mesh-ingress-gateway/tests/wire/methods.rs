@@ -72,7 +72,7 @@ async fn rfc9110_9_1_the_case_of_a_method_is_kept() {
     assert!(head.starts_with("get / HTTP/1.1\r\n"), "{head}");
 }
 
-/// After a response without a body, the connection goes on, and so does the one to the origin.
+/// After a response without a body both connections are reused.
 async fn bodiless(method: &str, response: &str, status: u16) -> String {
     let script = vec![
         Step::ReadHead,

@@ -43,7 +43,7 @@ refused! {
     /// RUSTSEC-2021-0020: of two lines, one saw the first and another the last.
     rustsec_2021_0020_three_transfer_encodings_are_refused:
         400, post("Transfer-Encoding: chunked\r\nX: y\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n");
-    /// RUSTSEC-2021-0078: what `u64::from_str` takes and the grammar does not.
+    /// RUSTSEC-2021-0078: numbers that `u64::from_str` accepts and the grammar does not.
     rustsec_2021_0078_a_plus_and_transfer_encoding_are_refused:
         400, post("Content-Length: +0\r\nTransfer-Encoding: chunked\r\n");
     rustsec_2021_0078_an_underscore_in_a_length_is_refused: 400, post("Content-Length: 1_0\r\n");
@@ -162,7 +162,7 @@ cut! {
     rfc9112_7_1_2_a_trailer_with_a_bare_cr_is_cut: "0\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n";
 }
 
-/// Extensions that are odd and not in doubt end here.
+/// Unusual but unambiguous extensions are dropped.
 async fn extension(extension: &str) {
     let script = vec![
         Step::ReadHead,
@@ -262,7 +262,7 @@ async fn hyper_a_response_in_pieces_is_a_response() {
     assert_eq!(told(&reply.head, "x-a"), ["b"]);
 }
 
-/// Without a 1xx for it, and however odd: a reason may be anything but a line end (RFC 9112 §4).
+/// A reason phrase may be anything but a line end (RFC 9112 §4).
 #[tokio::test]
 async fn rfc9112_4_reason_phrase_is_ignored() {
     let odd = "HTTP/1.1 200 \u{e4}\t!\r\nContent-Length: 2\r\n\r\nok";

@@ -37,7 +37,7 @@ impl Reply {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// Whether the connection is to be closed after it.
+    /// Whether it says `Connection: close`.
     pub(crate) fn closes(&self) -> bool {
         self.values("connection").contains(&"close")
     }

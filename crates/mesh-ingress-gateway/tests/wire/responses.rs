@@ -1,5 +1,5 @@
-//! Origins that break the protocol: the client gets a clean error or sees that something is
-//! missing, and the connection is never used again.
+//! Origins that break the protocol: the client gets a clean error or a visibly truncated response, and
+//! the connection is never reused.
 
 use mesh_ingress_testkit::Step;
 
@@ -152,7 +152,7 @@ truncated! {
         Step::ReadToEnd;
 }
 
-/// A whole response, and something behind it that belongs to nothing.
+/// A complete response with surplus bytes after it.
 async fn extra(method: &str, bytes: impl AsRef<[u8]>, status: u16, body: &str) {
     let world = World::start([answer(bytes), ok()]).await;
     let request = crate::world::head(&format!("{method} / HTTP/1.1"), "");
@@ -164,7 +164,7 @@ async fn extra(method: &str, bytes: impl AsRef<[u8]>, status: u16, body: &str) {
         "{}",
         reply.head
     );
-    // The next on the same connection gets an answer of its own.
+    // The next request on the same connection gets its own response.
     client.send(get("/own")).await;
     let own = client.reply().await;
     assert_eq!((own.status, own.text()), (200, "ok"));
@@ -281,7 +281,7 @@ async fn rfc9110_15_2_endless_interim_responses_are_502() {
     refused(endless).await;
 }
 
-/// Few at a time, so that it is not their number: the time is that of the final response.
+/// Few enough that their number is no reason: the timeout is that of the final response.
 #[tokio::test]
 async fn rfc9110_15_2_interim_responses_do_not_extend_the_timeout() {
     let interim = || Step::send("HTTP/1.1 102 Processing\r\n\r\n");
@@ -332,7 +332,7 @@ async fn rfc9112_9_2_response_on_an_idle_connection_is_dropped() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// A 408 that says good-bye to an idle connection, as many servers do, answers nothing.
+/// A 408 on an idle connection, as many servers send before closing, answers no request.
 #[tokio::test]
 async fn rfc9110_15_5_9_408_on_an_idle_connection_is_dropped() {
     let gate = mesh_ingress_testkit::Gate::new();

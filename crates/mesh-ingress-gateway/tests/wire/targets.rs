@@ -39,7 +39,7 @@ macro_rules! refused {
     };
 }
 
-/// Whether the connection is closed is no matter: where the request ends is certain.
+/// The connection may stay open, since the end of the request is certain.
 async fn refused_without_close(status: u16, target: &str) {
     let world = World::start([ok()]).await;
     let reply = world.ask(get(target)).await;
@@ -51,7 +51,7 @@ refused! {
     rfc3986_5_2_4_dot_segments_are_refused: "/a/../b";
     rfc3986_5_2_4_encoded_dot_segments_are_refused: "/a/%2e%2E/b";
     rfc3986_5_2_4_dot_segments_at_the_end_are_refused: "/a/..";
-    /// Bytes that no URI has and that the parser does not take: refused, not repaired.
+    /// Bytes that no URI has and the parser does not accept: refused, not repaired.
     rfc3986_2_a_grave_accent_in_a_path_is_refused: "/a`b";
     rfc3986_2_a_less_than_sign_in_a_path_is_refused: "/a<b";
     rfc3986_2_a_greater_than_sign_in_a_path_is_refused: "/a>b";

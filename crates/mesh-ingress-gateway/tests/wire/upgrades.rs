@@ -1,4 +1,4 @@
-//! Other protocols: nothing passes before a 101 that was asked for, and everything after it.
+//! Upgrades: no bytes pass before the requested 101, and all bytes after it.
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::io::AsyncWriteExt;
@@ -54,7 +54,7 @@ async fn rfc6455_4_2_2_a_websocket_opens_and_frames_pass_both_ways() {
     assert!(world.origin.received(0).ends_with(b"\r\n\r\n\x81\x05hello"));
 }
 
-/// Bytes that are anything but HTTP, some of them on their way before the 101.
+/// Bytes that are not HTTP, some of them sent before the 101.
 #[tokio::test]
 async fn pingora_2026_0033_bytes_before_the_101_wait_for_it() {
     let gate = Gate::new();
@@ -177,7 +177,7 @@ async fn rfc9110_7_8_each_upgrade_has_its_own_answer() {
 async fn rfc9110_7_8_a_body_before_the_upgrade_is_a_body() {
     let script = vec![Step::ReadHead, Step::ReadBody(5), Step::send(OK)];
     let world = World::start([script]).await;
-    // As curl does that would like HTTP/2.
+    // As curl asks for HTTP/2.
     let fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\
                   Content-Length: 5\r\n";
     let mut client = world
@@ -264,7 +264,7 @@ async fn rfc9110_7_8_a_101_to_no_protocol_is_502() {
 #[tokio::test]
 async fn rfc9110_15_2_2_unrequested_101_is_502() {
     let world = World::start([answer(format!("{SWITCHING}evil")), ok()]).await;
-    // Upgrade without Connection is no wish of this hop.
+    // `Upgrade` without `Connection: upgrade` does not apply to this hop.
     let mut client = world
         .send(head("GET / HTTP/1.1", "Upgrade: websocket\r\n"))
         .await;

@@ -10,7 +10,7 @@ use crate::reply::{Client, Reply, soon, values};
 pub(crate) const HOST: &str = "shop.example.com";
 /// The Service's name, which the origin gets as `Host`.
 pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
-/// A request that must never get anywhere.
+/// A request that must never reach an origin.
 pub(crate) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -44,7 +44,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With an origin that follows a script on each connection.
+    /// Starts with an origin that follows one script on each connection.
     pub(crate) async fn start(scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
         Self::with(scripts, &[]).await
     }
@@ -103,7 +103,7 @@ impl World {
         text.split_once("\r\n\r\n").unwrap().0.to_owned() + "\r\n"
     }
 
-    /// Waits until a connection to the origin has got this.
+    /// Waits until a connection to the origin has received this text.
     pub(crate) async fn received(&self, connection: usize, text: &str) {
         let there = |bytes: &[u8]| {
             bytes
@@ -113,7 +113,7 @@ impl World {
         soon(self.origin.wait_for_received(connection, there)).await;
     }
 
-    /// All the origin has got, on whatever connection.
+    /// All bytes that the origin has received, on all connections.
     pub(crate) fn all_received(&self) -> String {
         let connections = 0..self.origin.connections();
         let received = connections.map(|connection| self.origin.received(connection));
@@ -129,7 +129,7 @@ impl World {
         head
     }
 
-    /// A later request gets a good answer, over a connection to the origin other than the first,
+    /// A later request is answered, over a connection to the origin other than the first,
     /// which is closed.
     pub(crate) async fn first_connection_is_not_used_again(&self) {
         let reply = self.ask(get("/after")).await;
@@ -140,7 +140,7 @@ impl World {
         assert!(!String::from_utf8_lossy(&first).contains("/after"));
     }
 
-    /// The origin has seen nothing at all so far, and is well.
+    /// The origin has received nothing so far, and answers.
     pub(crate) async fn nothing_has_reached_the_origin(&self) {
         let reply = self.ask(get("/after")).await;
         assert_eq!((reply.status, reply.text()), (200, "ok"), "{}", reply.head);
