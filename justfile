@@ -21,6 +21,10 @@ doc $RUSTDOCFLAGS="-D warnings":
 bench *args:
     cargo bench -p mesh-ingress-benches {{args}}
 
+# Writes the listings of the public API in api/, which CI compares.
+api:
+    .ci/public-api --write
+
 # Needs root; see CONTRIBUTING.md.
 real-parts:
     .ci/install-real-parts

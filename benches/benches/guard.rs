@@ -1,4 +1,4 @@
-//! The guard over the octets of HTTP/1 clients: heads, and bodies it has to follow.
+//! The guard over the bytes of HTTP/1 clients: heads, and the framing of bodies.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -39,16 +39,16 @@ fn main() -> Result<(), BoxError> {
     ];
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("guard");
-    for (name, octets) in &cases {
-        let octets = octets.as_bytes();
+    for (name, bytes) in &cases {
+        let bytes = bytes.as_bytes();
         let mut guard = RequestGuard::new();
-        if guard.feed(octets)? != octets.len() {
+        if guard.feed(bytes)? != bytes.len() {
             return Err(format!("{name} is not read to its end").into());
         }
-        group.throughput(Throughput::Bytes(octets.len() as u64));
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
         // One guard a connection: request after request.
         group.bench_function(*name, |bencher| {
-            bencher.iter(|| guard.feed(black_box(octets)));
+            bencher.iter(|| guard.feed(black_box(bytes)));
         });
     }
     group.finish();

@@ -15,9 +15,9 @@ use mesh_ingress::headers::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a load generator sends.
+/// The fields that a load generator sends.
 const SMALL: &[(&str, &str)] = &[("host", "shop.example.com"), ("accept", "*/*")];
-/// What a browser sends.
+/// The fields that a browser sends.
 const BROWSER: &[(&str, &str)] = &[
     ("host", "shop.example.com"),
     (
@@ -41,7 +41,7 @@ const BROWSER: &[(&str, &str)] = &[
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-site", "same-origin"),
 ];
-/// What a sidecar answers.
+/// The fields of a sidecar's response.
 const RESPONSE: &[(&str, &str)] = &[
     ("server", "istio-envoy"),
     ("x-envoy-upstream-service-time", "3"),

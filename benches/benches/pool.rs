@@ -29,7 +29,7 @@ fn lookup(criterion: &mut Criterion) -> Result<(), BoxError> {
             let [high, low] = number.to_be_bytes();
             Upstream::new(SocketAddr::from((Ipv4Addr::new(10, 96, high, low), 80)))
         };
-        // Unused pools are forgotten by and by, unless somebody holds them.
+        // Unused pools are removed after a while unless they are held.
         let pools: Vec<UpstreamPool> = (0..count).map(|n| forwarder.pool(&upstream(n))).collect();
         let wanted = upstream(count / 2);
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {

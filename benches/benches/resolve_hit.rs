@@ -1,4 +1,4 @@
-//! What a request pays for an address that is known: `Watch::get`.
+//! The cost of a known address for a request: `Watch::get`.
 
 use std::error::Error;
 

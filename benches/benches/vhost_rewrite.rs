@@ -1,4 +1,4 @@
-//! What it costs to say the Service's name: `UpstreamVhostLayer` around a service that does nothing.
+//! The cost of setting the Service's name as host: `UpstreamVhostLayer` around a service that does nothing.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -62,7 +62,7 @@ fn main() -> Result<(), BoxError> {
                 bencher.iter_batched(
                     || request.clone(),
                     |request| {
-                        // It is never pending, so there is nobody to wake.
+                        // It is never pending, so no waker is used.
                         let mut context = Context::from_waker(Waker::noop());
                         pin!(service.call(request)).poll(&mut context)
                     },

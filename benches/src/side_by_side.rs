@@ -1,4 +1,4 @@
-//! The harness: who is compared, in what, by what load, and what is made of the numbers.
+//! The harness: proxies, scenarios, loads, and the reports of their figures.
 
 mod args;
 mod build;
@@ -20,6 +20,7 @@ mod run;
 mod scenario;
 mod stats;
 mod subject;
+mod versions;
 
 pub use gate::{gates, recorded};
 

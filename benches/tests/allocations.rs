@@ -1,4 +1,4 @@
-//! What one proxied GET allocates on the thread that serves it: hyper's server, the whole of
+//! Allocations of one proxied GET on the thread that serves it: hyper's server, the whole of
 //! `MeshIngress` and the connection to the origin, which are one task. Held to `benches/gates.toml`.
 
 use std::io::{Read as _, Write as _};
@@ -133,7 +133,7 @@ fn allocations(requests: usize) -> Result<u64, BoxError> {
 fn a_get_allocates_no_more_than_recorded() -> Result<(), BoxError> {
     const FEW: usize = 100;
     const MANY: usize = 1100;
-    // What is made once a process is made now.
+    // One-time allocations of the process happen now.
     allocations(FEW)?;
     let (few, many) = (allocations(FEW)?, allocations(MANY)?);
     let counted = many.saturating_sub(few) as f64 / (MANY - FEW) as f64;

@@ -1,4 +1,4 @@
-//! What the benches of the way upstream share.
+//! Shared by the benches of the upstream side.
 // Each takes what it needs.
 #![allow(dead_code)]
 
@@ -55,7 +55,7 @@ where
     match length as u64 {
         BODY => Ok(length),
         // An error page is faster than the real thing.
-        other => Err(format!("the origin sent {other} octets").into()),
+        other => Err(format!("the origin sent {other} bytes").into()),
     }
 }
 

@@ -16,7 +16,7 @@ const BUFFER: usize = 64 * 1024;
 /// One direction's end.
 struct Side {
     stream: TcpStream,
-    /// What this side has not taken yet.
+    /// Bytes that this side has not taken yet.
     waiting: VecDeque<u8>,
 }
 

@@ -67,7 +67,7 @@ async fn exchange1(
         }
         None
     });
-    // What the client says of its connection would end that to the origin.
+    // The client's `Connection` would close the one to the origin.
     request.headers_mut().remove(http::header::CONNECTION);
     let mut connection = match idle {
         Some(connection) => connection,

@@ -15,7 +15,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const ORIGINS: usize = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 
-/// A socket, and who gets what comes from it.
+/// A socket, and where its bytes go.
 struct End {
     stream: TcpStream,
     other: Option<usize>,
@@ -76,7 +76,7 @@ impl Relays {
         Ok(())
     }
 
-    /// What a client says goes to the next origin.
+    /// The bytes of a client go to the next origin.
     fn ask(
         &mut self,
         poll: &Poll,
@@ -116,7 +116,7 @@ impl Relays {
         Ok(())
     }
 
-    /// What an origin says goes to whoever asked it last.
+    /// The bytes of an origin go to the client that used it last.
     fn answer(&mut self, number: usize, buffer: &mut [u8]) -> Result<(), BoxError> {
         let Some(origin) = self.origins[number].as_mut() else {
             return Ok(());
@@ -142,7 +142,7 @@ fn register(poll: &Poll, stream: &mut TcpStream, number: usize) -> io::Result<()
     poll.registry().register(stream, Token(number), interest)
 }
 
-/// Messages are small, and nobody has more than one under way: they fit.
+/// Messages are small, and each client has one under way: they fit.
 fn all(written: usize, of: usize) -> Result<(), BoxError> {
     match written == of {
         true => Ok(()),

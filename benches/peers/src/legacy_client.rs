@@ -1,4 +1,4 @@
-//! What most Rust proxies are: hyper's server and `hyper_util::client::legacy`, with the same
+//! The shape of most Rust proxies: hyper's server and `hyper_util::client::legacy`, with the same
 //! header work.
 
 use std::future::{Ready, ready};

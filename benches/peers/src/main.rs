@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What every peer is told.
+/// The settings of every peer.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     listen: SocketAddr,

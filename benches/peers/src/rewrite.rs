@@ -1,4 +1,4 @@
-//! The header work of the gateway, as somebody in a hurry would write it: the same fields, none of
+//! The header work of the gateway in a plain version: the same fields, none of
 //! the checks.
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What ends at this hop (RFC 9110 §7.6.1), whether or not `Connection` says so.
+/// Hop-by-hop fields (RFC 9110 §7.6.1), whether or not `Connection` says so.
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -23,7 +23,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// What does not change while a client is connected.
+/// Values that do not change while a client is connected.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: HeaderValue,

@@ -1,4 +1,4 @@
-//! What a request may cost at most, counted and not timed: `gates`, `gates --record`.
+//! The highest cost of a request, counted and not timed: `gates`, `gates --record`.
 
 fn main() -> Result<(), mesh_ingress_benches::BoxError> {
     mesh_ingress_benches::gates(std::env::args().skip(1))

@@ -26,11 +26,15 @@ options:
   --rounds N      how often each proxy gets its turn [default: 151; s3, s7: 61; s5a, s5b: 9; s6: 2]
   --turn MS       how long a turn is, in milliseconds [default: 50; s3, s7: 200; s5a, s5b: 1000,
                   and no less]
-  --only A,B      these proxies: ours, nginx, haproxy, envoy, pingora, axum-reverse-proxy,
-                  legacy-client, floor-hyper, floor-bytes
+  --only A,B      these proxies: ours, nginx, nginx-mainline, haproxy, haproxy-current, envoy,
+                  pingora, axum-reverse-proxy, legacy-client, floor-hyper, floor-bytes
+  --without A,B   all but these
   --profile DIR   keep what callgrind wrote there, for callgrind_annotate
   --ours FILE     this gateway, instead of building it
-  --envoy FILE    this Envoy, instead of the one that .ci/install-real-parts installs
+  --envoy FILE, --nginx-mainline FILE
+                  these, instead of those that .ci/install-real-parts installs
+  --haproxy-current FILE
+                  this haproxy, instead of the one that .ci/install-haproxy installs
   --no-build      take what was built before
   --keep          replace the rows in benches/results, the tables in benches/README.md and the chart";
 
@@ -50,9 +54,12 @@ pub(crate) struct Args {
     pub(crate) rounds: Option<usize>,
     pub(crate) turn: Option<Duration>,
     pub(crate) only: Vec<Kind>,
+    pub(crate) without: Vec<Kind>,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) ours: Option<PathBuf>,
     pub(crate) envoy: Option<PathBuf>,
+    pub(crate) nginx_mainline: Option<PathBuf>,
+    pub(crate) haproxy_current: Option<PathBuf>,
     pub(crate) build: bool,
     pub(crate) keep: bool,
     /// Everything was asked for.
@@ -66,9 +73,12 @@ impl Args {
             rounds: None,
             turn: None,
             only: Vec::new(),
+            without: Vec::new(),
             profile: None,
             ours: None,
             envoy: None,
+            nginx_mainline: None,
+            haproxy_current: None,
             build: true,
             keep: false,
             all: false,
@@ -83,14 +93,17 @@ impl Args {
                     let millis = value()?.parse::<u64>()?.max(1);
                     parsed.turn = Some(Duration::from_millis(millis));
                 }
-                "--only" => {
-                    for name in value()?.split(',') {
-                        parsed.only.push(Kind::parse(name)?);
-                    }
-                }
+                "--only" => parsed.only.extend(kinds(&value()?)?),
+                "--without" => parsed.without.extend(kinds(&value()?)?),
                 "--profile" => parsed.profile = Some(std::path::absolute(value()?)?),
                 "--ours" => parsed.ours = Some(std::path::absolute(value()?)?),
                 "--envoy" => parsed.envoy = Some(std::path::absolute(value()?)?),
+                "--nginx-mainline" => {
+                    parsed.nginx_mainline = Some(std::path::absolute(value()?)?);
+                }
+                "--haproxy-current" => {
+                    parsed.haproxy_current = Some(std::path::absolute(value()?)?);
+                }
                 "--no-build" => parsed.build = false,
                 "--keep" => parsed.keep = true,
                 "-h" | "--help" => return Ok(parsed),
@@ -115,6 +128,11 @@ impl Args {
     }
 
     pub(crate) fn wants(&self, kind: Kind) -> bool {
-        self.only.is_empty() || self.only.contains(&kind)
+        let named = self.only.is_empty() || self.only.contains(&kind);
+        named && !self.without.contains(&kind)
     }
+}
+
+fn kinds(names: &str) -> Result<Vec<Kind>, BoxError> {
+    names.split(',').map(Kind::parse).collect()
 }

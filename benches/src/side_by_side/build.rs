@@ -64,8 +64,29 @@ pub(crate) fn envoy(args: &Args) -> Result<PathBuf, BoxError> {
     built(envoy).map_err(|error| format!("{error}; .ci/install-real-parts installs it").into())
 }
 
+/// The newer nginx, from where `.ci/install-real-parts` puts it.
+pub(crate) fn nginx_mainline(args: &Args) -> Result<PathBuf, BoxError> {
+    let nginx = args.nginx_mainline.clone();
+    let nginx = nginx.unwrap_or_else(|| target().join("real-parts/nginx-mainline"));
+    built(nginx).map_err(|error| format!("{error}; .ci/install-real-parts installs it").into())
+}
+
+/// The newer haproxy, from where `.ci/install-haproxy` puts it.
+pub(crate) fn haproxy_current(args: &Args) -> Result<PathBuf, BoxError> {
+    let haproxy = args.haproxy_current.clone();
+    let haproxy = haproxy.unwrap_or_else(|| target().join("real-parts/haproxy-current"));
+    let hint = ".ci/install-haproxy installs it, --without haproxy-current does without";
+    built(haproxy).map_err(|error| format!("{error}; {hint}").into())
+}
+
 pub(crate) fn all(args: &Args) -> Result<(), BoxError> {
-    for program in [ours(args)?, peers(args)?, envoy(args)?] {
+    for program in [
+        ours(args)?,
+        peers(args)?,
+        envoy(args)?,
+        nginx_mainline(args)?,
+        haproxy_current(args)?,
+    ] {
         println!("{}", program.display());
     }
     Ok(())

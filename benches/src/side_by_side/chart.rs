@@ -6,13 +6,15 @@ use crate::BoxError;
 
 use super::goals;
 use super::report::{cpu, ratio, title_of};
-use super::rows::Row;
+use super::rows::Kept;
 use super::scenario::by_id;
 
 const SCENARIOS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5a", "s5b", "s8", "s11"];
-const AGAINST: [&str; 7] = [
+const AGAINST: [&str; 9] = [
     "nginx",
+    "nginx-mainline",
     "haproxy",
+    "haproxy-current",
     "envoy",
     "pingora",
     "axum-reverse-proxy",
@@ -40,10 +42,10 @@ fn x(ratio: f64) -> f64 {
 }
 
 /// Draws what there is.
-pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result<String, BoxError> {
+pub(crate) fn draw(read: &impl Fn(&str) -> Result<Kept, BoxError>) -> Result<String, BoxError> {
     let (mut body, mut y) = (String::new(), 78.0);
     for id in SCENARIOS {
-        let rows = read(id)?;
+        let Kept { rows, versions, .. } = read(id)?;
         let ratios: Vec<_> = AGAINST
             .iter()
             .filter_map(|other| Some((*other, ratio(&rows, "ours", other, cpu)?)))
@@ -77,8 +79,9 @@ pub(crate) fn draw(read: &impl Fn(&str) -> Result<Vec<Row>, BoxError>) -> Result
             );
             let _ = writeln!(
                 body,
-                r#"<text class="{label}" x="{}" y="{y}" text-anchor="end">{other}</text>"#,
-                LEFT - 10.0
+                r#"<text class="{label}" x="{}" y="{y}" text-anchor="end">{}</text>"#,
+                LEFT - 10.0,
+                versions.label(other)
             );
             if let Some(goal) = goals::of(id, "ours", other) {
                 let (at, top, bottom) = (x(goal), middle - 6.0, middle + 6.0);

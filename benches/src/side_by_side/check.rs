@@ -1,6 +1,6 @@
-//! Equal work, or no comparison: what each proxy tells the origin, and whether it keeps connections.
+//! Checks equal work: the fields that each proxy sends to the origin, and whether it keeps connections.
 //!
-//! The origin says what it was told, as fields. Who leaves something out is not measured.
+//! The origin reports the fields it got. A proxy that leaves one out is not measured.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ use super::subject::{Kind, Setup};
 /// As large as those of S4.
 const BODY: usize = 16 * 1024;
 
-/// What the origin was told with one request.
+/// The fields that the origin got with one request.
 #[derive(Debug)]
 struct Told(String);
 
@@ -33,7 +33,7 @@ impl Told {
         value.unwrap_or_default()
     }
 
-    /// That a field has this value, or any if none is given.
+    /// Checks that a field has this value, or any if none is given.
     fn expect(&self, name: &str, value: Option<&str>) -> Result<(), BoxError> {
         let told = self.get(name);
         match value {
@@ -66,7 +66,7 @@ impl Told {
     }
 }
 
-/// That a proxy does the work of its scenario.
+/// Checks that a proxy does the work of its scenario.
 pub(crate) fn check(kind: Kind, setup: &Setup<'_>) -> Result<(), BoxError> {
     if setup.websocket {
         drop(engine::upgrade(setup.listen)?);
@@ -166,7 +166,7 @@ mod tests {
     use super::Told;
 
     #[test]
-    fn what_is_left_out_is_seen() {
+    fn missing_field_is_an_error() {
         let told = Told("Host: a\r\nX-Real-IP: \r\n".to_owned());
         assert!(told.expect("host", Some("a")).is_ok());
         assert!(told.expect("host", Some("b")).is_err());

@@ -1,6 +1,6 @@
-//! The configuration files: the same work for everybody.
+//! The configuration files: the same work for each proxy.
 //!
-//! Each proxy says the Service's name as `Host` and tells the origin who asked
+//! Each proxy sends the Service's name as `Host` and the client's identity
 //! (X-Forwarded-{For,Host,Proto,Port}, X-Real-IP, X-Request-ID), keeps connections open on both
 //! sides, writes no access log, and has as many workers as it is told. Beyond that, defaults.
 
@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::lab::{MANY, PUBLIC_HOST, Services, VHOST, host_of};
-use super::subject::Setup;
+use super::subject::{Kind, Setup};
 
 /// The origin: nginx, answering at once.
 pub(crate) fn origin(
@@ -24,7 +24,7 @@ pub(crate) fn origin(
     }
     let dir = dir.display();
     let body = "x".repeat(1024);
-    // What check.rs reads.
+    // Read by check.rs.
     let told: String = [
         ("protocol", "server_protocol"),
         ("requests", "connection_requests"),
@@ -61,9 +61,16 @@ http {{
     )
 }
 
-pub(crate) fn nginx(name: &str, setup: &Setup<'_>) -> String {
+pub(crate) fn nginx(name: &str, kind: Kind, setup: &Setup<'_>) -> String {
     let (dir, listen, workers) = (setup.lab.dir.display(), setup.listen, setup.workers);
-    let h2 = if setup.h2 { "http2" } else { "" };
+    // Since 1.25.1 `http2` is a directive; as a word of `listen` it is deprecated.
+    let (h2, http2_on) = match (setup.h2, kind) {
+        (false, _) => ("", ""),
+        (true, Kind::NginxMainline) => ("", "http2 on;"),
+        (true, _) => ("http2", ""),
+    };
+    // Since 1.29.4; the one of Debian is in no scenario with an HTTP/2 origin.
+    let protocol = if setup.h2_origin { "2" } else { "1.1" };
     // A socket a worker, as ours.
     let reuse = if workers > 1 { "reuseport" } else { "" };
     let (map, upgrade) = if setup.websocket {
@@ -81,9 +88,9 @@ pub(crate) fn nginx(name: &str, setup: &Setup<'_>) -> String {
             r#"
   upstream u{number} {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}
   server {{
-    {listen} server_name {host};
+    {listen} {http2_on} server_name {host};
     location / {{
-      proxy_pass http://u{number}; proxy_http_version 1.1; {upgrade}
+      proxy_pass http://u{number}; proxy_http_version {protocol}; {upgrade}
       proxy_set_header Host {vhost};
       proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Host $host;
       proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Port $server_port;

@@ -1,4 +1,4 @@
-//! What is counted, not timed: system calls and instructions.
+//! Counts instead of times: system calls and instructions.
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +21,7 @@ use super::rows::{self, Row};
 use super::run::setup;
 use super::scenario::{Scenario, by_id};
 use super::subject::{Kind, Programs, Routes, Subject};
+use super::versions::Versions;
 
 /// How often a count is taken at most: instructions hardly vary; how many requests the proxy finds
 /// each time it looks does.
@@ -54,10 +55,10 @@ fn row(scenario: &str, kind: Kind, round: usize, requests: u64, count: f64) -> R
     }
 }
 
-fn finish(scenario: &str, rows: &[Row], args: &Args) -> Result<(), BoxError> {
-    println!("\n{}", report::scenario(scenario, rows));
+fn finish(scenario: &str, rows: &[Row], versions: &Versions, args: &Args) -> Result<(), BoxError> {
+    println!("\n{}", report::scenario(scenario, rows, versions));
     if args.keep {
-        rows::write(&rows::kept(), scenario, rows)?;
+        rows::write(&rows::kept(), scenario, rows, versions)?;
         report::from_kept()?;
     }
     Ok(())
@@ -91,10 +92,10 @@ pub(crate) fn syscalls_with(programs: &Programs, args: &Args) -> Result<(), BoxE
             rows.push(row("syscalls", kind, round, report.requests, each));
         }
     }
-    finish("syscalls", &rows, args)
+    finish("syscalls", &rows, programs.versions(), args)
 }
 
-/// What counts system calls.
+/// The program that counts system calls.
 #[derive(Clone, Copy, Debug)]
 enum Counter {
     /// A counter in the kernel: next to no disturbance.
@@ -172,8 +173,13 @@ impl Counter {
     }
 }
 
-/// Of whom instructions are counted, if nobody is named.
-const COUNTED: [Kind; 3] = [Kind::Ours, Kind::FloorHyper, Kind::Nginx];
+/// The proxies whose instructions are counted by default.
+const COUNTED: [Kind; 4] = [
+    Kind::Ours,
+    Kind::FloorHyper,
+    Kind::Nginx,
+    Kind::NginxMainline,
+];
 
 /// User-space instructions a request, by callgrind.
 pub(crate) fn instructions(args: &Args) -> Result<(), BoxError> {
@@ -184,7 +190,7 @@ pub(crate) fn instructions(args: &Args) -> Result<(), BoxError> {
 
 fn counted(args: &Args) -> Vec<Kind> {
     match args.only.as_slice() {
-        [] => COUNTED.to_vec(),
+        [] => wanted(COUNTED, args),
         only => only.to_vec(),
     }
 }
@@ -202,11 +208,11 @@ pub(crate) fn instructions_with(programs: &Programs, args: &Args) -> Result<(), 
         let dir = dir.display();
         eprintln!("  to read: callgrind_annotate --inclusive=yes {dir}/callgrind.out.ours");
     }
-    finish("instructions", &rows, args)
+    finish("instructions", &rows, programs.versions(), args)
 }
 
 /// Requests, and instructions each: two runs of different length, so that starting does not count.
-/// What the longer one wrote is kept in `profile`.
+/// The output of the longer one is kept in `profile`.
 pub(crate) fn instructions_of(
     programs: &Programs,
     kind: Kind,
@@ -243,7 +249,7 @@ fn under_callgrind(
     command.arg("--tool=callgrind");
     command.arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(program).args(args);
-    if kind == Kind::Nginx {
+    if matches!(kind, Kind::Nginx | Kind::NginxMainline) {
         // A worker is another process, and would be counted elsewhere.
         command.args(["-g", "master_process off;"]);
     }

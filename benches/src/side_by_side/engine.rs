@@ -39,7 +39,7 @@ pub(crate) enum Pace {
     Open { rate: u32, duration: Duration },
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) completed: u64,
@@ -176,7 +176,7 @@ impl Client {
                 free.pop_front();
                 self.send(number, since)?;
             }
-            // What was due is waited for.
+            // Requests that were due are awaited.
             if now >= end && self.busy == 0 && waiting.is_empty() {
                 return Ok(());
             }
@@ -285,8 +285,8 @@ impl Client {
         let Some(since) = connection.since else {
             return Err("the proxy closed a connection that was idle, or talks unasked".into());
         };
-        let octets = self.buffer.get(..read).unwrap_or_default();
-        let complete = connection.answer.take(octets, &self.talk)?;
+        let bytes = self.buffer.get(..read).unwrap_or_default();
+        let complete = connection.answer.take(bytes, &self.talk)?;
         let fresh = self.talk == Talk::Fresh;
         if read == 0 && !(complete && fresh) {
             return Err("the proxy closed a connection in the middle of an exchange".into());

@@ -85,10 +85,10 @@ fn file() -> PathBuf {
     build::root().join("benches/gates.toml")
 }
 
-/// What `benches/gates.toml` says of `key`.
+/// The value of `key` in `benches/gates.toml`.
 ///
 /// # Errors
-/// When it says nothing.
+/// When there is none.
 pub fn recorded(key: &str) -> Result<f64, BoxError> {
     let text = fs::read_to_string(file())?;
     value(&text, key).ok_or_else(|| format!("gates.toml has no {key}").into())

@@ -1,4 +1,4 @@
-//! What was set out for.
+//! The goals: how ours is to compare.
 
 /// Ours to be at most `limit` × a peer's CPU time a request.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ mod tests {
     use crate::side_by_side::subject::Subject;
 
     #[test]
-    fn what_goals_compare_is_measured() {
+    fn every_goal_has_its_scenario_and_subjects() {
         for goal in RATIOS {
             let scenario = by_id(goal.scenario).unwrap();
             let labels: Vec<String> = scenario.subjects.iter().map(Subject::label).collect();

@@ -1,4 +1,4 @@
-//! What stands around the proxies: the origin, cluster DNS, a place for files.
+//! The surroundings of the proxies: the origin, cluster DNS, a directory.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,13 +21,13 @@ use super::process::{self, Running};
 
 /// The ClusterIP of the one Service.
 pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 7);
-/// What clients ask for.
+/// The host that clients ask for.
 pub(crate) const PUBLIC_HOST: &str = "shop.example.com";
-/// What the origin must be told.
+/// The host that the origin must get.
 pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
 /// Routes and Services of S10.
 pub(crate) const MANY: usize = 1000;
-/// How long anybody may take for a single answer.
+/// The bound of every single answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The surroundings of one scenario.
@@ -111,7 +111,7 @@ impl Lab {
         })
     }
 
-    /// What a proxy told the origin when it last asked for WebSocket.
+    /// The last head that asked the origin for WebSocket.
     pub(crate) fn last_upgrade(&self) -> String {
         let last = self.upgrade.lock();
         last.unwrap_or_else(PoisonError::into_inner).clone()
@@ -152,13 +152,13 @@ impl Services {
         }
     }
 
-    /// What the origin must be told.
+    /// The host that the origin must get.
     pub(crate) fn vhost_of(self, number: usize) -> String {
         format!("{}.default.svc.cluster.local", self.name_of(number))
     }
 }
 
-/// What clients ask for, to get to one of many Services.
+/// The host that leads to one of many Services.
 pub(crate) fn host_of(number: usize) -> String {
     format!("shop-{number}.example.com")
 }
@@ -174,8 +174,8 @@ fn temporary() -> Result<PathBuf, BoxError> {
     Ok(dir)
 }
 
-/// A port nobody listens on, below those the kernel gives to clients: none of the thousands of
-/// connections of a run can take it away.
+/// A free port, below those the kernel gives to clients, so that none of the thousands of connections
+/// of a run can take it.
 pub(crate) fn free_port(address: Ipv4Addr) -> Result<u16, BoxError> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -189,7 +189,7 @@ pub(crate) fn free_port(address: Ipv4Addr) -> Result<u16, BoxError> {
     }
 }
 
-/// That a GET is answered with a 200.
+/// Checks that a GET is answered with a 200.
 fn answers(to: SocketAddr) -> Result<(), BoxError> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -203,8 +203,8 @@ fn answers(to: SocketAddr) -> Result<(), BoxError> {
     }
 }
 
-/// Answers every request with an upgrade, and then says what it is told: what a WebSocket echo
-/// does as far as a proxy can see. It neither unmasks nor checks: proxies under test must not care.
+/// Answers every request with an upgrade, then echoes bytes: to a proxy the same as a WebSocket echo.
+/// It neither unmasks nor checks messages, as proxies do not, either.
 async fn echo_origin(listener: tokio::net::TcpListener, last: Arc<Mutex<String>>) {
     // The answer to the key of RFC 6455 §1.3, which the load sends.
     const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\

@@ -33,7 +33,7 @@ pub(crate) enum Load {
     Idle(usize),
 }
 
-/// What a load reports.
+/// The report of a load.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) requests: u64,
@@ -51,7 +51,7 @@ impl Load {
         self == Self::H2
     }
 
-    /// How many turns everybody gets, and how long they are, if nothing else is said.
+    /// How many turns each proxy gets by default, and how long they are.
     pub(crate) fn turns(self) -> (usize, Duration) {
         match self {
             // A program that starts anew, and counts seconds.
@@ -124,7 +124,7 @@ fn hosts(routes: Routes) -> Vec<String> {
     }
 }
 
-/// What puts the load on one proxy, turn by turn.
+/// Puts the load on one proxy, turn by turn.
 pub(crate) enum Generator {
     Engine {
         client: Box<Client>,

@@ -1,4 +1,4 @@
-//! The machine: its kind, its cores, its limits, its date.
+//! The machine: kind, cores, limits, date.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,7 +38,7 @@ pub(crate) fn stay_on(cores: &[usize]) -> Result<(), BoxError> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// What kind of machine this is; nothing that would tell which one.
+/// The kind of this machine, without anything that identifies it.
 pub(crate) fn kind() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {

@@ -24,10 +24,14 @@ pub(crate) fn on_cores(cores: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", cores]);
     command.arg(program);
-    // Debian has nginx and haproxy there, which is not in everybody's path.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.env("PATH", search_path());
     command
+}
+
+/// Debian has nginx and haproxy in `/usr/sbin`, which is not in every user's path.
+pub(crate) fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/sbin:/sbin")
 }
 
 impl Running {
@@ -69,7 +73,7 @@ impl Running {
         }
     }
 
-    /// It, and what it has started.
+    /// The process and its descendants.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let mut pids = vec![self.child.id()];
         let mut next = 0;
@@ -116,7 +120,7 @@ impl Running {
     /// Asks it to end, and waits for it.
     pub(crate) fn stop(&mut self, signal: Signal, patience: Duration) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It is a child that has not been waited for: the id is still its own.
+            // The child has not been waited for, so the id is still its own.
             if matches!(self.child.try_wait(), Ok(None)) {
                 let _ = kill_process(pid, signal);
             }
@@ -151,7 +155,7 @@ fn tasks(pid: u32) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a short program printed. Whatever it does, it is ended after a minute.
+/// The output of a short program, which is ended after a minute.
 pub(crate) fn output(command: &mut Command) -> Result<String, BoxError> {
     let mut bounded = Command::new("setpriv");
     bounded.args(["--pdeathsig", "TERM"]);

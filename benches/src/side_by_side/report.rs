@@ -11,6 +11,7 @@ use super::goals::{self, RATIOS};
 use super::rows::{self, Kept, Row};
 use super::scenario::{SCENARIOS, by_id};
 use super::stats::Summary;
+use super::versions::Versions;
 
 const BEGIN: &str = "<!-- results: written by side-by-side, do not edit -->";
 const END: &str = "<!-- end of results -->";
@@ -53,19 +54,19 @@ pub(crate) fn cpu(row: &Row) -> Option<f64> {
     Some(row.cpu_us)
 }
 
-/// Whom a subject is compared with in tables: its like among ours.
+/// The variant of ours that a subject is compared with in tables.
 fn ours_for(subject: &str) -> String {
     let suffix = subject.split_once(' ').map_or("", |(_, suffix)| suffix);
     format!("ours {suffix}").trim_end().to_owned()
 }
 
 /// The table of one scenario.
-pub(crate) fn scenario(id: &str, rows: &[Row]) -> String {
+pub(crate) fn scenario(id: &str, rows: &[Row], versions: &Versions) -> String {
     match id {
-        "s6" => counted(rows, "KiB a connection", 2),
-        "syscalls" => counted(rows, "system calls a request", 2),
-        "instructions" => counted(rows, "user-space instructions a request", 0),
-        _ => timed(rows),
+        "s6" => counted(rows, versions, "KiB a connection", 2),
+        "syscalls" => counted(rows, versions, "system calls a request", 2),
+        "instructions" => counted(rows, versions, "user-space instructions a request", 0),
+        _ => timed(rows, versions),
     }
 }
 
@@ -73,7 +74,7 @@ fn ratio_cell(ratio: Option<Summary>) -> String {
     ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.with_interval(2))
 }
 
-fn timed(rows: &[Row]) -> String {
+fn timed(rows: &[Row], versions: &Versions) -> String {
     // Where there is something besides the plain one, it is compared with that, too.
     let variants = subjects(rows).iter().any(|subject| subject.contains(' '));
     let (head, line) = if variants {
@@ -105,7 +106,8 @@ fn timed(rows: &[Row]) -> String {
             .unwrap_or_default();
         let _ = writeln!(
             table,
-            "| {subject} | {cpu} | {ratios} | {} | {} | {} | {} |",
+            "| {} | {cpu} | {ratios} | {} | {} | {} | {} |",
+            versions.label(&subject),
             cell(&|row| Some(row.rps()), 0),
             cell(&|row| row.p50_us, 0),
             cell(&|row| row.p99_us, 0),
@@ -115,19 +117,20 @@ fn timed(rows: &[Row]) -> String {
     table
 }
 
-fn counted(rows: &[Row], what: &str, digits: usize) -> String {
+fn counted(rows: &[Row], versions: &Versions, what: &str, digits: usize) -> String {
     let mut table = format!("| | {what} | ours : it |\n|---|--:|--:|\n");
     for subject in subjects(rows) {
         let count = summary(rows, &subject, |row| row.count);
         let count = count.map(|s| s.with_interval(digits)).unwrap_or_default();
         let ratio = ratio(rows, "ours", &subject, |row| row.count).filter(|_| subject != "ours");
         let ratio = ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}", r.median));
-        let _ = writeln!(table, "| {subject} | {count} | {ratio} |");
+        let label = versions.label(&subject);
+        let _ = writeln!(table, "| {label} | {count} | {ratio} |");
     }
     table
 }
 
-/// What is known of a goal: where the median is, or that this is not resolved.
+/// Whether a goal is met, missed or not resolved.
 fn verdict(measured: &Summary, limit: f64) -> &'static str {
     let (low, high) = measured.interval;
     if high <= limit {
@@ -237,7 +240,11 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
         .iter()
         .map(|scenario| (scenario.id, scenario.title));
     for (id, title) in titled.chain(extra) {
-        let Kept { when, rows } = rows::read(&dir, id)?;
+        let Kept {
+            when,
+            rows,
+            versions,
+        } = rows::read(&dir, id)?;
         if rows.is_empty() {
             continue;
         }
@@ -250,7 +257,7 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
         let _ = write!(
             details,
             "### {name}{title}\n\n{}\n{rounds} rounds. Rows: [`results/{id}.csv`](results/{id}.csv)\n\n",
-            scenario(id, &rows),
+            scenario(id, &rows, &versions),
         );
         if !dates.contains(&when) {
             dates.push(when);
@@ -264,7 +271,10 @@ pub(crate) fn from_kept() -> Result<(), BoxError> {
         dates.join("; "),
         goals(&read)?
     );
-    fs::write(dir.join("chart.svg"), chart::draw(&read)?)?;
+    fs::write(
+        dir.join("chart.svg"),
+        chart::draw(&|id| rows::read(&dir, id))?,
+    )?;
 
     let readme = build::root().join("benches/README.md");
     let old = fs::read_to_string(&readme)?;
@@ -327,7 +337,7 @@ mod tests {
         let mut variants = plain.clone();
         variants.extend([row("ours ×2", 1, 8.0), row("nginx ×2", 1, 10.0)]);
         for rows in [plain, variants] {
-            let table = timed(&rows);
+            let table = timed(&rows, &Versions::default());
             let cells = |line: &str| line.matches('|').count();
             let first = table.lines().next().map(cells);
             assert!(
@@ -338,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn likes_are_compared() {
+    fn variants_are_compared_with_the_same_variant_of_ours() {
         assert_eq!(ours_for("nginx"), "ours");
         assert_eq!(ours_for("nginx ×2"), "ours ×2");
         assert_eq!(ours_for("envoy 1 of 1000"), "ours 1 of 1000");

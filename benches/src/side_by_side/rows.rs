@@ -7,6 +7,7 @@ use crate::BoxError;
 
 use super::build;
 use super::machine;
+use super::versions::Versions;
 
 /// One turn of one proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,12 +21,14 @@ pub(crate) struct Row {
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) rss_kib: u64,
-    /// What is counted a request or a connection, where that is the scenario's figure.
+    /// The count per request or connection, where that is the scenario's figure.
     pub(crate) count: Option<f64>,
 }
 
 const HEAD: &str = "scenario,subject,round,requests,seconds,cpu_us_per_request,\
     p50_us,p99_us,rss_kib,count";
+
+const VERSIONS: &str = "# versions: ";
 
 impl Row {
     pub(crate) fn rps(&self) -> f64 {
@@ -84,13 +87,19 @@ pub(crate) fn kept() -> PathBuf {
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) when: String,
+    pub(crate) versions: Versions,
     pub(crate) rows: Vec<Row>,
 }
 
-pub(crate) fn write(dir: &Path, scenario: &str, rows: &[Row]) -> Result<(), BoxError> {
+pub(crate) fn write(
+    dir: &Path,
+    scenario: &str,
+    rows: &[Row],
+    versions: &Versions,
+) -> Result<(), BoxError> {
     fs::create_dir_all(dir)?;
     let when = format!("{}, {}", machine::date(), machine::kind());
-    let mut text = format!("# {when}\n{HEAD}\n");
+    let mut text = format!("# {when}\n{VERSIONS}{}\n{HEAD}\n", versions.write());
     for row in rows {
         text.push_str(&row.write());
         text.push('\n');
@@ -98,15 +107,22 @@ pub(crate) fn write(dir: &Path, scenario: &str, rows: &[Row]) -> Result<(), BoxE
     Ok(fs::write(file(dir, scenario), text)?)
 }
 
-/// What there is of a scenario; no rows if it has never been run.
+/// The kept rows of a scenario; none if it has never been run.
 pub(crate) fn read(dir: &Path, scenario: &str) -> Result<Kept, BoxError> {
     let Ok(text) = fs::read_to_string(file(dir, scenario)) else {
         return Ok(Kept::default());
     };
-    let mut lines = text.lines();
+    let mut lines = text.lines().peekable();
     let when = lines.next().and_then(|line| line.strip_prefix("# "));
+    // Rows of 2026-11-30 and before do not tell versions.
+    let versions = lines.peek().and_then(|line| line.strip_prefix(VERSIONS));
+    let versions = versions.map(Versions::read);
+    if versions.is_some() {
+        lines.next();
+    }
     Ok(Kept {
         when: when.ok_or("a file of rows does not say when")?.to_owned(),
+        versions: versions.unwrap_or_default(),
         rows: lines.skip(1).map(Row::read).collect::<Result<_, _>>()?,
     })
 }
@@ -116,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_row_is_read_back() {
         let row = Row {
             scenario: "s1".into(),
             subject: "ours ×2".into(),

@@ -1,4 +1,4 @@
-//! The rounds: everybody gets a turn in each, in an order that rotates.
+//! The rounds: each proxy gets a turn in each, in an order that rotates.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use super::scenario::Scenario;
 use super::subject::{Kind, Programs, Setup, Subject, listen};
 
 pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<(), BoxError> {
-    // What is built is built on all cores.
+    // Builds run on all cores.
     let mut kinds: Vec<Kind> = scenarios
         .iter()
         .flat_map(|scenario| scenario.subjects)
@@ -29,7 +29,7 @@ pub(crate) fn scenarios(scenarios: &[&'static Scenario], args: &Args) -> Result<
     let programs = Programs::find(args, &kinds)?;
     machine::prepare()?;
     let begin = Instant::now();
-    // What fails does not take the others with it.
+    // A scenario that fails does not end the others.
     let mut failed = Vec::new();
     let mut note = |what: &str, result: Result<(), BoxError>| {
         if let Err(error) = result {
@@ -67,9 +67,12 @@ fn one(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<(), BoxE
         _ => turns(scenario, programs, args)?,
     };
     if args.keep {
-        rows::write(&rows::kept(), scenario.id, &rows)?;
+        rows::write(&rows::kept(), scenario.id, &rows, programs.versions())?;
     }
-    println!("\n{}", report::scenario(scenario.id, &rows));
+    println!(
+        "\n{}",
+        report::scenario(scenario.id, &rows, programs.versions())
+    );
     Ok(())
 }
 
@@ -216,14 +219,14 @@ fn idle(
             };
             let setup = setup(scenario, subject, &lab)?;
             let running = programs.start(subject.kind, &setup, &PROXY_CORE.to_string())?;
-            // What is allocated once is not a connection's.
+            // One-time allocations are not counted for a connection.
             drop(engine::idle(setup.listen, 64)?);
             let (before, cpu) = (running.rss(), running.cpu());
             let begin = Instant::now();
             let connections = engine::idle(setup.listen, count)
                 .map_err(|error| format!("{}: {error}", subject.label()))?;
             let seconds = begin.elapsed().as_secs_f64();
-            // What is given back to the system a moment later is not held by an idle connection.
+            // Memory that is returned to the system a moment later is not held by an idle connection.
             std::thread::sleep(Duration::from_secs(1));
             let after = running.rss();
             let row = Row {

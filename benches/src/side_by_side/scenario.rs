@@ -26,8 +26,8 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 }
 
 use Kind::{
-    AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, LegacyClient,
-    Nginx, Ours, Pingora,
+    AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, HaproxyCurrent,
+    LegacyClient, Nginx, NginxMainline, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
@@ -35,7 +35,9 @@ use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 const EVERYBODY: &[Subject] = &all([
     Ours,
     Nginx,
+    NginxMainline,
     Haproxy,
+    HaproxyCurrent,
     Envoy,
     Pingora,
     AxumReverseProxy,
@@ -77,7 +79,9 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxMainline,
             Haproxy,
+            HaproxyCurrent,
             Envoy,
             Pingora,
             LegacyClient,
@@ -90,7 +94,16 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             "s5b",
             "HTTP/2 to HTTP/2, 8 connections × 8 streams",
             Load::H2,
-            &all([Ours, Haproxy, Envoy, Pingora, LegacyClient, FloorHyper]),
+            &all([
+                Ours,
+                NginxMainline,
+                Haproxy,
+                HaproxyCurrent,
+                Envoy,
+                Pingora,
+                LegacyClient,
+                FloorHyper,
+            ]),
         )
     },
     plain(
@@ -100,7 +113,9 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxMainline,
             Haproxy,
+            HaproxyCurrent,
             Envoy,
             Pingora,
             AxumReverseProxy,
@@ -116,7 +131,9 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Direct,
             Ours,
             Nginx,
+            NginxMainline,
             Haproxy,
+            HaproxyCurrent,
             Envoy,
             Pingora,
             LegacyClient,
@@ -131,7 +148,9 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxMainline,
             Haproxy,
+            HaproxyCurrent,
             Envoy,
             Pingora,
             AxumReverseProxy,
@@ -152,8 +171,12 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
                 Subject::of(Embedded).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
+                Subject::of(NginxMainline),
+                Subject::of(NginxMainline).workers(2),
                 Subject::of(Haproxy),
                 Subject::of(Haproxy).workers(2),
+                Subject::of(HaproxyCurrent),
+                Subject::of(HaproxyCurrent).workers(2),
                 Subject::of(Envoy),
                 Subject::of(Envoy).workers(2),
                 Subject::of(Pingora),
@@ -174,8 +197,12 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Subject::of(Ours).routes(ManyAllUsed),
             Subject::of(Nginx),
             Subject::of(Nginx).routes(ManyAllUsed),
+            Subject::of(NginxMainline),
+            Subject::of(NginxMainline).routes(ManyAllUsed),
             Subject::of(Haproxy),
             Subject::of(Haproxy).routes(ManyAllUsed),
+            Subject::of(HaproxyCurrent),
+            Subject::of(HaproxyCurrent).routes(ManyAllUsed),
             Subject::of(Envoy),
             Subject::of(Envoy).routes(ManyAllUsed),
             Subject::of(FloorBytes),
@@ -184,12 +211,14 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
     ),
     plain(
         "s11",
-        "WebSocket echo, messages of 64 octets on 64 connections",
+        "WebSocket echo, messages of 64 bytes on 64 connections",
         Load::Echo,
         &all([
             Ours,
             Nginx,
+            NginxMainline,
             Haproxy,
+            HaproxyCurrent,
             Envoy,
             Pingora,
             AxumReverseProxy,

@@ -1,6 +1,6 @@
 //! Medians and the like.
 
-/// What is said of a few numbers.
+/// The statistics of a few numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,

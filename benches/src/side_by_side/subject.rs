@@ -1,4 +1,4 @@
-//! Who is compared, and how each is started.
+//! The proxies that are compared, and how each is started.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,14 +13,21 @@ use super::build;
 use super::check;
 use super::lab::{self, Lab, MANY, PUBLIC_HOST, Services};
 use super::process::{self, Running};
+use super::versions::Versions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Ours,
     /// The library in a program of its own, on a runtime that all workers share.
     Embedded,
+    /// The one of Debian stable.
     Nginx,
+    /// The current one of the mainline branch.
+    NginxMainline,
+    /// The one of Debian stable.
     Haproxy,
+    /// The newest one that Debian has.
+    HaproxyCurrent,
     Envoy,
     Pingora,
     AxumReverseProxy,
@@ -32,11 +39,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Ours,
         Self::Embedded,
         Self::Nginx,
+        Self::NginxMainline,
         Self::Haproxy,
+        Self::HaproxyCurrent,
         Self::Envoy,
         Self::Pingora,
         Self::AxumReverseProxy,
@@ -51,7 +60,9 @@ impl Kind {
             Self::Ours => "ours",
             Self::Embedded => "embedded",
             Self::Nginx => "nginx",
+            Self::NginxMainline => "nginx-mainline",
             Self::Haproxy => "haproxy",
+            Self::HaproxyCurrent => "haproxy-current",
             Self::Envoy => "envoy",
             Self::Pingora => "pingora",
             Self::AxumReverseProxy => "axum-reverse-proxy",
@@ -73,7 +84,7 @@ impl Kind {
     }
 }
 
-/// One that takes part in a scenario.
+/// A proxy in a scenario, with its workers and routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
@@ -138,7 +149,7 @@ impl Subject {
     }
 }
 
-/// What a proxy is told.
+/// The setup of a proxy.
 pub(crate) struct Setup<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) listen: SocketAddr,
@@ -150,13 +161,13 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Where the requests for one of many Services are to go.
+    /// The origin of one of many Services.
     pub(crate) fn origin_of(&self, number: usize) -> SocketAddr {
         let address = self.services.address_of(number);
         SocketAddr::from((address, self.lab.origin.port()))
     }
 
-    /// Where the requests are to go.
+    /// The origin of the requests.
     pub(crate) fn origin(&self) -> SocketAddr {
         match (self.websocket, self.h2_origin) {
             (true, _) => self.lab.echo,
@@ -171,6 +182,9 @@ pub(crate) struct Programs {
     ours: Option<PathBuf>,
     peers: Option<PathBuf>,
     envoy: Option<PathBuf>,
+    nginx_mainline: Option<PathBuf>,
+    haproxy_current: Option<PathBuf>,
+    versions: Versions,
 }
 
 impl Programs {
@@ -185,7 +199,7 @@ impl Programs {
             K::FloorHyper,
             K::FloorBytes,
         ];
-        Ok(Self {
+        let mut programs = Self {
             ours: has(K::Ours).then(|| build::ours(args)).transpose()?,
             peers: from_peers
                 .into_iter()
@@ -193,7 +207,27 @@ impl Programs {
                 .then(|| build::peers(args))
                 .transpose()?,
             envoy: has(K::Envoy).then(|| build::envoy(args)).transpose()?,
-        })
+            nginx_mainline: has(K::NginxMainline)
+                .then(|| build::nginx_mainline(args))
+                .transpose()?,
+            haproxy_current: has(K::HaproxyCurrent)
+                .then(|| build::haproxy_current(args))
+                .transpose()?,
+            versions: Versions::default(),
+        };
+        programs.versions = Versions::ask(kinds, |kind| match kind {
+            K::Nginx => Some("nginx".into()),
+            K::Haproxy => Some("haproxy".into()),
+            K::NginxMainline => programs.nginx_mainline.clone(),
+            K::HaproxyCurrent => programs.haproxy_current.clone(),
+            K::Envoy => programs.envoy.clone(),
+            _ => None,
+        })?;
+        Ok(programs)
+    }
+
+    pub(crate) fn versions(&self) -> &Versions {
+        &self.versions
     }
 
     /// The program of a proxy and its arguments; writes what files it takes.
@@ -216,15 +250,23 @@ impl Programs {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         Ok(match kind {
             Kind::Ours => (found(&self.ours)?, ours(setup)),
-            Kind::Nginx => {
-                let conf = write("conf", super::configs::nginx(&name, setup))?;
+            Kind::Nginx | Kind::NginxMainline => {
+                let conf = write("conf", super::configs::nginx(&name, kind, setup))?;
                 let mut args = words(&["-e", "stderr", "-p"]);
                 args.extend([dir.into(), "-c".into(), conf]);
-                ("nginx".into(), args)
+                let program = match kind {
+                    Kind::NginxMainline => found(&self.nginx_mainline)?,
+                    _ => "nginx".into(),
+                };
+                (program, args)
             }
-            Kind::Haproxy => {
+            Kind::Haproxy | Kind::HaproxyCurrent => {
                 let conf = write("cfg", super::configs::haproxy(setup))?;
-                ("haproxy".into(), vec!["-q".into(), "-f".into(), conf])
+                let program = match kind {
+                    Kind::HaproxyCurrent => found(&self.haproxy_current)?,
+                    _ => "haproxy".into(),
+                };
+                (program, vec!["-q".into(), "-f".into(), conf])
             }
             Kind::Envoy => {
                 let conf = write("yaml", super::configs::envoy(setup))?;
@@ -246,7 +288,7 @@ impl Programs {
         })
     }
 
-    /// Starts a proxy on some cores, and sees that it does the work.
+    /// Starts a proxy on some cores, and checks that it does the work.
     pub(crate) fn start(
         &self,
         kind: Kind,

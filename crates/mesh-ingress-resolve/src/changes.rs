@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mesh_ingress_core::Error;
 
-use crate::slot::Outcome;
+use crate::snapshot_cell::Outcome;
 use crate::{ResolveError, Watch};
 
 /// The changes of a target's addresses. Made by [`Watch::changes`].
@@ -45,7 +45,7 @@ impl Changes {
     /// keeps the target up to date and there is no Tokio runtime to do so.
     pub async fn next(&mut self) -> Result<Vec<SocketAddr>, Error> {
         loop {
-            let changed = Arc::clone(self.watch.slot().changed()).notified_owned();
+            let changed = Arc::clone(self.watch.cell().changed()).notified_owned();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             self.watch.start()?;
@@ -57,7 +57,7 @@ impl Changes {
     }
 
     fn news(&mut self) -> Option<Result<Vec<SocketAddr>, ResolveError>> {
-        let snapshot = self.watch.slot().load();
+        let snapshot = self.watch.cell().load();
         let news = match &snapshot.outcome {
             Outcome::Pending => return None,
             _ if self.seen == Some(snapshot.generation) => return None,

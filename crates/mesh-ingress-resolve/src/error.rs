@@ -44,7 +44,7 @@ impl ResolveError {
     }
 
     /// Whether it would be the same news.
-    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.to_string() == other.to_string()
     }
 

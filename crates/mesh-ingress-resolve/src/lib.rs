@@ -1,4 +1,4 @@
-//! Where a Kubernetes Service is, without asking on the way of a request.
+//! Resolves Kubernetes Services to addresses, off the request path.
 //!
 //! To reach a Service as a mesh expects, a gateway connects to its ClusterIP: *service-upstream*.
 //! Cluster DNS knows that address. This crate asks in the background, keeps the last good answer
@@ -7,10 +7,10 @@
 //! * [`ClusterDns`] resolves Services through cluster DNS (feature `hickory`, on by default);
 //! * [`Watch`] is the address of one target: [`get`](Watch::get) is one atomic load;
 //! * [`ServiceUpstreamLayer`] puts it into requests, for the forwarder to connect to;
-//! * [`Resolve`] is the seam for resolvers of one's own;
+//! * [`Resolve`] is the trait for a resolver of your own;
 //! * [`AddressPolicy`] says which addresses an answer may hold.
 //!
-//! What requests see when name servers fail is listed, fault by fault, in the crate's README.
+//! The crate's README lists, fault by fault, what requests see when name servers fail.
 #![cfg_attr(
     feature = "hickory",
     doc = r#"
@@ -50,7 +50,7 @@ mod policy;
 mod ready;
 mod resolve;
 mod sender;
-mod slot;
+mod snapshot_cell;
 mod spread;
 mod watch;
 

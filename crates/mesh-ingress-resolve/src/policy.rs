@@ -37,8 +37,8 @@ const REFUSED_V6: [Ipv6Net; 6] = [
 
 /// Which addresses a DNS answer may hold.
 ///
-/// Whoever can write a DNS record, or a Service of type ExternalName, could otherwise point a
-/// public route at the gateway's own loopback or at the cloud's metadata service. Refused unless
+/// Without a policy, a user who can write a DNS record or a Service of type ExternalName could point
+/// a public route at the gateway's own loopback or at the cloud's metadata service. Refused unless
 /// [allowed](Self::allow):
 ///
 /// * unspecified, loopback, link-local, multicast and broadcast addresses of both families;
@@ -50,8 +50,8 @@ const REFUSED_V6: [Ipv6Net; 6] = [
 /// 240.240.0.0/16, which Istio allocates from.
 ///
 /// Bad addresses are dropped from an answer and counted; an answer with none left fails with
-/// `destination_ip_prohibited`. What is connected to is what was checked: nothing is resolved a
-/// second time.
+/// `destination_ip_prohibited`. The gateway connects to the address that was checked, without
+/// resolving the name a second time.
 ///
 /// Of several rules [`deny`](Self::deny) is the strongest, then [`allow`](Self::allow), then the
 /// refusals above, then [`only`](Self::only).

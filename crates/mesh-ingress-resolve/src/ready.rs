@@ -76,7 +76,7 @@ impl Future for Waiting {
             match this.changed.as_mut().as_pin_mut() {
                 None => {
                     this.watch.start()?;
-                    let changed = Arc::clone(this.watch.slot().changed()).notified_owned();
+                    let changed = Arc::clone(this.watch.cell().changed()).notified_owned();
                     this.changed.set(Some(changed));
                     // From here on no change is missed; one that came before is seen by looking
                     // once more.

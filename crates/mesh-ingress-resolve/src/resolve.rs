@@ -1,4 +1,4 @@
-//! The seam between those who need an address and those who know it.
+//! The trait between resolvers and the layers that need addresses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use mesh_ingress_core::ServiceRef;
 
 use crate::Watch;
 
-/// Something that knows where services are: [`ClusterDns`], or a resolver of
-/// one's own (an EndpointSlice watcher, a control plane, a table in a test).
+/// Resolves services to addresses: [`ClusterDns`], or a resolver of your
+/// own (an EndpointSlice watcher, a control plane, a table in a test).
 ///
 /// `watch` is called once a target, when routes are built, never once a request. It neither blocks
 /// nor fails: a target that cannot be resolved says so when its [`Watch`] is asked.

@@ -1,4 +1,4 @@
-//! Whoever resolves a target by itself.
+//! The sending half of a [`Watch`](crate::Watch), for resolvers of other crates.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use mesh_ingress_core::{ErrorKind, Upstream};
 use tokio::time::Instant;
 
-use crate::slot::{Outcome, Slot};
+use crate::snapshot_cell::{Outcome, SnapshotCell};
 use crate::spread::Spread;
 use crate::{Balance, ResolveError};
 
-/// Feeds a [`Watch`](crate::Watch): for resolvers of one's own. Made by [`Watch::channel`](crate::Watch::channel).
+/// Feeds a [`Watch`](crate::Watch), for a resolver of your own. Made by [`Watch::channel`](crate::Watch::channel).
 ///
-/// Dropping it leaves the last answer in place; if there is none, those who wait are told.
+/// Dropping it leaves the last answer in place; if there is none yet, waiting requests fail.
 #[derive(Debug)]
-pub struct WatchSender(Arc<Slot>);
+pub struct WatchSender(Arc<SnapshotCell>);
 
 impl WatchSender {
-    pub(crate) fn new(slot: Arc<Slot>) -> Self {
-        Self(slot)
+    pub(crate) fn new(cell: Arc<SnapshotCell>) -> Self {
+        Self(cell)
     }
 
-    /// The service is here now.
+    /// The service has this address now.
     pub fn send(&self, upstream: Upstream) {
         self.put(&Outcome::One(upstream));
     }

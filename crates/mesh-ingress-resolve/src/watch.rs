@@ -9,14 +9,14 @@ use std::time::Duration;
 use mesh_ingress_core::{Error, ServiceRef, Upstream};
 use tokio::time::Instant;
 
-use crate::slot::{Outcome, Slot, Snapshot, Upkeep};
+use crate::snapshot_cell::{Outcome, RefreshState, Snapshot, SnapshotCell};
 use crate::spread::Backend;
 use crate::{Balance, Changes, Ready, ResolveError, WatchSender};
 
 /// How long a request waits for a target's first answer unless its resolver says otherwise.
 pub(crate) const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The address of one target, kept up to date by whoever resolves it.
+/// The address of one target, kept up to date by its resolver.
 ///
 /// Made once a target, when routes are built, by [`Resolve::watch`](crate::Resolve::watch); cheap
 /// to clone. Requests call [`get`](Self::get), which is one atomic load and a reference count:
@@ -35,17 +35,17 @@ pub(crate) const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Clone)]
 pub struct Watch {
-    /// That of the target, without the way there.
-    slot: Arc<Slot>,
+    /// The same as in `target`: reached without a second pointer.
+    cell: Arc<SnapshotCell>,
     target: Arc<Target>,
 }
 
-/// What the clones of a watch share. Dropping the last drops the keeper, which stops the work.
+/// Shared by the clones of a watch. Dropping the last drops the refresh task, which stops resolving.
 pub(crate) struct Target {
     service: ServiceRef,
-    slot: Arc<Slot>,
+    cell: Arc<SnapshotCell>,
     resolve_timeout: Duration,
-    keeper: Option<Box<dyn Keep>>,
+    refresh: Option<Box<dyn Refresh>>,
 }
 
 /// Tells one answer of a [`Watch`] from the next: see [`Watch::revision`]. Of different watches it
@@ -53,17 +53,17 @@ pub(crate) struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revision(NonZeroU64);
 
-/// Whoever keeps a slot fresh in the background. Called off the hot path only.
-pub(crate) trait Keep: fmt::Debug + Send + Sync {
-    /// Starts keeping, if nobody does.
+/// Refreshes a cell in the background. Called off the hot path only.
+pub(crate) trait Refresh: fmt::Debug + Send + Sync {
+    /// Starts refreshing, unless a task already does.
     fn start(&self) -> Result<(), ResolveError>;
-    /// Asks for a refresh soon: the present address does not work.
-    fn nudge(&self);
-    /// An answer that has outlived its time was used.
-    fn served_stale(&self);
+    /// Asks for a refresh soon, because the present address does not work.
+    fn request_refresh(&self);
+    /// Counts the use of an answer that has outlived its TTL.
+    fn count_stale(&self);
 }
 
-/// What one request is given.
+/// The address that one request is given.
 #[derive(Debug)]
 pub(crate) struct Pick {
     pub(crate) upstream: Upstream,
@@ -77,38 +77,38 @@ impl Watch {
     /// An address that never changes.
     #[must_use]
     pub fn fixed(service: ServiceRef, upstream: Upstream) -> Self {
-        let slot = Slot::new(Outcome::One(upstream), Upkeep::Kept);
-        Self::new(service, slot, DEFAULT_RESOLVE_TIMEOUT, None)
+        let cell = SnapshotCell::new(Outcome::One(upstream), RefreshState::Active);
+        Self::new(service, cell, DEFAULT_RESOLVE_TIMEOUT, None)
     }
 
     /// An address that is fed by the sender. Requests wait at most two seconds for the first.
     #[must_use]
     pub fn channel(service: ServiceRef) -> (WatchSender, Self) {
-        let slot = Slot::new(Outcome::Pending, Upkeep::Kept);
-        let sender = WatchSender::new(Arc::clone(&slot));
+        let cell = SnapshotCell::new(Outcome::Pending, RefreshState::Active);
+        let sender = WatchSender::new(Arc::clone(&cell));
         (
             sender,
-            Self::new(service, slot, DEFAULT_RESOLVE_TIMEOUT, None),
+            Self::new(service, cell, DEFAULT_RESOLVE_TIMEOUT, None),
         )
     }
 
     pub(crate) fn new(
         service: ServiceRef,
-        slot: Arc<Slot>,
+        cell: Arc<SnapshotCell>,
         resolve_timeout: Duration,
-        keeper: Option<Box<dyn Keep>>,
+        refresh: Option<Box<dyn Refresh>>,
     ) -> Self {
         Self::of(Arc::new(Target {
             service,
-            slot,
+            cell,
             resolve_timeout,
-            keeper,
+            refresh,
         }))
     }
 
     fn of(target: Arc<Target>) -> Self {
         Self {
-            slot: Arc::clone(&target.slot),
+            cell: Arc::clone(&target.cell),
             target,
         }
     }
@@ -129,12 +129,13 @@ impl Watch {
         self.pick().map(|pick| pick.map(|pick| pick.upstream))
     }
 
-    /// What changes whenever the address that [`get`](Self::get) gives does: for those who keep
-    /// something by the address, a pool for example. One atomic load, which costs less than `get`.
+    /// The revision of the address that [`get`](Self::get) gives: it changes whenever the address
+    /// does, for callers that keep something by the address, such as a pool. One atomic load, which
+    /// costs less than `get`.
     ///
-    /// Ask for it before `get`, not after: if the address changes in between, it is the next look
-    /// that tells. `None` means that `get` is to be asked each time: it gives one of several
-    /// addresses, an error or nothing, or it has to see to an answer that nobody keeps fresh.
+    /// Read it before `get`, not after: if the address changes in between, the next read tells.
+    /// `None` means that `get` must be called each time: it gives one of several addresses, an error
+    /// or nothing, or it has to restart the refresh of an answer.
     ///
     /// ```
     /// use mesh_ingress_core::{ServiceRef, Upstream};
@@ -153,20 +154,20 @@ impl Watch {
     /// ```
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
-        self.slot.revision().map(Revision)
+        self.cell.revision().map(Revision)
     }
 
     /// Whether requests are spread over several addresses, and reports of their outcome decide over
     /// which.
     #[must_use]
     pub fn is_spread(&self) -> bool {
-        matches!(self.slot.load().outcome, Outcome::Spread(_))
+        matches!(self.cell.load().outcome, Outcome::Spread(_))
     }
 
     /// How long ago the address was last confirmed; `None` if it never was, or is fixed.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let resolved = self.slot.load().timing.resolved?;
+        let resolved = self.cell.load().timing.resolved?;
         Some(Instant::now().saturating_duration_since(resolved))
     }
 
@@ -176,8 +177,7 @@ impl Watch {
         Ready::new(self.clone())
     }
 
-    /// Follows the changes of the address, for those who keep something by it: a connection pool,
-    /// a readiness probe. The present answer is the first change.
+    /// Follows the changes of the address, for a connection pool or a readiness probe. The present answer is the first change.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes::new(self.clone())
@@ -189,19 +189,19 @@ impl Watch {
     ///
     /// [`ServiceUpstream`](crate::ServiceUpstream) does this by itself.
     pub fn report_failure(&self, address: SocketAddr) {
-        if let Outcome::Spread(spread) = &self.slot.load().outcome
+        if let Outcome::Spread(spread) = &self.cell.load().outcome
             && let Some(backend) = spread.backend(address)
         {
             backend.failed();
         }
-        if let Some(keeper) = &self.target.keeper {
-            keeper.nudge();
+        if let Some(refresh) = &self.target.refresh {
+            refresh.request_refresh();
         }
     }
 
     /// Tells that an address works: ends its being left alone.
     pub fn report_success(&self, address: SocketAddr) {
-        if let Outcome::Spread(spread) = &self.slot.load().outcome
+        if let Outcome::Spread(spread) = &self.cell.load().outcome
             && let Some(backend) = spread.backend(address)
         {
             backend.succeeded();
@@ -209,10 +209,10 @@ impl Watch {
     }
 
     pub(crate) fn pick(&self) -> Option<Result<Pick, Error>> {
-        let mut snapshot = self.slot.load();
-        if snapshot.upkeep != Upkeep::Kept {
-            self.look_after(&snapshot);
-            snapshot = self.slot.load();
+        let mut snapshot = self.cell.load();
+        if snapshot.refresh_state != RefreshState::Active {
+            self.handle_stale(&snapshot);
+            snapshot = self.cell.load();
         }
         match &snapshot.outcome {
             Outcome::Pending => None,
@@ -233,34 +233,36 @@ impl Watch {
         }
     }
 
-    /// What a reader has to do when all is not well.
+    /// Restarts a stopped refresh, and counts the use of a stale answer.
     #[cold]
-    fn look_after(&self, snapshot: &Snapshot) {
-        let Some(keeper) = &self.target.keeper else {
+    fn handle_stale(&self, snapshot: &Snapshot) {
+        let Some(refresh) = &self.target.refresh else {
             return;
         };
         let now = Instant::now();
-        if snapshot.upkeep == Upkeep::Stopped {
+        if snapshot.refresh_state == RefreshState::Stopped {
             // Without a runtime an old answer is better than none, while it lasts.
-            self.slot.expire(now);
-            let _ = keeper.start();
+            self.cell.expire(now);
+            let _ = refresh.start();
         }
         if snapshot.outcome.is_usable() && snapshot.timing.fresh_until.is_some_and(|end| end <= now)
         {
-            keeper.served_stale();
+            refresh.count_stale();
         }
     }
 
-    /// Sees to it that an answer can come.
+    /// Starts the refresh task if it is stopped.
     pub(crate) fn start(&self) -> Result<(), ResolveError> {
-        match &self.target.keeper {
-            Some(keeper) if self.slot.load().upkeep == Upkeep::Stopped => keeper.start(),
+        match &self.target.refresh {
+            Some(refresh) if self.cell.load().refresh_state == RefreshState::Stopped => {
+                refresh.start()
+            }
             _ => Ok(()),
         }
     }
 
-    pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
+    pub(crate) fn cell(&self) -> &Arc<SnapshotCell> {
+        &self.cell
     }
 
     pub(crate) fn resolve_timeout(&self) -> Duration {
@@ -282,7 +284,7 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("service", &self.target.service)
-            .field("snapshot", &self.slot)
+            .field("snapshot", &self.cell)
             .finish()
     }
 }

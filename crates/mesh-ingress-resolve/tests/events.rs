@@ -42,7 +42,7 @@ impl MakeWriter<'_> for Log {
 }
 
 #[tokio::test]
-async fn changes_failures_and_recoveries_are_events() {
+async fn changes_failures_and_recoveries_are_logged() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(log.clone())

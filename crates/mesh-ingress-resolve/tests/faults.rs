@@ -66,7 +66,7 @@ async fn a_name_without_addresses() {
 }
 
 #[tokio::test]
-async fn nothing_listening_is_seen_at_once_and_not_as_a_timeout() {
+async fn closed_port_fails_at_once_not_as_a_timeout() {
     let port = closed_port();
     let dns = ClusterDns::builder()
         .nameserver(port)

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 /// The answer to a query: its own bytes with the header and one A record changed (RFC 1035 §4.1).
 fn answer(query: &[u8], address: Ipv4Addr) -> Vec<u8> {
-    // Only the question is kept: 12 octets of header, the name up to its end, type and class.
+    // Only the question is kept: 12 bytes of header, the name up to its end, type and class.
     let name = query[12..].iter().position(|octet| *octet == 0).unwrap();
     let mut message = query[..12 + name + 1 + 4].to_vec();
     message[2] = 0x85; // a response, authoritative, recursion desired
@@ -67,7 +67,7 @@ async fn forged_answers_are_ignored() {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_a_failure_of_the_server() {
+async fn malformed_answer_is_a_server_failure() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let dns = ClusterDns::builder()
         .nameserver(server.local_addr().unwrap())

@@ -7,7 +7,7 @@ mod support;
 use mesh_ingress_core::ErrorKind;
 use mesh_ingress_resolve::IpFamilies;
 use mesh_ingress_testkit::Fault;
-use support::{IP, IP2, IP6, WEB, addrs, asked, asking, refreshes, secs, server, warp, watch};
+use support::{IP, IP2, IP6, WEB, addrs, asking, queries, refreshes, secs, server, warp, watch};
 
 #[tokio::test]
 async fn a_changed_cluster_ip_is_used_within_its_ttl() {
@@ -50,7 +50,7 @@ async fn a_changed_port_number_is_found_like_a_changed_address() {
 }
 
 #[tokio::test]
-async fn a_deleted_service_fails_after_a_second_look() {
+async fn deleted_service_fails_after_a_second_lookup() {
     let server = server().await;
     let dns = asking(&server).ip_families(IpFamilies::V4).build().unwrap();
     let watch = watch(&dns, "web.default:80");
@@ -64,7 +64,7 @@ async fn a_deleted_service_fails_after_a_second_look() {
     let error = changes.next().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DnsError);
     assert!(error.report().to_string().contains("NXDOMAIN"));
-    assert_eq!(asked(&server).len(), 2);
+    assert_eq!(queries(&server).len(), 2);
     // It comes back under another address.
     server.set_a(WEB, [IP2]);
     warp(secs(5)).await;

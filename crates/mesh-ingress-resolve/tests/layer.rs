@@ -129,7 +129,7 @@ async fn a_cold_request_waits_for_the_first_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_wait_for_the_first_answer_is_bounded() {
+async fn wait_for_the_first_answer_times_out() {
     let (_sender, watch) = channel();
     let started = tokio::time::Instant::now();
     let service = strict(watch);
@@ -167,14 +167,14 @@ async fn a_target_that_cannot_be_resolved_fails_without_a_call() {
 }
 
 #[tokio::test]
-async fn a_resolver_that_goes_away_leaves_nobody_waiting() {
+async fn dropped_sender_fails_waiting_requests() {
     let (sender, watch) = channel();
     let service = strict(watch.clone());
     let waiting = tokio::spawn(service.oneshot(Request::new(())));
     tokio::task::yield_now().await;
     drop(sender);
     assert!(waiting.await.unwrap().is_err());
-    // What it said last stays.
+    // The last answer stays.
     let (sender, watch) = channel();
     sender.send(Upstream::new(addr(A)));
     drop(sender);
@@ -316,7 +316,7 @@ fn one_address_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_cancelled_wait_disturbs_nobody() {
+async fn cancelled_wait_does_not_affect_others() {
     let (sender, watch) = channel();
     let service = strict(watch);
     let cancelled = tokio::spawn(service.clone().oneshot(Request::new(())));
@@ -359,7 +359,7 @@ fn futures_can_be_sent_and_are_small() {
     let future = service.call(Request::new(()));
     is_send(&future);
     is_send(&fixed().ready());
-    // What is only needed while cold is elsewhere.
+    // State that is only needed before the first answer is kept elsewhere.
     let inner = size_of::<Ready<Result<Response<Upstream>, Error>>>();
     let word = size_of::<usize>();
     assert!(size_of_val(&future) <= inner + 8 * word);

@@ -1,4 +1,4 @@
-//! Who asks, when it starts, and when it ends.
+//! When the refresh task of a target starts and ends.
 #![cfg(feature = "hickory")]
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use mesh_ingress_core::ErrorKind;
 use mesh_ingress_resolve::{BuildError, ClusterDns, ExternalNames, Resolve};
 use mesh_ingress_testkit::Fault;
-use support::{IP2, TempDir, WEB, addr, addrs, asked, asking, closed_port, secs, server, watch};
+use support::{IP2, TempDir, WEB, addr, addrs, asking, closed_port, queries, secs, server, watch};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_cold_requests_are_one_question_a_family() {
@@ -31,7 +31,7 @@ async fn two_hundred_cold_requests_are_one_question_a_family() {
         let upstream = request.await.unwrap().unwrap();
         assert_eq!(upstream.addr(), addr("10.96.0.7:80"));
     }
-    assert_eq!(asked(&server).len(), 2);
+    assert_eq!(queries(&server).len(), 2);
     drop(held);
 }
 
@@ -44,7 +44,7 @@ async fn watches_of_one_service_share_the_work() {
     let two = by_trait.watch(&"web.default:80".parse().unwrap());
     one.ready().await.unwrap();
     two.ready().await.unwrap();
-    assert_eq!(asked(&server).len(), 2);
+    assert_eq!(queries(&server).len(), 2);
     // Another port is another target.
     let other = watch(&dns, "web.default:81");
     assert_eq!(other.ready().await.unwrap().addr(), addr("10.96.0.7:81"));
@@ -111,15 +111,15 @@ fn made_outside_a_runtime_it_starts_with_the_first_request_inside_one() {
     assert!(server.queries().is_empty());
     runtime.block_on(async {
         by_ready.ready().await.unwrap();
-        assert_eq!(asked(&server).len(), 2);
+        assert_eq!(queries(&server).len(), 2);
         assert!(by_get.get().is_none());
         by_get.changes().next().await.unwrap();
-        assert_eq!(asked(&server).len(), 4);
+        assert_eq!(queries(&server).len(), 4);
     });
 }
 
 #[test]
-fn when_a_runtime_ends_another_takes_over() {
+fn another_runtime_takes_over_when_one_ends() {
     let (first, second) = (runtime(), runtime());
     let server = second.block_on(server());
     let dns = asking(&server).build().unwrap();

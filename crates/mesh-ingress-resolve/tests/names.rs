@@ -1,4 +1,4 @@
-//! What goes on the wire, and what is made of the answer.
+//! The queries on the wire, and the use of their answers.
 #![cfg(feature = "hickory")]
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use mesh_ingress_resolve::{
 };
 use mesh_ingress_testkit::DnsServer;
 use support::{
-    IP, IP2, IP6, TempDir, WEB, addr, addrs, asked, asking, error, report, server, watch,
+    IP, IP2, IP6, TempDir, WEB, addr, addrs, asking, error, queries, report, server, watch,
 };
 
 fn pairs(name: &str, types: &[&str]) -> Vec<(String, String)> {
@@ -38,16 +38,16 @@ async fn one_absolute_name_despite_ndots_and_search_list() {
     let dns = ClusterDns::builder().resolv_conf(&path).build().unwrap();
     let upstream = watch(&dns, "web.default:80").ready().await.unwrap();
     assert_eq!(upstream.addr(), addr("10.96.0.7:80"));
-    assert_eq!(asked(&server), pairs(WEB, &["A", "AAAA"]));
+    assert_eq!(queries(&server), pairs(WEB, &["A", "AAAA"]));
     // Nor are other names tried when there is no such name.
     server.clear_queries();
     error(&watch(&dns, "gone.default:80")).await;
     let gone = "gone.default.svc.cluster.local.";
-    assert_eq!(asked(&server), pairs(gone, &["A", "AAAA"]));
+    assert_eq!(queries(&server), pairs(gone, &["A", "AAAA"]));
 }
 
 #[tokio::test]
-async fn only_the_families_that_are_wanted_are_asked_for() {
+async fn only_configured_families_are_queried() {
     let server = server().await;
     server.set_aaaa(WEB, [IP6]);
     let v4_only = AddressPolicy::default().only(["10.0.0.0/8".parse().unwrap()]);
@@ -68,7 +68,7 @@ async fn only_the_families_that_are_wanted_are_asked_for() {
         let dns = builder.build().unwrap();
         let upstream = watch(&dns, "web.default:80").ready().await.unwrap();
         assert_eq!(upstream.addresses(), addrs(addresses));
-        assert_eq!(asked(&server), pairs(WEB, types));
+        assert_eq!(queries(&server), pairs(WEB, types));
         server.clear_queries();
     }
 }
@@ -111,7 +111,7 @@ async fn a_named_port_is_one_question_if_the_answer_brings_the_address() {
     let dns = asking(&server).build().unwrap();
     let upstream = watch(&dns, "web.default:http").ready().await.unwrap();
     assert_eq!(upstream.addresses(), addrs(&["10.96.0.7:8080"]));
-    assert_eq!(asked(&server), pairs(&srv, &["SRV"]));
+    assert_eq!(queries(&server), pairs(&srv, &["SRV"]));
 }
 
 #[tokio::test]
@@ -125,11 +125,11 @@ async fn a_named_port_asks_for_the_address_if_need_be() {
     assert_eq!(upstream.addresses(), addrs(&["10.96.0.7:8080"]));
     let mut expected = pairs(&srv, &["SRV"]);
     expected.extend(pairs(WEB, &["A", "AAAA"]));
-    assert_eq!(asked(&server), expected);
+    assert_eq!(queries(&server), expected);
 }
 
 #[tokio::test]
-async fn a_port_that_the_service_has_not() {
+async fn unknown_named_port_fails() {
     let server = server().await;
     let dns = asking(&server).build().unwrap();
     let error = error(&watch(&dns, "web.default:grpc")).await;
@@ -150,8 +150,8 @@ async fn an_external_name_is_refused() {
     let report = report(&error);
     assert!(report.contains("an alias of evil.test."), "{report}");
     assert!(report.contains("ExternalName"), "{report}");
-    // Nobody asked where it leads.
-    assert_eq!(asked(&server), pairs(WEB, &["A", "AAAA"]));
+    // The alias was not looked up.
+    assert_eq!(queries(&server), pairs(WEB, &["A", "AAAA"]));
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn a_prohibited_address_is_not_given_out() {
         assert_eq!(error.kind(), ErrorKind::DestinationIpProhibited);
     }
     assert_eq!(dns.counters().prohibited, 10);
-    // What Istio allocates is fine.
+    // The range that Istio allocates from is accepted.
     server.set_a(WEB, [Ipv4Addr::new(240, 240, 0, 1)]);
     watch(&dns, "web.default:80").ready().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the resolver tells about itself.
+//! The observable state of the resolver.
 #![cfg(feature = "hickory")]
 #![allow(clippy::unwrap_used)]
 

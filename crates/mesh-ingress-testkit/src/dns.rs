@@ -27,7 +27,7 @@ use crate::socket::{Closable, bind_udp_and_tcp};
 /// * A CNAME is followed inside the server, in the same answer (RFC 1034 §3.6.2). One that points at
 ///   a name this server does not have is answered alone if the target is outside the cluster domain,
 ///   and as NXDOMAIN (RFC 6604 §3) if it is inside.
-/// * Over UDP an answer longer than the client takes (512 octets, or what its EDNS says) is
+/// * Over UDP an answer longer than the client takes (512 bytes, or what its EDNS says) is
 ///   truncated with the TC bit, as for a headless Service of many pods.
 ///
 /// Changes take effect with the next query. The server stops when dropped.
@@ -56,7 +56,7 @@ pub struct DnsServer {
     _tasks: JoinSet<()>,
 }
 
-/// What a [`DnsServer`] does wrong on purpose.
+/// A fault of a [`DnsServer`], injected by a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -95,7 +95,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// What the server and its tasks share.
+/// State that the server and its tasks share.
 #[derive(Debug)]
 struct Shared {
     zone: Mutex<Zone>,

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Holds something back until the test opens it: the alternative to sleeping and hoping.
+/// Holds something back until the test opens it, in place of sleeping.
 ///
 /// Clones are the same gate.
 ///
@@ -31,12 +31,12 @@ impl Gate {
         Self(watch::Sender::new(false))
     }
 
-    /// Opens it, for everyone who waits and who comes.
+    /// Opens it, for present and later waiters.
     pub fn open(&self) {
         self.0.send_replace(true);
     }
 
-    /// Closes it for who comes from now on.
+    /// Closes it for later waiters.
     pub fn close(&self) {
         self.0.send_replace(false);
     }

@@ -9,6 +9,8 @@
 //! | [`HostRouter`] | a sidecar at a named http port: picks the destination by `Host` |
 //! | [`VipRouter`] | ambient, or an unnamed port: picks by the ClusterIP and port |
 //!
+//! [`http2`] writes and reads single frames, for HTTP/2 peers that break the protocol.
+//!
 //! Every fake is a real server on a real socket, runs in tasks of the current tokio runtime, and
 //! stops when dropped: its port is free as soon as `drop` returns. What happened is *waited for*,
 //! never slept for: each log has a `wait_for_…` beside it.
@@ -31,6 +33,7 @@
 
 mod dns;
 mod gate;
+pub mod http2;
 mod origin;
 mod raw;
 mod router;

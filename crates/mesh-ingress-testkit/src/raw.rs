@@ -26,7 +26,7 @@ use crate::socket::Closable;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
-/// // Promises ten octets, sends five and resets the connection.
+/// // Promises ten bytes, sends five and resets the connection.
 /// let origin = RawOrigin::start([vec![
 ///     Step::ReadHead,
 ///     Step::send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"),
@@ -61,7 +61,7 @@ pub enum Closed {
     Broken(io::ErrorKind),
 }
 
-/// What has come on each connection.
+/// The bytes received on each connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Records(Arc<watch::Sender<Vec<Record>>>);
 

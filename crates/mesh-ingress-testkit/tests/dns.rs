@@ -189,7 +189,7 @@ async fn a_service_is_found_by_name_and_by_port_name() {
     let srv = ask(&dns, srv_name, RecordType::SRV).await;
     assert!(srv.additionals.is_empty());
 
-    // What is not there is denied by the zone of that domain.
+    // A missing name is denied by the zone of that domain.
     let absent = ask(&dns, "x.shop.svc.k8s.example.", RecordType::A).await;
     assert_eq!(absent.authorities[0].name.to_ascii(), "k8s.example.");
 
@@ -339,7 +339,7 @@ async fn truncation_by_fault_and_by_size_sends_the_client_to_tcp() {
     assert_eq!(addresses(&whole), ["127.0.0.1"]);
     dns.set_fault(None);
 
-    // A headless Service of 60 pods: more than 512 octets, less than 1232.
+    // A headless Service of 60 pods: more than 512 bytes, less than 1232.
     dns.set_a(WEB, (1..=60).map(|pod| Ipv4Addr::new(10, 0, 0, pod)));
     assert!(ask(&dns, WEB, RecordType::A).await.metadata.truncation);
     let mut with_edns = question(WEB, RecordType::A);
@@ -411,7 +411,7 @@ async fn queries_are_logged_and_waited_for() {
 }
 
 #[tokio::test]
-async fn what_is_no_question_is_refused() {
+async fn message_that_is_no_query_is_refused() {
     let dns = DnsServer::start().await.unwrap();
     let mut update = question(WEB, RecordType::A);
     update.metadata.op_code = OpCode::Notify;

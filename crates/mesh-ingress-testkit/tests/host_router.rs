@@ -90,7 +90,7 @@ async fn the_bare_name_is_for_the_namespace_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn headers_are_those_of_envoy_and_only_the_routers_own_tells_the_ways_apart() {
+async fn headers_are_those_of_envoy_and_only_x_mesh_router_tells_the_paths_apart() {
     let mesh = mesh(Behaviour::Echo).await;
     let mut client = http1(mesh.router.addr()).await;
     for host in [VHOST, "shop.example.com"] {
@@ -115,7 +115,7 @@ async fn headers_are_those_of_envoy_and_only_the_routers_own_tells_the_ways_apar
     assert_eq!(requests[0].host(), Some(VHOST));
     assert_eq!(requests[1].mesh_router(), None);
 
-    // What is there is kept.
+    // Present fields are kept.
     mesh.router.set_passthrough_attempt_count(false);
     let mut request = get("shop.example.com", "/");
     let id = "8f14e45f-ceea-467f-a0e6-1d3f2b7c9a10";
@@ -143,7 +143,7 @@ async fn an_unknown_host_is_treated_by_the_outbound_policy() {
     assert_eq!(blocked.header("server"), Some("envoy"));
     assert_eq!(blocked.header("x-envoy-upstream-service-time"), None);
     assert!(blocked.body.is_empty());
-    // What is known is served as ever.
+    // Known destinations are still served.
     assert_eq!(send1(&mut client, get(VHOST, "/")).await.status, 200);
 
     mesh.router.set_outbound_policy(OutboundPolicy::AllowAny);
@@ -190,7 +190,7 @@ async fn http_1_0_is_answered_426_unless_allowed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_routed_is_refused() {
+async fn unroutable_request_is_refused() {
     let mesh = mesh(Behaviour::Echo).await;
     let addr = mesh.router.addr();
     let no_host = raw(addr, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
@@ -363,7 +363,7 @@ async fn a_client_that_goes_away_takes_the_upstream_request_with_it() {
     assert_eq!(mesh.pod.open_connections(), 1);
 }
 
-/// A body that sends one octet once its gate is open, and never ends.
+/// A body that sends one byte once its gate is open, and never ends.
 fn endless() -> (Body, Gate) {
     let gate = Gate::new();
     let opened = gate.clone();
@@ -374,8 +374,8 @@ fn endless() -> (Body, Gate) {
             return std::task::Poll::Pending;
         }
         sent = true;
-        let octet = bytes::Bytes::from_static(b"x");
-        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(octet))))
+        let byte = bytes::Bytes::from_static(b"x");
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(byte))))
     });
     (Body::new(body), gate)
 }
@@ -422,7 +422,7 @@ async fn a_kept_connection_that_the_origin_has_closed_is_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_router_frees_its_port_and_lets_go_of_its_origins() {
+async fn a_dropped_router_frees_its_port_and_closes_its_connections() {
     let mesh = mesh(Behaviour::Echo).await;
     let addr = mesh.router.addr();
     let mut client = http1(addr).await;

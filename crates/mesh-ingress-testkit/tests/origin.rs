@@ -163,7 +163,7 @@ async fn trailers_follow_the_body() {
     let answer = send1(&mut client, asking).await;
     assert_eq!(answer.text(), "ok\n");
     assert_eq!(answer.trailers, Some(trailers));
-    // RFC 9110 §6.5.1: not to who did not say it can take them.
+    // RFC 9110 §6.5.1: not to a client that did not send `TE: trailers`.
     let answer = send1(&mut client, get("web", "/")).await;
     assert_eq!(answer.trailers, None);
 }
@@ -205,7 +205,7 @@ async fn a_handler_answers_and_behaviours_can_change() {
                 .unwrap()
                 .to_bytes()
                 .len();
-            let mut response = Response::new(Body::from(format!("{length} octets")));
+            let mut response = Response::new(Body::from(format!("{length} bytes")));
             *response.status_mut() = StatusCode::CREATED;
             response
         })
@@ -215,7 +215,7 @@ async fn a_handler_answers_and_behaviours_can_change() {
     let mut client = http1(origin.addr()).await;
     let answer = send1(&mut client, post("/", b"1234")).await;
     assert_eq!(answer.status, StatusCode::CREATED);
-    assert_eq!(answer.text(), "4 octets");
+    assert_eq!(answer.text(), "4 bytes");
     assert_eq!(answer.header("x-origin"), Some("origin"));
     // A handler's body is recorded, too.
     assert_eq!(origin.requests()[0].body, b"1234");
@@ -248,7 +248,7 @@ async fn it_closes_after_a_response_as_the_protocol_has_it() {
 }
 
 #[tokio::test]
-async fn an_upgrade_echoes_every_octet() {
+async fn an_upgrade_echoes_every_byte() {
     let origin = Origin::builder()
         .behaviour(Behaviour::UpgradeEcho)
         .start()

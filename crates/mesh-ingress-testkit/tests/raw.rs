@@ -85,7 +85,7 @@ async fn half_a_connection_can_be_closed() {
 }
 
 #[tokio::test]
-async fn a_gate_stalls_it() {
+async fn gate_holds_the_script() {
     let gate = Gate::new();
     let origin = RawOrigin::start([vec![
         Step::ReadHead,
@@ -104,7 +104,7 @@ async fn a_gate_stalls_it() {
 }
 
 #[tokio::test]
-async fn it_tells_how_the_client_left() {
+async fn end_of_the_client_is_recorded() {
     let origin = RawOrigin::start([
         vec![Step::ReadHead],
         vec![Step::ReadHead, Step::ReadBody(9)],

@@ -80,7 +80,7 @@ async fn a_pod_address_bypasses_the_mesh() {
 }
 
 #[tokio::test]
-async fn what_a_sidecar_refuses_goes_through_at_an_unnamed_port() {
+async fn request_without_host_is_forwarded_at_an_unnamed_port() {
     let mesh = mesh().await;
     let old = raw(mesh.vips[0], "GET / HTTP/1.0\r\n\r\n").await;
     assert!(old.contains(" 200 OK\r\n"), "{old}");

@@ -1,4 +1,4 @@
-//! What a proxy says, octets counted.
+//! Responses, whose bytes are counted.
 
 use crate::BoxError;
 
@@ -7,7 +7,7 @@ use super::talk::{MESSAGE, Talk};
 /// An answer as far as it has come.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// What there is while the head is not complete.
+    /// The bytes of a head that is not complete yet.
     head: Vec<u8>,
     /// How much there is, and how much there is to be.
     received: usize,
@@ -16,20 +16,20 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Takes what has come, and says whether that is all.
-    pub(super) fn take(&mut self, octets: &[u8], talk: &Talk) -> Result<bool, BoxError> {
-        self.received += octets.len();
+    pub(super) fn take(&mut self, bytes: &[u8], talk: &Talk) -> Result<bool, BoxError> {
+        self.received += bytes.len();
         if self.length.is_none() {
             self.length = match talk {
                 Talk::Echo => Some(MESSAGE.len()),
                 // As a rule it comes at once.
-                _ if self.head.is_empty() => length(octets)?,
+                _ if self.head.is_empty() => length(bytes)?,
                 _ => {
-                    self.head.extend(octets);
+                    self.head.extend(bytes);
                     length(&self.head)?
                 }
             };
             if self.length.is_none() && self.head.is_empty() {
-                self.head.extend(octets);
+                self.head.extend(bytes);
             }
         }
         match self.length {
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-/// The octets of an answer, once its head is there.
+/// The length of an answer in bytes, once its head is complete.
 pub(crate) fn length(received: &[u8]) -> Result<Option<usize>, BoxError> {
     let Some(head) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What is said to a proxy.
+//! The requests that the load sends.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ pub(super) const MESSAGE: [u8; 70] = {
 pub(crate) enum Talk {
     /// GET of a path.
     Get(&'static str),
-    /// POST of so many octets.
+    /// POST of this many bytes.
     Post(usize),
     /// GET of 1 KiB, of one host after the other.
     Hosts(Vec<String>),
@@ -38,10 +38,10 @@ impl Talk {
         };
         match self {
             Self::Get(path) => vec![head(&format!("GET {path}"), PUBLIC_HOST, "")],
-            Self::Post(octets) => {
-                let length = format!("Content-Length: {octets}\r\n");
+            Self::Post(bytes) => {
+                let length = format!("Content-Length: {bytes}\r\n");
                 let mut request = head("POST /post", PUBLIC_HOST, &length);
-                request.resize(request.len() + octets, b'x');
+                request.resize(request.len() + bytes, b'x');
                 vec![request]
             }
             Self::Hosts(hosts) => hosts.iter().map(|host| head("GET /1k", host, "")).collect(),

@@ -1,33 +1,16 @@
 //! An HTTP/2 peer that the test controls frame by frame (RFC 9113 §4.1).
 #![allow(dead_code)]
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
+use mesh_ingress_testkit::http2::{
+    ACK, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, SETTINGS, frame,
+    goaway, rst_stream,
+};
+pub(crate) use mesh_ingress_testkit::http2::{DATA, REFUSED_STREAM, RST_STREAM};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-pub(crate) const NO_ERROR: u32 = 0;
-pub(crate) const REFUSED_STREAM: u32 = 7;
-
 const MAX_CONCURRENT_STREAMS: u16 = 3;
-
-/// A frame that the client sent.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Bytes,
-}
 
 /// One connection of the client.
 #[derive(Debug)]
@@ -46,7 +29,7 @@ impl Peer {
         stream.set_nodelay(true).unwrap();
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
-        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert_eq!(preface, PREFACE);
         let mut peer = Self {
             stream,
             is_well: true,
@@ -85,24 +68,16 @@ impl Peer {
     }
 
     async fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.stream.read_exact(&mut head).await.ok()?;
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
-        let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
-        let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        match kind {
-            SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
+        let frame = Frame::read(&mut self.stream).await.ok()?;
+        match frame.kind {
+            SETTINGS if frame.flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
             SETTINGS => self.unsettled -= 1,
-            PING if flags & ACK == 0 && self.is_well => self.send(PING, ACK, 0, &payload).await,
+            PING if frame.flags & ACK == 0 && self.is_well => {
+                self.send(PING, ACK, 0, &frame.payload).await;
+            }
             _ => {}
         }
-        Some(Frame {
-            kind,
-            flags,
-            stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1),
-            payload: payload.into(),
-        })
+        Some(frame)
     }
 
     /// The stream of the next request, after its head.
@@ -144,27 +119,20 @@ impl Peer {
     }
 
     pub(crate) async fn reset(&mut self, stream: u32, reason: u32) {
-        self.send(RST_STREAM, 0, stream, &reason.to_be_bytes())
-            .await;
+        self.write(&rst_stream(stream, reason)).await;
     }
 
     /// Sends a GOAWAY with the last stream `last`.
     pub(crate) async fn go_away(&mut self, last: u32) {
-        let mut payload = BytesMut::new();
-        payload.put_u32(last);
-        payload.put_u32(NO_ERROR);
-        self.send(GOAWAY, 0, 0, &payload).await;
+        self.write(&goaway(last, NO_ERROR)).await;
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = BytesMut::new();
-        let length = u32::try_from(payload.len()).unwrap();
-        frame.put_slice(&length.to_be_bytes()[1..]);
-        frame.put_u8(kind);
-        frame.put_u8(flags);
-        frame.put_u32(stream);
-        frame.put_slice(payload);
+        self.write(&frame(kind, flags, stream, payload)).await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
         // Fails if the client has closed the connection.
-        let _ = self.stream.write_all(&frame).await;
+        let _ = self.stream.write_all(bytes).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator gets wrong is answered with one clear line and an exit code that is not 0.
+//! An operator's mistake is answered with one clear line and an exit code that is not 0.
 
 use std::net::TcpListener;
 

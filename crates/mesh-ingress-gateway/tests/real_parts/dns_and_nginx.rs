@@ -69,7 +69,7 @@ fn the_origin_sees_the_vhost_and_the_public_host_over_one_connection() {
             ["shop.example.com", "shop.example.com"]
         );
 
-        // The whole name went on the wire, no search list was walked, and nobody asked again for
+        // The whole name went on the wire, no search list was walked, and no query was repeated for
         // the second request.
         let queries = dnsmasq.queries();
         assert!(!queries.is_empty(), "dnsmasq was asked");

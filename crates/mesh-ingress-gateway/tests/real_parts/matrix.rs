@@ -13,9 +13,9 @@
 //! | `single_exchanges` | curl | GET, POST of 16 KiB, the same in chunks, HEAD, a response of 1 MiB, a gRPC call whose status is a trailer; all over one connection to the origin |
 //! | `load` | h2load | GET, POST of 16 KiB, responses of 1 MiB, many at a time |
 //! | | wrk | GET, POST of 16 KiB with its length and in chunks by turns; wrk speaks HTTP/1.1 only |
-//! | `websocket` | tungstenite | text, an empty message, 100 000 octets, the closing handshake, each echoed |
+//! | `websocket` | tungstenite | text, an empty message, 100 000 bytes, the closing handshake, each echoed |
 //!
-//! What is sent and what comes back is compared octet by octet, and the origin tells how each
+//! Requests and responses are compared byte by byte, and the origin tells how each
 //! request came to it: in which version, for which host, over which connection, with which length.
 //!
 //! # What the origins need for it

@@ -1,4 +1,4 @@
-//! What the gateway itself knows of the mesh: readiness, verdicts, its doctor.
+//! The gateway's own view of the mesh: readiness, verdicts, `doctor`.
 
 use mesh_ingress::headers::VerdictRules;
 use mesh_ingress::{Health, Mesh as DataPlane, MeshIngress, MeshIngressBuilder, VhostPolicy};

@@ -132,8 +132,8 @@ fn every_request_of_h2load_lands_in_its_own_cluster() {
     });
 }
 
-/// Without the Service's name in `Host`, requests to a named port leave the mesh, and nobody
-/// notices: they are served all the same.
+/// Without the Service's name in `Host`, requests to a named port leave the mesh
+/// unnoticed: they are served all the same.
 #[test]
 fn with_the_public_host_requests_to_a_named_port_leave_the_mesh_unnoticed() {
     Lab::run(|lab| {
@@ -210,7 +210,7 @@ pub(crate) fn preserving() -> mesh_ingress::MeshIngressBuilder {
         .routes(routes)
 }
 
-/// What an ingress does that watches endpoints: straight to a pod.
+/// Sends straight to a pod, as an ingress that watches endpoints does.
 #[derive(Debug)]
 pub(crate) struct PodAddresses;
 

@@ -1,4 +1,4 @@
-//! What a gateway in a mesh has to cope with: HTTP/1.0, strict policies, split traffic.
+//! A gateway in a mesh with HTTP/1.0, strict policies, split traffic.
 
 use std::collections::BTreeMap;
 
@@ -208,7 +208,7 @@ fn one_service_keeps_the_mode_of_each_of_its_routes() {
             for (host, origins) in [
                 ("shop.example.com", &["web.default"]),
                 ("old.example.com", &["web.default"]),
-                // The mesh goes by Host alone here, so that is who answers.
+                // The mesh routes by Host alone here.
                 ("other.example.com", &["api.default"]),
             ] {
                 calls.push(Call {
@@ -242,8 +242,8 @@ fn one_service_keeps_the_mode_of_each_of_its_routes() {
     });
 }
 
-/// Pods under STRICT take mutual TLS from the mesh and nothing else. Whoever leaves the mesh is
-/// refused, and hears of it.
+/// Pods under STRICT take mutual TLS from the mesh and nothing else. A request that leaves the
+/// mesh is refused.
 #[test]
 fn strict_pods_serve_the_mesh_and_refuse_passthrough() {
     Lab::run(|lab| {
@@ -278,7 +278,7 @@ fn strict_pods_serve_the_mesh_and_refuse_passthrough() {
     });
 }
 
-/// What a sidecar obeys or hands on must not come from the public.
+/// Fields that a sidecar obeys or forwards must not come from the public.
 #[test]
 fn forged_mesh_headers_end_at_the_gateway() {
     const FORGED: &[(&str, &str)] = &[

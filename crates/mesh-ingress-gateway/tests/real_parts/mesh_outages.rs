@@ -1,4 +1,4 @@
-//! A mesh that changes and fails under load: which requests fail, and that nobody has to help.
+//! A mesh that changes and fails under load: which requests fail, and that it recovers by itself.
 
 use std::net::TcpStream;
 use std::thread;

@@ -1,4 +1,4 @@
-//! What a response tells about the way it came, behind a real Envoy: less than it seems.
+//! How much a response behind a real Envoy tells about its path: less than it seems.
 
 use std::net::SocketAddr;
 
@@ -41,7 +41,7 @@ fn pod_address() -> Way {
 }
 
 #[test]
-fn what_left_the_mesh_over_http_looks_the_same_as_what_did_not() {
+fn http_responses_do_not_tell_whether_they_passed_the_mesh() {
     Lab::run(|lab| {
         let mesh = Mesh::start(lab, OutboundPolicy::AllowAny);
         let _sidecar = mesh.start_sidecar();
@@ -108,7 +108,7 @@ fn a_sidecar_that_tells_its_cluster_leaves_no_doubt() {
 }
 
 #[test]
-fn what_registry_only_blocks_is_an_answer_of_the_proxy_itself() {
+fn registry_only_refusal_is_answered_by_the_proxy() {
     Lab::run(|lab| {
         let mesh = Mesh::start(lab, OutboundPolicy::RegistryOnly);
         let _sidecar = mesh.start_sidecar();

@@ -3,7 +3,7 @@
 use crate::dns_and_nginx::{DNS, VHOST, WEB, dns, shop, web};
 use crate::lab::{Dnsmasq, Gateway, Lab, Nginx, Record, SOON, poll};
 
-/// What a pod's `/etc/resolv.conf` says, but for the address.
+/// A pod's `/etc/resolv.conf`, except for the address.
 const POD: &str = "search default.svc.cluster.local svc.cluster.local cluster.local\n\
                    options ndots:5\n";
 
@@ -48,7 +48,7 @@ fn a_changed_resolv_conf_is_read_again() {
             &[Record::address(VHOST, WEB)],
         );
         let _nginx = Nginx::start(lab, web(), "location / { return 200; }");
-        // Nobody listens there.
+        // No server listens there.
         lab.host()
             .set_resolv_conf(&format!("nameserver 127.0.0.99\n{POD}"));
         let gateway = Gateway::serve_on(lab.host(), ARGS);

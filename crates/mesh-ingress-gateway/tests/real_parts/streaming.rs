@@ -63,7 +63,7 @@ fn with_gateway(lab: &Lab, directives: &str, test: impl FnOnce(&Gateway)) {
     let _dnsmasq = Dnsmasq::start(lab, dns(), &[Record::address(VHOST, WEB)]);
     let _nginx = Nginx::start(lab, web(), directives);
     let gateway = Gateway::serve(SERVE);
-    // What a first request builds once is not growth.
+    // The first request builds things once: they are not growth.
     shop("/").send();
     test(&gateway);
     assert!(gateway.stop().success());

@@ -1,4 +1,4 @@
-//! What ends before anything is served: options that are wrong, and commands that only tell.
+//! Runs that end before anything is served: wrong options, and commands that only report.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn bad_options_are_one_clear_error_and_a_code() {
 }
 
 #[tokio::test]
-async fn explain_tells_and_sends_nothing_and_doctor_probes() {
+async fn explain_sends_nothing_and_doctor_probes() {
     let origin = Origin::start().await.unwrap();
     let (_dns, options) = cluster(origin.addr()).await;
     let run = async |command: &str, more: &[&str]| {

@@ -1,4 +1,4 @@
-//! From SIGTERM to the exit code: what is under way, what is on its way, and what is cut off.
+//! From SIGTERM to the exit code: requests in progress, requests under way, and those cut off.
 
 use mesh_ingress_testkit::{Behaviour, Gate, Origin, RawOrigin, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,7 +8,7 @@ use super::gateway::{Gateway, exchange, exchange_raw};
 use super::{GET, cluster};
 
 #[tokio::test]
-async fn while_it_drains_clients_are_told_to_go_and_none_is_cut_off() {
+async fn drain_sends_connection_close_and_cuts_off_no_client() {
     let gate = Gate::new();
     let origin = Origin::builder()
         .at("/slow", Behaviour::Gated(gate.clone()))
@@ -33,7 +33,7 @@ async fn while_it_drains_clients_are_told_to_go_and_none_is_cut_off() {
     );
     origin.wait_for_requests(2).await;
 
-    // Its next request is on its way when the gateway is told to stop.
+    // Its next request is under way when the drain begins.
     gateway.terminate();
     kept.write_all(get.as_bytes()).await.unwrap();
     let mut reply = Vec::new();
@@ -66,7 +66,7 @@ async fn sigterm_lets_requests_finish_and_exits_0() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_what_outlives_the_timeout() {
+async fn sigterm_closes_requests_that_outlive_the_timeout() {
     let origin = Origin::builder()
         .behaviour(Behaviour::UpgradeEcho)
         .start()
@@ -84,9 +84,9 @@ async fn sigterm_cuts_what_outlives_the_timeout() {
     assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
 
-/// A client of HTTP/1.0 has nothing but the end of the connection to tell it that this was all.
+/// For an HTTP/1.0 client only the end of the connection delimits the response.
 #[tokio::test]
-async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
+async fn rfc9112_8_truncated_response_without_length_is_reset() {
     let script = vec![
         Step::ReadHead,
         Step::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
@@ -110,7 +110,7 @@ async fn rfc9112_8_what_is_cut_off_without_a_length_is_reset() {
 }
 
 #[tokio::test]
-async fn while_it_drains_a_head_that_has_begun_to_come_is_waited_for() {
+async fn partial_request_head_is_awaited_during_drain() {
     let origin = Origin::builder().start().await.unwrap();
     let (_dns, options) = cluster(origin.addr()).await;
     let mut gateway = Gateway::start(&options).await;
@@ -124,7 +124,7 @@ async fn while_it_drains_a_head_that_has_begun_to_come_is_waited_for() {
     );
     let mut idle = TcpStream::connect(gateway.addr).await.unwrap();
     gateway.terminate();
-    // Idle connections are closed when the drain begins in earnest.
+    // Idle connections are closed when the drain begins.
     assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
     client
         .write_all(b"st: shop.example.com\r\n\r\n")

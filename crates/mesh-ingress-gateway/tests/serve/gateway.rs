@@ -26,7 +26,7 @@ pub(crate) fn binary() -> Command {
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     child: Child,
-    /// Read by a task all the time: a full pipe would hold the gateway up.
+    /// Drained by a task, because a full pipe would block the gateway.
     log: mpsc::UnboundedReceiver<String>,
 }
 
@@ -77,7 +77,7 @@ impl Gateway {
         assert!(kill.unwrap().success());
     }
 
-    /// How much memory it has (Linux).
+    /// Its resident memory (Linux).
     #[allow(dead_code)] // only one of two suites asks
     pub(crate) fn resident_kib(&self) -> usize {
         let status = format!("/proc/{}/status", self.child.id().unwrap());
@@ -108,7 +108,7 @@ pub(crate) async fn exchange_raw(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut reply = Vec::new();
-    // A reset ends it as well: what was read before counts.
+    // A reset ends it as well; the bytes read before count.
     let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut reply));
     let _ = read
         .await

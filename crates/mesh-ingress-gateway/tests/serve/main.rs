@@ -36,7 +36,7 @@ const GET: &str = "GET /x HTTP/1.1\r\nHost: shop.example.com\r\nConnection: clos
 async fn the_same_connection_upstream_serves_many_clients() {
     let origin = Origin::start().await.unwrap();
     let (_dns, mut options) = cluster(origin.addr()).await;
-    // Whichever of them a client comes to.
+    // Connections are shared by the workers.
     options.extend(["--workers", "4"].map(str::to_owned));
     let gateway = Gateway::start(&options).await;
     for _ in 0..20 {
@@ -126,7 +126,7 @@ async fn a_refused_upgrade_is_ordinary_http() {
 }
 
 #[tokio::test]
-async fn what_a_smuggler_sends_is_refused_and_the_connection_closed() {
+async fn smuggling_attempts_are_refused_and_the_connection_closed() {
     let origin = Origin::start().await.unwrap();
     let (_dns, options) = cluster(origin.addr()).await;
     let gateway = Gateway::start(&options).await;
@@ -236,7 +236,7 @@ async fn a_reset_is_noticed_although_more_bytes_wait_to_be_read() {
     let gateway = Gateway::start(&options).await;
     for (requests, path) in [(1, "/head"), (2, "/body")] {
         let mut client = TcpStream::connect(gateway.addr).await.unwrap();
-        // The last line end belongs to nothing, and may be there (RFC 9112 §2.2).
+        // An empty line after the body is allowed (RFC 9112 §2.2).
         let get = format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n\r\n");
         client.write_all(get.as_bytes()).await.unwrap();
         origin.wait_for_requests(requests).await;
@@ -261,7 +261,7 @@ async fn an_early_answer_arrives_although_the_upload_goes_on_rfc9112_9_6() {
         let (mut reader, mut writer) = client.split();
         let mut reply = Vec::new();
         let upload = async {
-            // Cut off some time, which is no matter: what counts is the answer.
+            // It may be cut off at any time: only the response counts.
             let _ = writer.write_all(&vec![b'x'; 5_000_000]).await;
         };
         let (read, ()) = tokio::join!(reader.read_to_end(&mut reply), upload);

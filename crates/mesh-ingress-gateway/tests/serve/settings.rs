@@ -1,4 +1,4 @@
-//! The flags of the connections to services, each by what it changes.
+//! The flags for upstream connections, each by its effect.
 
 use mesh_ingress_testkit::{Behaviour, Gate, Origin, RawOrigin, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,7 @@ fn status(reply: &str) -> &str {
 }
 
 #[tokio::test]
-async fn request_timeout_bounds_the_whole_of_it() {
+async fn request_timeout_bounds_the_whole_exchange() {
     let gate = Gate::new();
     let silent = vec![Step::ReadHead, Step::Hold(gate)];
     let origin = RawOrigin::start([silent]).await.unwrap();
@@ -93,7 +93,7 @@ async fn max_in_flight_sheds() {
 }
 
 #[tokio::test]
-async fn retry_asks_again_for_what_may_be_asked_again() {
+async fn retry_repeats_only_retryable_requests() {
     let origin = Origin::start().await.unwrap();
     origin.set_behaviour(Behaviour::handler({
         let failed = std::sync::atomic::AtomicBool::new(false);
@@ -112,7 +112,7 @@ async fn retry_asks_again_for_what_may_be_asked_again() {
 }
 
 #[tokio::test]
-async fn without_retry_nothing_is_asked_again() {
+async fn without_retry_no_request_is_retried() {
     let unavailable = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
     let script = vec![Step::ReadHead, Step::send(unavailable)];
     let origin = RawOrigin::start([script]).await.unwrap();
@@ -129,7 +129,7 @@ async fn auto_speaks_to_the_service_what_the_client_speaks() {
     assert_eq!(status(&exchange(gateway.addr, GET).await), "200");
     let reply = gateway.h2c("http://shop.example.com/x").await;
     assert_eq!(reply.status(), http::StatusCode::OK);
-    // gRPC, whatever it came over (gRPC over HTTP/2 is all there is).
+    // gRPC goes upstream over HTTP/2, whichever version the client speaks.
     let grpc = "POST /svc/M HTTP/1.1\r\nHost: shop.example.com\r\nContent-Type: application/grpc\r\n\
                 TE: trailers\r\nConnection: TE, close\r\nContent-Length: 0\r\n\r\n";
     exchange(gateway.addr, grpc).await;

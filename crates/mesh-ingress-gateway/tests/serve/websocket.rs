@@ -34,7 +34,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     what.unwrap_or_else(|_| panic!("it does not happen"))
 }
 
-/// A WebSocket server that says everything back.
+/// A WebSocket echo server.
 async fn echo() -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -55,7 +55,7 @@ async fn echo() -> (SocketAddr, JoinSet<()>) {
     (addr, serving)
 }
 
-/// Says something small and something large, and goodbye.
+/// Sends a small and a large message, and closes.
 async fn chat<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
     for text in ["hello".to_owned(), "x".repeat(1_000_000)] {
         let (mut says, mut hears) = (&mut socket).split();
@@ -84,7 +84,7 @@ async fn rfc6455_an_http1_client_chats() {
     chat(socket).await;
 }
 
-/// A client that has seen what the gateway offers.
+/// A client that has received the gateway's settings.
 async fn http2(gateway: &Gateway) -> SendRequest<Empty<Bytes>> {
     let io = TokioIo::new(TcpStream::connect(gateway.addr).await.unwrap());
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -193,7 +193,7 @@ async fn a_reset_on_one_side_is_a_reset_on_the_other() {
 }
 
 #[tokio::test]
-async fn what_a_client_is_sending_when_the_origin_has_ended_arrives() {
+async fn bytes_of_the_client_arrive_after_the_origin_has_ended() {
     const MUCH: usize = 20_000_000;
     let gate = Gate::new();
     let steps = vec![
@@ -203,7 +203,7 @@ async fn what_a_client_is_sending_when_the_origin_has_ended_arrives() {
     ];
     let (origin, _gateway, mut client) = open(steps, &[]).await;
     let (mut reader, mut writer) = client.split();
-    // More than fits into all buffers: it is in the middle of it when it hears of the end.
+    // More than all buffers hold, so that the tunnel is in use when the drain begins.
     let sending = async {
         writer.write_all(&vec![b'x'; MUCH]).await.unwrap();
         writer.shutdown().await.unwrap();
@@ -215,7 +215,7 @@ async fn what_a_client_is_sending_when_the_origin_has_ended_arrives() {
     soon(async { tokio::join!(sending, hearing) }).await;
     assert_eq!(soon(origin.wait_for_closed(0)).await, Closed::ByClient);
     let received = origin.received(0);
-    let sent = received.iter().rev().take_while(|&&octet| octet == b'x');
+    let sent = received.iter().rev().take_while(|&&byte| byte == b'x');
     assert_eq!(sent.count(), MUCH);
 }
 
@@ -230,7 +230,7 @@ async fn sigterm_waits_for_tunnels_to_end() {
     let mut idle = TcpStream::connect(gateway.addr).await.unwrap();
     gateway.terminate();
     gateway.wait_for_line("no new connections").await;
-    // All that has nothing under way is closed.
+    // Idle connections are closed.
     assert_eq!(soon(idle.read(&mut [0])).await.unwrap(), 0);
     client.write_all(b"bye").await.unwrap();
     let mut heard = String::new();
@@ -242,7 +242,7 @@ async fn sigterm_waits_for_tunnels_to_end() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_off_tunnels_that_outlive_the_timeout() {
+async fn sigterm_closes_tunnels_that_outlive_the_timeout() {
     let more = ["--shutdown-timeout", "100ms"];
     let (origin, mut gateway, mut client) = open(vec![Step::ReadToEnd], &more).await;
     gateway.terminate();

@@ -1,4 +1,4 @@
-//! Bodies: what is good arrives as it was, what is bad has no end anywhere.
+//! Bodies: a valid one arrives unchanged, an invalid one is cut off on both sides.
 
 use mesh_ingress_testkit::{Closed, Step};
 use tokio::io::AsyncWriteExt;
@@ -6,13 +6,13 @@ use tokio::io::AsyncWriteExt;
 use crate::reply::soon;
 use crate::world::{OK, SMUGGLED, World, answer, get, head, ok};
 
-/// What an origin does that waits for a body, which may never end.
+/// The script of an origin that reads a body, which may never end.
 fn waits_for_the_end() -> Vec<Step> {
     vec![Step::ReadHead, Step::ReadToEnd]
 }
 
-/// Sends a good chunk, and when that has arrived something bad: the client gets no good answer,
-/// the origin no end, and nobody what follows.
+/// Sends a valid chunk, and when that has arrived an invalid one: the client gets no success, the
+/// origin sees no end of the body, and the bytes after it are dropped.
 async fn cut(bad: &str) {
     let world = World::start([waits_for_the_end(), ok()]).await;
     let request = head("POST /cut HTTP/1.1", "Transfer-Encoding: chunked\r\n");
@@ -76,7 +76,7 @@ async fn cve_2023_39326_many_chunk_extensions_are_bounded() {
     cut(&body).await;
 }
 
-/// What reaches the origin of a body in chunks.
+/// The chunked body as it reaches the origin.
 async fn rechunked(body: &str) -> String {
     let script = vec![
         Step::ReadHead,
@@ -99,7 +99,7 @@ async fn rechunked(body: &str) -> String {
     body.to_owned()
 }
 
-/// The octets of a body without the framing.
+/// The bytes of a body without the framing.
 fn unchunked(mut body: &str) -> String {
     let mut data = String::new();
     loop {
@@ -121,7 +121,7 @@ async fn rfc9112_7_1_chunks_arrive_as_they_were() {
 }
 
 #[tokio::test]
-async fn rfc9112_7_1_1_chunk_extensions_end_here() {
+async fn rfc9112_7_1_1_chunk_extensions_are_dropped() {
     let body = rechunked("5;a=b;c=\"d e\"\r\nhello\r\n0;f\r\n\r\n").await;
     assert_eq!(unchunked(&body), "hello");
 }
@@ -172,7 +172,7 @@ async fn rfc9110_9_3_1_a_get_with_a_length_keeps_its_body() {
     assert!(world.origin.received(0).ends_with(b"\r\n\r\nhello"));
 }
 
-/// A chunk an octet: much framing, and a body like any other.
+/// One chunk for each byte is a valid body.
 #[tokio::test]
 async fn rfc9112_7_1_tiny_chunks_are_a_body() {
     const CHUNKS: usize = 10_000;
@@ -223,7 +223,7 @@ async fn rfc9110_9_3_2_a_head_in_chunks_keeps_its_body_or_is_refused() {
     let request = head("HEAD / HTTP/1.1", "Transfer-Encoding: chunked\r\n");
     let mut client = world.send(request + "5\r\nhello\r\n0\r\n\r\n").await;
     assert_eq!(client.reply_to("HEAD").await.status, 200);
-    // It has not been left over for the next one.
+    // It is not taken for the next request.
     client.send(get("/next")).await;
     assert_eq!(client.reply().await.text(), "ok");
     assert_eq!(world.origin.connections(), 1);
@@ -280,7 +280,7 @@ async fn rfc9112_9_3_an_early_answer_arrives_and_the_connection_is_not_used_agai
     world.first_connection_is_not_used_again().await;
 }
 
-/// A client that was not told to go is waited for, if what it still has to send is little.
+/// After an early response without `Connection: close` the gateway reads a short rest of the request.
 #[tokio::test]
 async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     let world = World::start([answer(OK), ok(), ok()]).await;
@@ -289,7 +289,7 @@ async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     let reply = client.reply().await;
     assert_eq!((reply.status, reply.text()), (200, "ok"));
     assert_eq!(reply.values("connection"), [""; 0]);
-    // Not before the gateway has done with the request, and has only this client to wait for.
+    // Waits until the gateway is done with the request, and only reads from this client.
     world.first_connection_is_not_used_again().await;
     client.send("world".to_owned() + &get("/next")).await;
     let reply = client.reply().await;
@@ -297,10 +297,9 @@ async fn rfc9112_9_3_after_an_early_answer_a_client_may_finish_and_go_on() {
     assert!(world.all_received().contains("GET /next "));
 }
 
-/// A client that is waited for sends nothing more: it has the time of a head for that, or none where
-/// that would be for ever.
+/// A client that sends nothing more is closed after the header timeout, or at once where that is off.
 #[tokio::test]
-async fn rfc9112_9_5_after_an_early_answer_nobody_is_waited_for_long() {
+async fn rfc9112_9_5_wait_after_an_early_response_is_bounded() {
     for time in ["0", "200ms"] {
         let options = ["--request-header-timeout", time];
         let world = World::with([answer(OK)], &options).await;
@@ -311,9 +310,9 @@ async fn rfc9112_9_5_after_an_early_answer_nobody_is_waited_for_long() {
     }
 }
 
-/// A client that is refused is told to go, if there may be much that it still has to send.
+/// A refused client gets `Connection: close` if it may still have much to send.
 #[tokio::test]
-async fn rfc9112_9_6_who_is_refused_amid_a_long_body_is_told_to_go() {
+async fn rfc9112_9_6_client_refused_within_a_body_gets_connection_close() {
     for fields in [
         "Content-Length: 1000000\r\n",
         "Transfer-Encoding: chunked\r\n",
@@ -329,16 +328,16 @@ async fn rfc9112_9_6_who_is_refused_amid_a_long_body_is_told_to_go() {
     }
 }
 
-/// An answer that is the gateway's own leaves the body to nobody: not to the next request.
+/// When the gateway answers by itself, the body is not the next request.
 #[tokio::test]
 async fn pingora_2025_0037_the_body_of_a_request_answered_here_is_no_request() {
     let world = World::start([ok()]).await;
-    let octets = format!(
+    let bytes = format!(
         "POST / HTTP/1.1\r\nHost: nobody.example.com\r\nContent-Length: {}\r\n\r\n{SMUGGLED}{}",
         SMUGGLED.len(),
         get("/next"),
     );
-    let mut client = world.send(octets).await;
+    let mut client = world.send(bytes).await;
     assert_eq!(client.reply().await.status, 404);
     client.stream.shutdown().await.unwrap();
     let rest = String::from_utf8_lossy(&client.rest().await).into_owned();

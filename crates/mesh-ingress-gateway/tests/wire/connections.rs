@@ -1,4 +1,4 @@
-//! Connections of clients: how long they last, and what comes over them in which order.
+//! Client connections: their lifetime, and the order of responses.
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::io::AsyncWriteExt;
@@ -95,7 +95,7 @@ async fn rfc9112_9_3_connections_last() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_6_nothing_after_close_is_looked_at() {
+async fn rfc9112_9_6_requests_after_close_are_ignored() {
     let world = World::start([ok()]).await;
     let last = head("GET /last HTTP/1.1", "Connection: close\r\n");
     let mut client = world.send(last + &get("/smuggled")).await;
@@ -141,7 +141,7 @@ async fn rfc9112_9_3_http10_may_ask_to_keep_its_connection() {
     assert_eq!(client.reply().await.status, 200);
 }
 
-/// Chunks are of HTTP/1.1: an older client gets the octets, and the end of the connection as end.
+/// HTTP/1.0 has no chunks: such a client gets the plain bytes, ended by the connection's end.
 #[tokio::test]
 async fn rfc9112_7_http10_gets_no_chunks() {
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
@@ -159,7 +159,7 @@ async fn rfc9112_7_http10_gets_no_chunks() {
 #[tokio::test]
 async fn pingora_2026_0035_http10_with_a_body_is_no_tunnel() {
     let world = World::start([ok()]).await;
-    // Without a length there is no body: what follows is nothing at all.
+    // Without a length there is no body, and the bytes after the head are dropped.
     let mut client = world
         .send(head("POST / HTTP/1.0", "") + &get("/smuggled"))
         .await;
@@ -183,7 +183,7 @@ async fn rfc9112_2_3_a_response_of_http10_is_relayed_in_ours() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_5_a_client_that_leaves_between_requests_leaves_quietly() {
+async fn rfc9112_9_5_client_that_closes_between_requests_is_no_error() {
     let world = World::start([ok()]).await;
     let mut client = world.send(get("/")).await;
     assert_eq!(client.reply().await.status, 200);
@@ -210,7 +210,7 @@ async fn rfc9112_8_a_head_that_ends_early_is_no_request() {
 
 /// pingora: the connection was used again before the body was read.
 #[tokio::test]
-async fn rfc9112_6_a_response_nobody_read_to_its_end_is_not_followed_by_another() {
+async fn rfc9112_6_connection_of_an_unread_response_is_not_reused() {
     let gate = Gate::new();
     let slow = vec![
         Step::ReadHead,
@@ -229,9 +229,9 @@ async fn rfc9112_6_a_response_nobody_read_to_its_end_is_not_followed_by_another(
     soon(world.origin.wait_for_closed(0)).await;
 }
 
-/// A client that is still sending gets what was said before, though what follows breaks off.
+/// A client that is still sending gets the complete response, though the next one is truncated.
 #[tokio::test]
-async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_with_it() {
+async fn rfc9112_9_6_truncated_response_does_not_affect_the_previous_one() {
     let body = "a".repeat(60_000);
     let whole = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
@@ -245,7 +245,7 @@ async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_wit
     ]
     .concat();
     let world = World::start([script]).await;
-    // Takes little at a time, so that most waits at the gateway.
+    // A small receive buffer, so that most bytes wait at the gateway.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(world.gateway.addr).await.unwrap();
@@ -255,7 +255,7 @@ async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_wit
     let requests = get("/whole") + &head("POST /half HTTP/1.1", "Content-Length: 40000000\r\n");
     client.send(requests).await;
     let upload = tokio::spawn(async move { uploading.write_all(&vec![b'u'; 40_000_000]).await });
-    // By then it has been broken off.
+    // By then the response has been cut off.
     soon(world.origin.wait_for_closed(0)).await;
     let reply = client.reply().await;
     assert_eq!(reply.body.len(), body.len());
@@ -265,9 +265,9 @@ async fn rfc9112_9_6_a_response_that_breaks_off_does_not_take_the_one_before_wit
     upload.abort();
 }
 
-/// Who is answered before all of the request has come is told whether there can be a next one.
+/// A response that comes before the end of its request says whether the connection can go on.
 #[tokio::test]
-async fn rfc9112_9_6_an_answer_to_half_a_request_says_that_it_is_the_last() {
+async fn rfc9112_9_6_response_to_a_partial_request_has_connection_close() {
     let world = World::start([ok()]).await;
     let post = "POST / HTTP/1.1\r\nHost: unknown.example.com\r\nContent-Length: 5\r\n\r\n";
     for (body, closes) in [("", true), ("hell", true), ("hello", false)] {
@@ -283,10 +283,10 @@ async fn rfc9112_9_6_an_answer_to_half_a_request_says_that_it_is_the_last() {
     }
 }
 
-/// A task that has used up its share of the thread must not take that for having nothing to read. How
-/// many requests that takes is up to the runtime; it is among these.
+/// A task whose coop budget is used up must not take `Pending` for an empty socket. The number of
+/// requests that use it up depends on the runtime, and is in this range.
 #[tokio::test]
-async fn rfc9112_9_6_the_last_answer_arrives_however_many_were_before() {
+async fn rfc9112_9_6_last_response_of_a_connection_arrives() {
     let world = World::start([]).await;
     let get = "GET / HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n";
     let last = "GET / HTTP/1.1\r\nHost: unknown.example.com\r\nConnection: close\r\n\r\n";
@@ -300,7 +300,7 @@ async fn rfc9112_9_6_the_last_answer_arrives_however_many_were_before() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_3_a_whole_request_is_no_half_one_however_many_were_before() {
+async fn rfc9112_9_3_complete_request_keeps_the_connection() {
     let world = World::start([]).await;
     let head = |line: &str| format!("{line} / HTTP/1.1\r\nHost: unknown.example.com\r\n");
     let post = head("POST") + "Content-Length: 30000\r\n\r\n" + &"x".repeat(30_000);
@@ -313,15 +313,15 @@ async fn rfc9112_9_3_a_whole_request_is_no_half_one_however_many_were_before() {
     }
 }
 
-/// Who is refused amid a head goes on with it until the answer has come: a reset would overtake that.
+/// A client refused within a head may still be sending: a reset would overtake the response.
 #[tokio::test]
-async fn rfc9112_9_6_who_is_refused_amid_a_head_is_not_reset() {
+async fn rfc9112_9_6_client_refused_within_a_head_is_not_reset() {
     let world = World::start([ok()]).await;
     let many = head("GET / HTTP/1.1", &"X-Another: field\r\n".repeat(150));
     let large = head("GET / HTTP/1.1", "X: ") + &"x".repeat(70_000);
     let refused = head("GET / HTTP/1.1", "X : not a name\r\n");
-    for (octets, status) in [(many, 431), (large, 431), (refused, 400)] {
-        let mut client = world.send(octets.trim_end()).await;
+    for (bytes, status) in [(many, 431), (large, 431), (refused, 400)] {
+        let mut client = world.send(bytes.trim_end()).await;
         assert_eq!(client.reply().await.status, status);
         for _ in 0..10 {
             client.send("X-More: of it\r\n").await;

@@ -1,11 +1,11 @@
-//! Fields that end at this hop, fields that must not, and fields nobody outside may say.
+//! Hop-by-hop fields, end-to-end fields, and fields that no client may set.
 
 use mesh_ingress_testkit::Step;
 
 use crate::world::{OK, World, answer, get, head, ok, told};
 
-/// What the origin is told of a request with fields: the first of its connection, and the fourth,
-/// for which the gateway has learnt and prepared all that it can.
+/// The head that the origin gets of a request with these fields, as the first of its connection and
+/// as the fourth, when the gateway has everything cached.
 async fn sent(fields: &str) -> [String; 2] {
     let request = head("GET / HTTP/1.1", fields);
     let world = World::start([ok()]).await;
@@ -20,7 +20,7 @@ async fn sent(fields: &str) -> [String; 2] {
     [0, 3].map(|number| format!("{}\r\n", heads[number]))
 }
 
-/// What the client is told of a response with fields.
+/// The head that the client gets of a response with these fields.
 async fn got(fields: &str) -> String {
     let response = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
     let world = World::start([answer(response)]).await;
@@ -33,7 +33,7 @@ fn gone(head: &str, name: &str) {
     assert!(told(head, name).is_empty(), "{name} is in {head}");
 }
 
-/// Requests with fields, of which some must be gone and some there.
+/// Requests with fields: those under `gone` must be removed, those under `kept` present.
 macro_rules! requests {
     ($($(#[$attr:meta])* $name:ident: $fields:expr => gone $gone:expr, kept $kept:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
@@ -50,7 +50,7 @@ macro_rules! requests {
 }
 
 requests! {
-    rfc9110_7_6_1_what_connection_names_is_gone:
+    rfc9110_7_6_1_fields_named_by_connection_are_removed:
         "Connection: x-one, X-Two\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\n"
         => gone ["x-one", "x-two"], kept [("x-three", &["3"])];
     /// linkerd, rpxy and hyper's HTTP/2 read the first line only.
@@ -59,15 +59,15 @@ requests! {
         => gone ["x-secret"], kept [];
     cve_2021_33197_an_empty_connection_line_does_not_hide_the_next:
         "Connection:\r\nConnection: x-secret\r\nX-Secret: 1\r\n" => gone ["x-secret"], kept [];
-    rfc9110_5_6_1_empty_members_of_a_list_are_passed_over:
+    rfc9110_5_6_1_empty_members_of_a_list_are_skipped:
         "Connection: , ,x-secret,,\r\nX-Secret: 1\r\n" => gone ["x-secret"], kept [];
-    rfc9110_7_6_1_all_lines_of_a_named_field_are_gone:
+    rfc9110_7_6_1_all_lines_of_a_named_field_are_removed:
         "Connection: x-secret\r\nX-Secret: 1\r\nX-Secret: 2\r\n" => gone ["x-secret"], kept [];
-    rfc9110_7_6_1_keep_alive_and_its_like_are_gone:
+    rfc9110_7_6_1_keep_alive_and_its_like_are_removed:
         "Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\
          HTTP2-Settings: x\r\n"
         => gone ["keep-alive", "proxy-connection", "proxy-authorization", "http2-settings"], kept [];
-    rfc9110_10_1_4_te_ends_here: "TE: gzip;q=0.5\r\nConnection: te\r\n" => gone ["te"], kept [];
+    rfc9110_10_1_4_te_is_dropped: "TE: gzip;q=0.5\r\nConnection: te\r\n" => gone ["te"], kept [];
     cve_2024_45410_forwarding_fields_cannot_be_named_away:
         "Connection: x-forwarded-for, x-forwarded-host, x-forwarded-proto, x-real-ip, forwarded\r\n"
         => gone [], kept [
@@ -91,11 +91,11 @@ requests! {
     rfc9110_5_1_unknown_fields_are_kept:
         "X-Odd!#$%&'*+.^`|~: \"a, b\"; c=\u{e4}\r\n"
         => gone [], kept [("x-odd!#$%&'*+.^`|~", &["\"a, b\"; c=\u{e4}"])];
-    cgi_look_alikes_with_underscores_are_gone:
+    cgi_look_alikes_with_underscores_are_removed:
         "X_Forwarded_For: 1.2.3.4\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\n"
         => gone ["x_forwarded_for", "content_length", "transfer_encoding"], kept [];
-    cve_2016_5385_proxy_is_gone: "Proxy: http://evil.example\r\n" => gone ["proxy"], kept [];
-    ingress_nginx_forwarding_fields_of_strangers_are_not_believed:
+    cve_2016_5385_proxy_is_removed: "Proxy: http://evil.example\r\n" => gone ["proxy"], kept [];
+    ingress_nginx_forwarding_fields_of_untrusted_peers_are_dropped:
         "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\n\
          X-Real-IP: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n"
         => gone ["forwarded"], kept [
@@ -103,7 +103,7 @@ requests! {
             ("x-forwarded-host", &["shop.example.com"]),
             ("x-forwarded-proto", &["http"]),
         ];
-    cve_2024_45806_fields_that_steer_envoy_are_gone:
+    cve_2024_45806_fields_that_steer_envoy_are_removed:
         "X-Envoy-Retry-On: 5xx\r\nX-Envoy-Upstream-Rq-Timeout-Ms: 1\r\nX-Envoy-Internal: true\r\n\
          X-Envoy-Original-Dst-Host: 10.0.0.1:80\r\n"
         => gone [
@@ -112,19 +112,19 @@ requests! {
             "x-envoy-internal",
             "x-envoy-original-dst-host",
         ], kept [];
-    cve_2023_27487_a_path_somebody_claims_to_have_asked_for_is_gone:
+    cve_2023_27487_forged_original_path_is_removed:
         "X-Envoy-Original-Path: /admin\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n"
         => gone ["x-envoy-original-path", "x-original-url", "x-rewrite-url"], kept [];
-    linkerd_fields_that_steer_it_are_gone:
+    linkerd_fields_that_steer_it_are_removed:
         "l5d-dst-override: admin.default:80\r\nL5d-Client-Id: x\r\n"
         => gone ["l5d-dst-override", "l5d-client-id"], kept [];
-    istio_client_certificates_nobody_has_shown_are_gone:
+    istio_forged_client_certificates_are_removed:
         "X-Forwarded-Client-Cert: By=x\r\n" => gone ["x-forwarded-client-cert"], kept [];
     rfc9110_7_6_3_via_is_appended_to:
         "Via: 1.0 fred\r\n" => gone [], kept [];
 }
 
-/// What is remembered of one request is not said of another one, whatever their order.
+/// Values cached for one request do not appear in another, in any order.
 #[tokio::test]
 async fn each_request_of_a_connection_is_told_its_own_host() {
     const HOSTS: [&str; 4] = [
@@ -174,7 +174,7 @@ async fn ingress_nginx_a_request_id_is_a_uuid() {
     assert_eq!(&id[14..15], "4", "{id}");
 }
 
-/// Responses with fields, of which some must be gone and some there.
+/// Responses with fields: those under `gone` must be removed, those under `kept` present.
 macro_rules! responses {
     ($($(#[$attr:meta])* $name:ident: $fields:expr => gone $gone:expr, kept $kept:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
@@ -188,7 +188,7 @@ macro_rules! responses {
 }
 
 responses! {
-    rfc9110_7_6_1_what_connection_names_in_a_response_is_gone:
+    rfc9110_7_6_1_fields_named_by_connection_in_a_response_are_removed:
         "Connection: keep-alive\r\nConnection: x-secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\n\
          Proxy-Connection: close\r\nUpgrade: h2c\r\n"
         => gone ["x-secret", "keep-alive", "proxy-connection"], kept [];
@@ -204,11 +204,11 @@ responses! {
     istio_peer_metadata_does_not_leave:
         "X-Envoy-Peer-Metadata: secret\r\nX-Envoy-Upstream-Service-Time: 1\r\nl5d-server-id: x\r\n"
         => gone ["x-envoy-peer-metadata", "x-envoy-upstream-service-time", "l5d-server-id"], kept [];
-    /// The name the mesh knows is not for the public.
+    /// The internal name must not reach the public.
     ingress_nginx_an_internal_name_does_not_leak_in_location:
         "Location: http://web.default.svc.cluster.local/next?a=b\r\n"
         => gone [], kept [("location", &["http://shop.example.com/next?a=b"])];
-    /// Without a domain, it is one of the host that was asked: of the public one, and no other.
+    /// Without `Domain` a cookie belongs to the requested host, the public one.
     rfc6265_4_1_2_3_the_domain_of_a_cookie_is_not_the_internal_one:
         "Set-Cookie: a=1; Domain=web.default.svc.cluster.local; Path=/\r\n"
         => gone [], kept [("set-cookie", &["a=1; Path=/"])];
@@ -224,7 +224,7 @@ async fn rfc9110_6_6_1_a_date_is_added_once() {
     );
 }
 
-/// `Connection: close` ends at the hop it was said on.
+/// `Connection: close` applies to the hop it was sent on.
 #[tokio::test]
 async fn rfc9110_7_6_1_close_is_for_one_hop() {
     let script = [

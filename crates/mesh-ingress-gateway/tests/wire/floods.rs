@@ -1,35 +1,35 @@
-//! Clients and origins that send much of what costs them little. Each is cut off or slowed down,
-//! and others are served meanwhile.
+//! Clients and origins that flood the gateway with what costs them little. Each is cut off or slowed
+//! down, and others are served meanwhile.
 
 use mesh_ingress_testkit::{Closed, Gate, Step};
 
 use crate::frames::{
     ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FrameClient, GET,
-    HEADERS, Outcome, PING, POST, PRIORITY, PROTOCOL_ERROR, SETTINGS, WINDOW_UPDATE, frame,
-    headers, literal, reset, section, with,
+    HEADERS, Outcome, PING, POST, PRIORITY, PROTOCOL_ERROR, SETTINGS, WINDOW_UPDATE, field_section,
+    frame, headers, literal, rst_stream, with,
 };
 use crate::heads::refused;
 use crate::reply::soon;
 use crate::world::{HOST, OK, World, answer, get, head, ok};
 
-/// Somebody else gets an answer, and the origin has seen nothing of the flood.
+/// Another client gets an answer, and the origin has seen nothing of the flood.
 async fn others_are_served(world: &World) {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// For a host that is not served: what is answered here is as much work as what is passed on.
-const NOBODY: &[(&str, &str)] = &[
+/// For a host without a route: the gateway's own answers cost as much as forwarded ones.
+const UNROUTED: &[(&str, &str)] = &[
     (":method", "GET"),
     (":scheme", "http"),
     (":authority", "nobody.example.com"),
     (":path", "/"),
 ];
 
-/// HTTP/2 frames without end or use, which cut the connection off.
-async fn cut_off(code: u32, octets: Vec<u8>) {
+/// Sends a flood of HTTP/2 frames, and expects the connection to end with this error.
+async fn cut_off(code: u32, bytes: Vec<u8>) {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    client.send(octets).await;
+    client.send(bytes).await;
     match client.outcome(u32::MAX).await {
         Outcome::GoAway(told) => assert_eq!(told, code),
         outcome => panic!("it ends with {outcome:?}"),
@@ -37,8 +37,8 @@ async fn cut_off(code: u32, octets: Vec<u8>) {
     others_are_served(&world).await;
 }
 
-async fn calmed(octets: Vec<u8>) {
-    cut_off(ENHANCE_YOUR_CALM, octets).await;
+async fn calmed(bytes: Vec<u8>) {
+    cut_off(ENHANCE_YOUR_CALM, bytes).await;
 }
 
 /// The streams a client may number, with frames on each.
@@ -50,43 +50,47 @@ fn streams(count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 #[tokio::test]
 async fn cve_2023_44487_rapid_resets_are_cut_off() {
     calmed(streams(5_000, |stream| {
-        [headers(stream, END_STREAM, NOBODY), reset(stream, CANCEL)].concat()
+        [
+            headers(stream, END_STREAM, UNROUTED),
+            rst_stream(stream, CANCEL),
+        ]
+        .concat()
     }))
     .await;
 }
 
-/// The same with uploads, which are not over when they are reset.
+/// The same with uploads, which are still in progress when they are reset.
 #[tokio::test]
 async fn rustsec_2023_0034_resets_of_uploads_are_cut_off() {
     calmed(streams(5_000, |stream| {
-        [headers(stream, 0, NOBODY), reset(stream, CANCEL)].concat()
+        [headers(stream, 0, UNROUTED), rst_stream(stream, CANCEL)].concat()
     }))
     .await;
 }
 
-/// The client makes the server do the resetting. Of a stream it would be enough, and it is the
+/// The client makes the server send the resets. A stream error would be enough; the gateway ends the
 /// whole connection.
 #[tokio::test]
 async fn cve_2025_8671_windows_without_increment_are_cut_off() {
-    let octets = streams(5_000, |stream| {
+    let bytes = streams(5_000, |stream| {
         let nothing = frame(WINDOW_UPDATE, 0, stream, [0; 4]);
-        [headers(stream, 0, NOBODY), nothing].concat()
+        [headers(stream, 0, UNROUTED), nothing].concat()
     });
-    cut_off(PROTOCOL_ERROR, octets).await;
+    cut_off(PROTOCOL_ERROR, bytes).await;
 }
 
 #[tokio::test]
 async fn rustsec_2025_0070_resets_by_overflowing_windows_are_cut_off() {
     calmed(streams(5_000, |stream| {
         let too_much = frame(WINDOW_UPDATE, 0, stream, [0x7f, 0xff, 0xff, 0xff]);
-        [headers(stream, 0, NOBODY), too_much].concat()
+        [headers(stream, 0, UNROUTED), too_much].concat()
     }))
     .await;
 }
 
 #[tokio::test]
 async fn rustsec_2024_0003_resets_by_malformed_requests_are_cut_off() {
-    let fields = with(NOBODY, &[("connection", "close")]);
+    let fields = with(UNROUTED, &[("connection", "close")]);
     calmed(streams(5_000, |stream| {
         headers(stream, END_STREAM, &fields)
     }))
@@ -95,24 +99,24 @@ async fn rustsec_2024_0003_resets_by_malformed_requests_are_cut_off() {
 
 #[tokio::test]
 async fn rustsec_2024_0332_continuation_without_end_is_cut_off() {
-    let begin = frame(HEADERS, END_STREAM, 1, section(NOBODY));
-    let pieces = frame(CONTINUATION, 0, 1, section(&[("x", "y")])).repeat(50_000);
+    let begin = frame(HEADERS, END_STREAM, 1, field_section(UNROUTED));
+    let pieces = frame(CONTINUATION, 0, 1, field_section(&[("x", "y")])).repeat(50_000);
     calmed([begin, pieces].concat()).await;
 }
 
 #[tokio::test]
 async fn rustsec_2024_0332_empty_continuations_without_end_are_cut_off() {
-    let begin = frame(HEADERS, END_STREAM, 1, section(NOBODY));
+    let begin = frame(HEADERS, END_STREAM, 1, field_section(UNROUTED));
     calmed([begin, frame(CONTINUATION, 0, 1, []).repeat(50_000)].concat()).await;
 }
 
 #[tokio::test]
 async fn rustsec_2026_0258_empty_data_without_end_is_cut_off() {
-    let begin = headers(1, 0, NOBODY);
+    let begin = headers(1, 0, UNROUTED);
     calmed([begin, frame(DATA, 0, 1, []).repeat(50_000)].concat()).await;
 }
 
-/// Many frames that want an answer each: they get it, or are cut off; nothing is kept for later.
+/// Many frames that each require an answer: they get it, or are cut off; the answers are not queued.
 async fn answered(kind: u8, payload: &'static [u8]) {
     const FRAMES: usize = 20_000;
     let world = World::start([ok()]).await;
@@ -138,9 +142,9 @@ async fn cve_2019_9515_settings_are_answered_one_by_one() {
     answered(SETTINGS, &[]).await;
 }
 
-/// Frames that mean nothing: they cost the gateway as little as the client.
+/// Frames without effect: they cost the gateway as little as the client.
 #[tokio::test]
-async fn cve_2019_9513_priorities_are_passed_over() {
+async fn cve_2019_9513_priority_frames_are_ignored() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     let shuffle = frame(PRIORITY, 0, 1, [0, 0, 0, 3, 7]).repeat(20_000);
@@ -154,7 +158,7 @@ async fn cve_2016_1544_a_section_that_is_large_by_references_is_refused() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     let large = literal(0x40, "x", &"y".repeat(3_000));
-    let bomb = [section(GET), large, vec![0xbe; 10_000]].concat();
+    let bomb = [field_section(GET), large, vec![0xbe; 10_000]].concat();
     client
         .send(frame(HEADERS, END_HEADERS | END_STREAM, 1, bomb))
         .await;
@@ -167,7 +171,7 @@ async fn cve_2016_1544_a_section_that_is_large_by_references_is_refused() {
 async fn cve_2019_9516_fields_without_names_are_refused() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    let fields = [section(GET), literal(0, "", "").repeat(4_000)].concat();
+    let fields = [field_section(GET), literal(0, "", "").repeat(4_000)].concat();
     client
         .send(frame(HEADERS, END_HEADERS | END_STREAM, 1, fields))
         .await;
@@ -195,29 +199,29 @@ async fn large(status: u16, fields: Vec<u8>) {
 macro_rules! large {
     ($($(#[$attr:meta])* $name:ident: $status:literal, $base:expr, $more:expr;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
-            large($status, [section($base), $more].concat()).await;
+            large($status, [field_section($base), $more].concat()).await;
         })*
     };
 }
 
 large! {
     rfc6585_5_more_than_100_fields_over_http2_are_431: 431, GET, literal(0, "x", "y").repeat(101);
-    rfc6585_5_a_field_of_70_000_octets_over_http2_is_431: 431, GET, literal(0, "x", &"y".repeat(70_000));
+    rfc6585_5_a_field_of_70_000_bytes_over_http2_is_431: 431, GET, literal(0, "x", &"y".repeat(70_000));
     rfc6585_5_cookie_crumbs_count_as_the_fields_they_are: 431, GET, literal(0, "cookie", "a=1").repeat(7_000);
-    rfc9110_15_5_15_a_target_of_20_000_octets_over_http2_is_414:
+    rfc9110_15_5_15_a_target_of_20_000_bytes_over_http2_is_414:
         414, &GET[..3], literal(0, ":path", &format!("/{}", "a".repeat(19_999)));
 }
 
-/// A proxy passes on methods that it does not know, and copies none into an array of its own.
+/// An unknown method is forwarded, without copying it into an array of fixed size.
 #[tokio::test]
-async fn cve_2019_18801_a_method_of_40_000_octets_arrives_whole() {
+async fn cve_2019_18801_a_method_of_40_000_bytes_arrives_whole() {
     let world = World::start([ok()]).await;
     let line = format!("{} / HTTP/1.1", "A".repeat(40_000));
     let told = world.forwarded(head(&line, "")).await;
     assert!(told.starts_with(&format!("{line}\r\n")));
 }
 
-/// More streams at once than allowed: those beyond are refused, the others stay.
+/// Streams beyond the limit are refused, the others stay.
 #[tokio::test]
 async fn rfc9113_5_1_2_streams_beyond_the_limit_are_refused() {
     let gate = Gate::new();
@@ -237,7 +241,7 @@ async fn rfc9113_5_1_2_streams_beyond_the_limit_are_refused() {
     gate.open();
 }
 
-/// HTTP/1: who has begun a request and does not go on is told so, and the connection is closed.
+/// An HTTP/1 client that does not complete a request head gets a 408, and its connection is closed.
 #[tokio::test]
 async fn rfc9110_15_5_9_a_head_that_does_not_end_is_408() {
     let world = World::with([ok()], &["--request-header-timeout", "200ms"]).await;
@@ -250,7 +254,7 @@ async fn rfc9110_15_5_9_a_head_that_does_not_end_is_408() {
     others_are_served(&world).await;
 }
 
-/// The same in the middle of everything else.
+/// The same for a later request of a connection.
 #[tokio::test]
 async fn rfc9110_15_5_9_a_second_head_that_does_not_end_is_408() {
     let world = World::with([ok()], &["--request-header-timeout", "200ms"]).await;
@@ -261,9 +265,9 @@ async fn rfc9110_15_5_9_a_second_head_that_does_not_end_is_408() {
     assert!(!world.all_received().contains("/slow"));
 }
 
-/// Who waits between requests is owed nothing: a 408 would be taken for the next answer.
+/// Between requests no 408 is sent: the client would take it for the next response.
 #[tokio::test]
-async fn rfc9112_9_5_an_idle_connection_is_closed_without_a_word() {
+async fn rfc9112_9_5_idle_connection_is_closed_without_a_response() {
     let world = World::with([ok()], &["--request-header-timeout", "200ms"]).await;
     let mut client = world.send(get("/")).await;
     assert_eq!(client.reply().await.status, 200);
@@ -271,15 +275,15 @@ async fn rfc9112_9_5_an_idle_connection_is_closed_without_a_word() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_5_a_client_that_says_nothing_is_closed_without_a_word() {
+async fn rfc9112_9_5_silent_client_is_closed_without_a_response() {
     let world = World::with([ok()], &["--request-header-timeout", "200ms"]).await;
     world.client().await.ends().await;
-    // So far it could have been HTTP/2.
+    // These bytes could still be the HTTP/2 preface.
     world.send("PRI * HT").await.ends().await;
     others_are_served(&world).await;
 }
 
-/// Slow is no crime as long as it gets on.
+/// A slow client is served as long as it makes progress.
 #[tokio::test]
 async fn rfc9112_9_5_a_body_that_does_not_go_on_is_cut() {
     let world = World::with(
@@ -300,23 +304,23 @@ async fn rfc9112_9_5_a_body_that_does_not_go_on_is_cut() {
 }
 
 macro_rules! refused {
-    ($($(#[$attr:meta])* $name:ident: $status:literal, $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $octets).await; })*
+    ($($(#[$attr:meta])* $name:ident: $status:literal, $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $bytes).await; })*
     };
 }
 
 refused! {
-    /// Beyond the limit of all fields it is not known any more whose octets they are.
-    rfc6585_5_a_target_of_100_000_octets_is_431: 431, get(&format!("/{}", "a".repeat(100_000)));
-    rfc6585_5_a_name_of_70_000_octets_is_431:
+    /// Beyond the limit of the head the status does not depend on which part is too long.
+    rfc6585_5_a_target_of_100_000_bytes_is_431: 431, get(&format!("/{}", "a".repeat(100_000)));
+    rfc6585_5_a_name_of_70_000_bytes_is_431:
         431, head("GET / HTTP/1.1", &format!("{}: y\r\n", "x".repeat(70_000)));
     rfc6585_5_2_000_cookies_are_431: 431, head("GET / HTTP/1.1", &"Cookie: a=1\r\n".repeat(2_000));
-    rfc6585_5_small_fields_of_70_000_octets_are_431:
+    rfc6585_5_small_fields_of_70_000_bytes_are_431:
         431, head("GET / HTTP/1.1", &format!("X: {}\r\n", "y".repeat(1_000)).repeat(70));
     rfc9112_2_2_10_000_empty_lines_are_refused: 400, "\r\n".repeat(10_000);
 }
 
-/// A chunk an octet: much framing, and a body like any other.
+/// One chunk for each byte is a valid body.
 #[tokio::test]
 async fn rfc9112_7_1_tiny_chunks_of_a_response_are_a_body() {
     const CHUNKS: usize = 10_000;
@@ -326,7 +330,7 @@ async fn rfc9112_7_1_tiny_chunks_of_a_response_are_a_body() {
     assert_eq!(world.ask(get("/")).await.body, vec![b'x'; CHUNKS]);
 }
 
-/// Extensions that are larger than what they extend, as far as hyper puts up with them.
+/// Extensions larger than their chunks, up to hyper's limit.
 #[tokio::test]
 async fn cve_2023_39326_chunk_extensions_of_a_response_are_bounded() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
@@ -353,17 +357,17 @@ async fn rfc9112_7_1_2_trailers_of_a_response_are_bounded() {
 #[tokio::test]
 async fn rfc9112_9_3_2_500_requests_in_one_write_are_answered() {
     let world = World::start([ok()]).await;
-    let nobody = "GET / HTTP/1.1\r\nHost: nobody.example.com\r\n\r\n";
-    let mut client = world.send(nobody.repeat(500)).await;
+    let unrouted = "GET / HTTP/1.1\r\nHost: nobody.example.com\r\n\r\n";
+    let mut client = world.send(unrouted.repeat(500)).await;
     for _ in 0..500 {
         assert_eq!(client.reply().await.status, 404);
     }
     others_are_served(&world).await;
 }
 
-/// A request that nobody waits for any more is not on its way for ever.
+/// A request whose client has gone ends.
 #[tokio::test]
-async fn rfc9112_9_6_clients_that_leave_at_once_leave_nothing() {
+async fn rfc9112_9_6_clients_that_close_at_once_leave_no_connection() {
     let options = ["--max-connections", "2"];
     let world = World::with([vec![Step::ReadHead, Step::ReadToEnd]], &options).await;
     for connection in 0..10 {
@@ -375,16 +379,16 @@ async fn rfc9112_9_6_clients_that_leave_at_once_leave_nothing() {
     assert_eq!(world.origin.connections(), 10);
 }
 
-/// Uploads over HTTP/2 that nobody reads are held up, not kept.
+/// HTTP/2 uploads that the origin does not read are stalled, not buffered.
 #[tokio::test]
-async fn rfc9113_5_2_an_upload_nobody_reads_is_held_up() {
+async fn rfc9113_5_2_upload_stalls_while_the_origin_does_not_read() {
     let gate = Gate::new();
     let script = vec![Step::ReadHead, Step::Hold(gate.clone())];
     let world = World::start([script]).await;
     let mut client = FrameClient::connect(&world).await;
     client.send(headers(1, 0, POST)).await;
     world.received(0, "\r\n\r\n").await;
-    // More than the window of the stream, which is what was promised to be taken.
+    // More than the window of the stream.
     client.send(frame(DATA, 0, 1, [0; 16_000]).repeat(80)).await;
     let outcome = client.outcome(1).await;
     assert!(

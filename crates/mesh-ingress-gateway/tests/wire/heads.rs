@@ -1,13 +1,13 @@
-//! Heads that are refused: 400 or what fits better, the connection is closed, and neither the
-//! request nor what follows it reaches the origin.
+//! Heads that are refused: 400 or a more precise status, the connection is closed, and neither the
+//! request nor the bytes after it reach the origin.
 
 use crate::world::{HOST, SMUGGLED, World, get, head, ok};
 
-/// Sends octets and then a good request, and expects one answer, which is a refusal.
-pub(crate) async fn refused(status: u16, octets: impl AsRef<[u8]>) {
+/// Sends bytes and then a valid request, and expects a single response, a refusal.
+pub(crate) async fn refused(status: u16, bytes: impl AsRef<[u8]>) {
     let world = World::start([ok()]).await;
     let mut client = world
-        .send([octets.as_ref(), SMUGGLED.as_bytes()].concat())
+        .send([bytes.as_ref(), SMUGGLED.as_bytes()].concat())
         .await;
     let reply = client.reply().await;
     assert_eq!(reply.status, status, "{}", reply.head);
@@ -32,8 +32,8 @@ macro_rules! fields {
 }
 
 macro_rules! heads {
-    ($($(#[$attr:meta])* $name:ident: $status:literal, $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $octets).await; })*
+    ($($(#[$attr:meta])* $name:ident: $status:literal, $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $bytes).await; })*
     };
 }
 
@@ -118,20 +118,20 @@ heads! {
     rfc9112_2_3_http_2_0_in_a_request_line_is_refused: 400, head("GET / HTTP/2.0", "");
     rfc9112_2_3_a_version_in_lower_case_is_refused: 400, head("GET / http/1.1", "");
     rfc9112_3_a_nul_in_a_target_is_refused: 400, head("GET /a\0b HTTP/1.1", "");
-    rfc9112_3_a_control_octet_in_a_target_is_refused: 400, head("GET /a\x01b HTTP/1.1", "");
+    rfc9112_3_a_control_byte_in_a_target_is_refused: 400, head("GET /a\x01b HTTP/1.1", "");
     cve_2023_45539_a_fragment_in_a_target_is_refused: 400, head("GET /a#b HTTP/1.1", "");
     cve_2023_45539_a_fragment_in_an_absolute_target_is_refused:
         400, head(&format!("GET http://{HOST}/#b HTTP/1.1"), "");
     a_tls_handshake_is_refused: 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n";
-    rfc9110_15_5_15_a_target_of_20_000_octets_is_414:
+    rfc9110_15_5_15_a_target_of_20_000_bytes_is_414:
         414, get(&format!("/{}", "a".repeat(20_000)));
     rfc6585_5_more_than_100_fields_are_431: 431, head("GET / HTTP/1.1", &"X: y\r\n".repeat(100));
-    rfc6585_5_a_field_of_70_000_octets_is_431:
+    rfc6585_5_a_field_of_70_000_bytes_is_431:
         431, head("GET / HTTP/1.1", &format!("X: {}\r\n", "y".repeat(70_000)));
 }
 
 #[tokio::test]
-async fn rfc9112_2_2_one_empty_line_before_a_request_is_passed_over() {
+async fn rfc9112_2_2_empty_line_before_a_request_is_skipped() {
     let world = World::start([ok()]).await;
     let mut client = world
         .send(format!("\r\n{}\r\n{}", get("/1"), get("/2")))
@@ -140,37 +140,37 @@ async fn rfc9112_2_2_one_empty_line_before_a_request_is_passed_over() {
     assert_eq!(client.reply().await.status, 200);
 }
 
-/// hyper looks at a head that comes in pieces only when its end is there.
+/// hyper parses a head that comes in pieces only when it is complete.
 #[tokio::test]
-async fn rfc9112_6_1_what_is_refused_in_one_piece_is_refused_in_many() {
-    let octets = head(
+async fn rfc9112_6_1_refusal_does_not_depend_on_segmentation() {
+    let bytes = head(
         "POST / HTTP/1.1",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
     );
     for cuts in [
         &[20][..],
-        &[octets.len() - 30],
-        &[1, 40, 60, octets.len() - 20],
+        &[bytes.len() - 30],
+        &[1, 40, 60, bytes.len() - 20],
     ] {
         let world = World::start([ok()]).await;
         let mut client = world.client().await;
         let mut sent = 0;
         for cut in cuts {
-            client.send(&octets[sent..*cut]).await;
+            client.send(&bytes[sent..*cut]).await;
             sent = *cut;
             // The gateway has but one thread: when this is answered, that has been read.
             assert_eq!(world.ask("GET / HTTP/1.1\r\n\r\n").await.status, 400);
         }
-        client.send(format!("{}{SMUGGLED}", &octets[sent..])).await;
+        client.send(format!("{}{SMUGGLED}", &bytes[sent..])).await;
         assert_eq!(client.reply().await.status, 400);
         client.ends().await;
         world.nothing_has_reached_the_origin().await;
     }
 }
 
-/// A refusal does not take away the answers to what came before.
+/// A refusal does not discard the responses to earlier requests.
 #[tokio::test]
-async fn rfc9112_9_3_2_what_comes_before_a_refused_request_is_answered() {
+async fn rfc9112_9_3_2_requests_before_a_refused_one_are_answered() {
     let world = World::start([ok()]).await;
     let bad = head("POST / HTTP/1.1", "Content-Length: 5, 5\r\n");
     let mut client = world

@@ -1,10 +1,10 @@
-//! Requests over HTTP/2: what no message may be is refused before anything reaches the origin, and
-//! what is good arrives in HTTP/1.1 as one request.
+//! Requests over HTTP/2: a malformed one is refused before anything reaches the origin, and a valid
+//! one arrives in HTTP/1.1 as one request.
 
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST,
-    PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, headers, literal,
-    section, with,
+    PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, field_section, frame,
+    headers, literal, with,
 };
 use crate::world::{HOST, OK, VHOST, World, answer, ok, told};
 
@@ -114,35 +114,35 @@ refused! {
     rfc9110_8_6_a_list_of_lengths_is_refused_in_http2: POST, [("content-length", "0, 0")];
     rfc9110_8_6_an_empty_length_is_refused_in_http2: POST, [("content-length", "")];
     rustsec_2021_0078_a_length_with_a_plus_is_refused_in_http2: POST, [("content-length", "+0")];
-    /// RFC 8441 is offered, but not for anything.
+    /// RFC 8441 is offered, but only for WebSocket.
     rfc8441_4_a_protocol_of_another_method_is_refused: GET, [(":protocol", "websocket")];
 }
 
-/// Octets after a good beginning that end the connection or the stream, and nothing gets through.
-async fn broken(octets: impl AsRef<[u8]>) {
+/// Bytes after a valid beginning that end the connection or the stream; nothing reaches the origin.
+async fn broken(bytes: impl AsRef<[u8]>) {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    client.send(octets).await;
+    client.send(bytes).await;
     let outcome = client.outcome(1).await;
     assert!(!matches!(outcome, Outcome::Status(_)), "{outcome:?}");
     world.nothing_has_reached_the_origin().await;
 }
 
 macro_rules! broken {
-    ($($(#[$attr:meta])* $name:ident: $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { broken($octets).await; })*
+    ($($(#[$attr:meta])* $name:ident: $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { broken($bytes).await; })*
     };
 }
 
 broken! {
-    rfc9113_6_1_data_of_the_connection_ends_it: frame(DATA, 0, 0, "evil");
+    rfc9113_6_1_data_on_stream_0_ends_the_connection: frame(DATA, 0, 0, "evil");
     rfc9113_5_1_data_of_an_idle_stream_ends_the_connection: frame(DATA, 0, 1, "evil");
     rfc9113_5_1_1_a_stream_with_an_even_number_ends_the_connection: headers(2, END_STREAM, GET);
     rfc9113_5_1_1_data_of_a_stream_with_an_even_number_ends_the_connection:
         [headers(5, 0, GET), frame(DATA, 0, 2, "evil")].concat();
     rfc9113_5_1_1_a_reset_of_a_stream_with_an_even_number_ends_the_connection:
         [headers(5, 0, GET), frame(RST_STREAM, 0, 2, [0; 4])].concat();
-    rfc9113_6_2_headers_of_the_connection_end_it: headers(0, END_STREAM, GET);
+    rfc9113_6_2_headers_on_stream_0_end_the_connection: headers(0, END_STREAM, GET);
     rfc9113_6_4_a_reset_of_an_idle_stream_ends_the_connection: frame(RST_STREAM, 0, 1, [0; 4]);
     rfc9113_6_4_a_reset_of_the_wrong_size_ends_the_connection: frame(RST_STREAM, 0, 1, [0; 3]);
     rfc9113_6_5_settings_of_a_stream_end_the_connection: frame(SETTINGS, 0, 1, []);
@@ -150,16 +150,16 @@ broken! {
     rfc9113_6_5_2_a_window_of_32_bits_ends_the_connection:
         frame(SETTINGS, 0, 0, [0, 4, 0xff, 0xff, 0xff, 0xff]);
     rfc9113_8_4_a_push_of_a_client_ends_the_connection:
-        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &section(GET)].concat());
+        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &field_section(GET)].concat());
     rfc9113_6_9_a_window_of_the_connection_without_increment_ends_it:
         frame(WINDOW_UPDATE, 0, 0, [0; 4]);
     rfc9113_6_9_1_a_window_that_overflows_ends_the_connection:
         frame(WINDOW_UPDATE, 0, 0, [0x7f, 0xff, 0xff, 0xff]);
     rfc9113_4_2_a_frame_over_the_size_ends_the_connection: frame(HEADERS, END_HEADERS, 1, [0; 20_000]);
     rfc9113_6_10_continuation_of_nothing_ends_the_connection:
-        frame(CONTINUATION, END_HEADERS, 1, section(GET));
+        frame(CONTINUATION, END_HEADERS, 1, field_section(GET));
     rfc9113_6_10_another_frame_between_headers_and_continuation_ends_the_connection: [
-        frame(HEADERS, END_STREAM, 1, section(GET)),
+        frame(HEADERS, END_STREAM, 1, field_section(GET)),
         frame(SETTINGS, 0, 0, []),
         frame(CONTINUATION, END_HEADERS, 1, []),
     ].concat();
@@ -168,14 +168,14 @@ broken! {
     rfc7541_5_1_a_number_without_end_ends_the_connection:
         frame(HEADERS, END_HEADERS | END_STREAM, 1, [0xff; 30]);
     rfc7541_4_2_a_table_larger_than_announced_ends_the_connection:
-        frame(HEADERS, END_HEADERS | END_STREAM, 1, [&[0x3f, 0xff, 0xff, 0x7f][..], &section(GET)].concat());
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, [&[0x3f, 0xff, 0xff, 0x7f][..], &field_section(GET)].concat());
     rfc7541_5_2_a_text_longer_than_the_section_ends_the_connection:
         frame(HEADERS, END_HEADERS | END_STREAM, 1, [0, 0x7f, 0xff, 0x01, b'x']);
     rfc7541_5_2_a_bad_huffman_code_ends_the_connection:
         frame(HEADERS, END_HEADERS | END_STREAM, 1, [0, 0x84, 0xff, 0xff, 0xff, 0xff]);
 }
 
-/// What is refused alone leaves the other streams of the connection as they are.
+/// Refusing one stream leaves the others of the connection as they are.
 #[tokio::test]
 async fn rfc9113_5_4_2_a_refused_stream_is_refused_alone() {
     let world = World::start([ok()]).await;
@@ -188,7 +188,7 @@ async fn rfc9113_5_4_2_a_refused_stream_is_refused_alone() {
     assert_eq!(client.ask(3, GET).await, Outcome::Status(200));
 }
 
-/// What the origin is told of a request with fields.
+/// The head that the origin gets of a request with these fields.
 async fn sent(fields: &Fields<'_>) -> String {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
@@ -213,21 +213,21 @@ served! {
     rfc9113_8_3_1_the_authority_is_the_public_host: GET, [] => "x-forwarded-host": [HOST];
     rfc9113_8_3_1_host_will_do_without_an_authority:
         &but(":authority", None), [("host", HOST)] => "x-forwarded-host": [HOST];
-    rfc9113_8_3_1_a_host_that_is_the_authority_is_no_matter:
+    rfc9113_8_3_1_host_equal_to_the_authority_is_accepted:
         GET, [("host", HOST)] => "x-forwarded-host": [HOST];
-    /// In HTTP/2 every crumb may have a line of its own; HTTP/1.1 has one line.
+    /// HTTP/2 may send each cookie in a line of its own; HTTP/1.1 has one line.
     rfc9113_8_2_3_cookie_crumbs_are_joined:
         GET, [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]
         => "cookie": ["a=1; b=2; c=3; d=4"], "x": ["y"];
-    rfc9113_8_2_2_te_trailers_goes_on_as_a_wish_of_this_hop:
+    rfc9113_8_2_2_te_trailers_is_sent_for_this_hop:
         GET, [("te", "trailers")] => "te": ["trailers"], "connection": ["te"];
-    rfc9113_8_2_2_a_wish_for_trailers_nobody_has_is_not_made_up: GET, [] => "te": [], "connection": [];
+    rfc9113_8_2_2_te_trailers_is_not_added: GET, [] => "te": [], "connection": [];
     rfc9110_5_3_repeated_fields_stay_repeated_from_http2:
         GET, [("x-a", "1"), ("x-b", "2"), ("x-a", "3, 4")] => "x-a": ["1", "3, 4"];
-    cgi_look_alikes_from_http2_are_gone:
+    cgi_look_alikes_from_http2_are_removed:
         GET, [("x_forwarded_for", "1.2.3.4"), ("content_length", "5")]
         => "x_forwarded_for": [], "content_length": [];
-    envoy_fields_from_http2_are_gone: GET, [("x-envoy-retry-on", "5xx")] => "x-envoy-retry-on": [];
+    envoy_fields_from_http2_are_removed: GET, [("x-envoy-retry-on", "5xx")] => "x-envoy-retry-on": [];
     rfc9110_9_3_1_a_get_without_body_from_http2_stays_without: GET, [] => "content-length": [];
 }
 
@@ -241,12 +241,12 @@ async fn rfc9110_7_7_the_path_of_http2_is_kept() {
     );
 }
 
-/// Fields may come in as many frames as there are octets.
+/// A field section may come in one frame per byte.
 #[tokio::test]
 async fn rfc9113_6_10_a_section_in_pieces_is_one() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    let fields = section(GET);
+    let fields = field_section(GET);
     let (first, rest) = fields.split_at(5);
     client.send(frame(HEADERS, END_STREAM, 1, first)).await;
     client.send(frame(CONTINUATION, 0, 1, [])).await;
@@ -256,11 +256,11 @@ async fn rfc9113_6_10_a_section_in_pieces_is_one() {
 
 /// A client that has no table, and one that has: the field means the same.
 #[tokio::test]
-async fn rfc7541_6_2_1_indexed_fields_are_those_that_were_meant() {
+async fn rfc7541_6_2_1_indexed_fields_are_decoded_right() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
-    let first = [section(GET), literal(0x40, "x-indexed", "1")].concat();
-    let second = [section(GET), vec![0xbe]].concat();
+    let first = [field_section(GET), literal(0x40, "x-indexed", "1")].concat();
+    let second = [field_section(GET), vec![0xbe]].concat();
     for (stream, fields) in [(1, first), (3, second)] {
         client
             .send(frame(HEADERS, END_HEADERS | END_STREAM, stream, fields))
@@ -285,7 +285,7 @@ statuses! {
     rfc9113_8_5_connect_is_405: [(":method", "CONNECT"), (":authority", "127.0.0.1:80")], 405;
     rfc9110_9_3_8_trace_over_http2_is_405: but(":method", Some("TRACE")), 405;
     rfc3986_5_2_4_dot_segments_over_http2_are_refused: but(":path", Some("/a/../b")), 400;
-    rfc9110_7_4_a_host_nobody_has_asked_for_is_404: but(":authority", Some("evil.example")), 404;
+    rfc9110_7_4_host_without_a_route_is_404: but(":authority", Some("evil.example")), 404;
 }
 
 /// Without `:protocol` it is an ordinary CONNECT, which must not have a path (RFC 9113 §8.5).
@@ -299,7 +299,7 @@ async fn rfc8441_4_extended_connect_without_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn rfc8441_4_a_protocol_nobody_knows_opens_no_tunnel() {
+async fn rfc8441_4_unknown_protocol_opens_no_tunnel() {
     let world = World::start([answer(OK), ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     let connect = but(":method", Some("CONNECT"));

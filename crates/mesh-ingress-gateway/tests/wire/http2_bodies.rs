@@ -1,4 +1,4 @@
-//! Bodies and trailers over HTTP/2, and errors in the words of gRPC.
+//! Bodies and trailers over HTTP/2, and errors as gRPC statuses.
 
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
@@ -11,18 +11,18 @@ use tokio::net::TcpStream;
 
 use crate::frames::{
     CANCEL, DATA, END_STREAM, FrameClient, GET, HEADERS, Outcome, POST, PROTOCOL_ERROR, RST_STREAM,
-    frame, headers, reset, with,
+    frame, headers, rst_stream, with,
 };
 use crate::reply::soon;
 use crate::world::{OK, World, answer, head, ok, told};
 
-/// An upload whose length does not fit: it has no end upstream, and its connection no next request.
+/// An upload that does not match its length: it is cut off upstream, and its connection is not reused.
 async fn misfit(length: &'static str, frames: &[Vec<u8>]) {
     let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     let fields = with(POST, &[("content-length", length)]);
     client.send(headers(1, 0, &fields)).await;
-    // On its way before anything is wrong with it.
+    // Forwarded before the error.
     world.received(0, "\r\n\r\n").await;
     client.send(frames.concat()).await;
     let outcome = client.outcome(1).await;
@@ -62,7 +62,7 @@ misfit! {
         "5", [frame(DATA, 0x8 | END_STREAM, 1, [200, b'a', b'b', b'c', b'd', b'e'])];
 }
 
-/// There is nobody to tell, but the origin.
+/// The client has gone, so only the origin is told.
 #[tokio::test]
 async fn rfc9113_5_4_2_a_body_that_is_reset_is_cut() {
     let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
@@ -70,7 +70,7 @@ async fn rfc9113_5_4_2_a_body_that_is_reset_is_cut() {
     client.send(headers(1, 0, POST)).await;
     client.send(frame(DATA, 0, 1, "abc")).await;
     world.received(0, "abc").await;
-    client.send(reset(1, CANCEL)).await;
+    client.send(rst_stream(1, CANCEL)).await;
     soon(world.origin.wait_for_closed(0)).await;
     assert!(
         world.all_received().ends_with("3\r\nabc\r\n"),
@@ -79,7 +79,7 @@ async fn rfc9113_5_4_2_a_body_that_is_reset_is_cut() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// What the origin has got of a POST with a body of unknown length.
+/// The body that the origin gets of a POST of unknown length.
 async fn uploaded(frames: &[Vec<u8>]) -> String {
     let script = vec![
         Step::ReadHead,
@@ -108,7 +108,7 @@ async fn rfc9112_7_1_a_body_without_length_goes_on_in_chunks() {
 
 /// Padding is of the frame, not of the body.
 #[tokio::test]
-async fn rfc9113_6_1_padding_ends_here() {
+async fn rfc9113_6_1_padding_is_dropped() {
     let padded = [&[4][..], b"hello", &[0; 4]].concat();
     let body = uploaded(&[frame(DATA, 0x8 | END_STREAM, 1, padded)]).await;
     assert_eq!(body, "5\r\nhello\r\n0\r\n\r\n");
@@ -125,7 +125,7 @@ async fn rfc9110_6_5_a_good_trailer_of_http2_reaches_the_origin() {
 }
 
 #[tokio::test]
-async fn rfc9110_6_5_1_what_is_no_trailer_in_http1_is_none_in_http2() {
+async fn rfc9110_6_5_1_forbidden_trailers_are_dropped_in_http2_too() {
     let fields = [
         ("content-length", "9"),
         ("host", "evil"),
@@ -157,7 +157,7 @@ async fn rfc9110_9_3_1_a_get_with_a_body_over_http2_keeps_it() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// HTTP/2 has no 101, and nobody has asked for one.
+/// HTTP/2 has no 101, and the client did not ask for one.
 #[tokio::test]
 async fn rfc9113_8_6_a_101_for_a_client_of_http2_is_502() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
@@ -168,7 +168,7 @@ async fn rfc9113_8_6_a_101_for_a_client_of_http2_is_502() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// What says where a response ends in HTTP/1.1 is said by frames in HTTP/2.
+/// HTTP/2 frames a response by itself: the framing fields of HTTP/1.1 are removed.
 #[tokio::test]
 async fn rfc9113_8_2_2_a_response_in_chunks_has_none_in_http2() {
     let response = "HTTP/1.1 200 OK\r\nConnection: keep-alive, x-secret\r\nX-Secret: 1\r\n\
@@ -219,12 +219,12 @@ async fn rfc9113_8_1_an_early_answer_arrives_before_the_upload_ends() {
     client.send(headers(1, 0, &fields)).await;
     client.send(frame(DATA, 0, 1, "hello")).await;
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
-    client.send(reset(1, CANCEL)).await;
+    client.send(rst_stream(1, CANCEL)).await;
     soon(world.origin.wait_for_closed(0)).await;
     world.first_connection_is_not_used_again().await;
 }
 
-/// A response cut short upstream does not look whole to a client of HTTP/2 either.
+/// A response truncated upstream is truncated for an HTTP/2 client, too.
 async fn truncated(response: &'static str) {
     let script = vec![Step::ReadHead, Step::send(response), Step::Close];
     let world = World::start([script, ok()]).await;
@@ -258,12 +258,12 @@ async fn rfc9113_5_4_2_a_reset_of_the_client_closes_the_upstream() {
     let mut client = FrameClient::connect(&world).await;
     client.send(headers(1, END_STREAM, GET)).await;
     world.received(0, "\r\n\r\n").await;
-    client.send(reset(1, CANCEL)).await;
+    client.send(rst_stream(1, CANCEL)).await;
     soon(world.origin.wait_for_closed(0)).await;
     assert_eq!(client.ask(3, GET).await, Outcome::Status(200));
 }
 
-/// The answer to a call of gRPC.
+/// The response to a gRPC call.
 async fn call(world: &World, uri: &str) -> Response<Incoming> {
     let io = TokioIo::new(TcpStream::connect(world.gateway.addr).await.unwrap());
     let builder = http2::Builder::new(TokioExecutor::new());
@@ -331,9 +331,9 @@ async fn grpc_a_malformed_call_is_internal() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// A client of HTTP/1.1 may say gRPC, too, and where its request ends is in doubt all the same.
+/// An HTTP/1.1 client may send gRPC, too: a refused request closes its connection all the same.
 #[tokio::test]
-async fn rfc9112_9_6_what_is_refused_in_the_words_of_grpc_is_closed_too() {
+async fn rfc9112_9_6_refused_grpc_request_closes_the_connection() {
     let world = World::start([ok()]).await;
     let fields = "Content-Type: application/grpc\r\nHost: evil.example\r\n";
     let request = head("POST / HTTP/1.1", fields) + crate::world::SMUGGLED;
@@ -345,7 +345,7 @@ async fn rfc9112_9_6_what_is_refused_in_the_words_of_grpc_is_closed_too() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// A body, or a frame for one, ends the whole connection with many a client.
+/// Many clients end the whole connection when a response to HEAD has a body.
 #[tokio::test]
 async fn rfc9110_9_3_2_head_gets_no_body_of_ours_either() {
     let world = World::start([]).await;

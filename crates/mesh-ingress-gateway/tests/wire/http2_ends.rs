@@ -1,4 +1,4 @@
-//! HTTP/2 clients that take their time, or more than their due: nobody loses what is theirs.
+//! HTTP/2 clients that read slowly, and connections that end: no response is lost.
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::net::TcpSocket;
@@ -10,7 +10,7 @@ use crate::frames::{
 use crate::reply::Client;
 use crate::world::{OK, World, ok};
 
-/// A client whose socket takes little at a time.
+/// A client with a small receive buffer.
 async fn slow_client(world: &World) -> FrameClient {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
@@ -20,14 +20,14 @@ async fn slow_client(world: &World) -> FrameClient {
     FrameClient { client }
 }
 
-/// Told to stop, the gateway sends what is under way to the last octet, and waits until it is read:
+/// During drain the gateway sends each response to its last byte, and waits until it is read:
 /// the windows that a client opens meanwhile must not reset the connection.
 #[tokio::test]
-async fn rfc9113_6_8_who_reads_slowly_while_the_gateway_drains_gets_all() {
-    const OCTETS: usize = 300_000;
+async fn rfc9113_6_8_slow_reader_gets_the_whole_response_during_drain() {
+    const BODY_LEN: usize = 300_000;
     let gate = Gate::new();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {OCTETS}\r\n\r\n");
-    let answer = [head.into_bytes(), vec![b'x'; OCTETS]].concat();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY_LEN}\r\n\r\n");
+    let answer = [head.into_bytes(), vec![b'x'; BODY_LEN]].concat();
     let origin = vec![Step::ReadHead, Step::Hold(gate.clone()), Step::send(answer)];
     let mut world = World::start([origin]).await;
     let mut client = slow_client(&world).await;
@@ -54,14 +54,14 @@ async fn rfc9113_6_8_who_reads_slowly_while_the_gateway_drains_gets_all() {
             _ => {}
         }
     }
-    assert_eq!((got, ended), (OCTETS, true));
+    assert_eq!((got, ended), (BODY_LEN, true));
     drop(client);
     assert_eq!(world.gateway.exit_code().await, Some(0));
 }
 
-/// A stream that was refused is not one that was served after all.
+/// A GOAWAY after a refused stream must not name it as processed.
 #[tokio::test]
-async fn rfc9113_6_8_the_last_stream_that_is_told_does_not_rise() {
+async fn rfc9113_6_8_last_stream_of_goaway_does_not_increase() {
     let gate = Gate::new();
     let origin = vec![Step::ReadHead, Step::Hold(gate.clone()), Step::send(OK)];
     let world = World::start([origin]).await;
@@ -78,7 +78,7 @@ async fn rfc9113_6_8_the_last_stream_that_is_told_does_not_rise() {
                 if last.len() == 2 {
                     client.send(headers(9, END_STREAM, GET)).await;
                     assert_eq!(client.outcome(9).await, Outcome::Reset(7), "refused");
-                    // Of the connection, and nobody's.
+                    // DATA on stream 0 is an error of the connection.
                     client.send(frame(DATA, 0, 0, "evil")).await;
                 }
             }
@@ -89,8 +89,8 @@ async fn rfc9113_6_8_the_last_stream_that_is_told_does_not_rise() {
     gate.open();
 }
 
-/// What a client's window allows is what it can have the gateway keep: what lies beside it in
-/// memory, and is of no use to anybody, is not kept with it.
+/// The window bounds how much of a client's uploads the gateway holds: it does not hold the rest of
+/// the read buffers that the bytes came in.
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn rfc9113_10_5_a_window_bounds_the_memory_of_uploads() {
@@ -101,23 +101,23 @@ async fn rfc9113_10_5_a_window_bounds_the_memory_of_uploads() {
     client.send(headers(1, 0, POST)).await;
     world.received(0, "\r\n\r\n").await;
     let before = world.gateway.resident_kib();
-    // One octet each, and as much that means nothing as a frame may carry.
+    // One byte each, and as much padding as a frame may carry.
     let unknown = frame(0xbb, 0, 0, [0; 16_384]);
     let piece = [frame(DATA, 0, 1, "x"), unknown].concat();
     let padded = frame(DATA, 0x8, 1, [&[255][..], b"x", &[0; 255]].concat());
     for _ in 0..60 {
-        // 16 MB, and 90 octets.
+        // 16 MB, and 90 bytes.
         client.send(piece.repeat(90)).await;
         client.send(padded.repeat(10)).await;
     }
     client.send(frame(PING, 0, 0, [1; 8])).await;
     while client.next().await.expect("an answer").kind != PING {}
     let grown = world.gateway.resident_kib().saturating_sub(before);
-    assert!(grown < 24 * 1024, "{grown} KiB for 6,000 octets");
+    assert!(grown < 24 * 1024, "{grown} KiB for 6,000 bytes");
     gate.open();
 }
 
-/// Requests that are answered are no flood, whatever they are made of.
+/// Requests that are answered are no flood, whatever frames they consist of.
 #[tokio::test]
 async fn rfc9113_10_5_empty_frames_of_good_requests_are_no_flood() {
     let scripts = std::iter::repeat_with(|| [ok(), ok(), ok()].concat()).take(60);

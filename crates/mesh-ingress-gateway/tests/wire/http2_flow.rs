@@ -1,48 +1,49 @@
-//! HTTP/2 between frames: windows both ways, and how streams and connections end.
+//! HTTP/2 flow control both ways, and how streams and connections end.
 
 use mesh_ingress_testkit::{Gate, Step};
 
 use crate::frames::{
     ACK, CANCEL, DATA, END_STREAM, FrameClient, GET, GOAWAY, HEADERS, NO_ERROR, Outcome, PING,
-    POST, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, headers, reset, section, status, with,
+    POST, RST_STREAM, SETTINGS, WINDOW_UPDATE, field_section, frame, headers, rst_stream, status,
+    with,
 };
 use crate::world::{OK, World, answer, ok};
 
 const INITIAL_WINDOW_SIZE: u8 = 4;
 
-fn initial_window(octets: u32) -> Vec<u8> {
-    let setting = [&[0, INITIAL_WINDOW_SIZE][..], &octets.to_be_bytes()].concat();
+fn initial_window(bytes: u32) -> Vec<u8> {
+    let setting = [&[0, INITIAL_WINDOW_SIZE][..], &bytes.to_be_bytes()].concat();
     frame(SETTINGS, 0, 0, setting)
 }
 
-fn window(stream: u32, octets: u32) -> Vec<u8> {
-    frame(WINDOW_UPDATE, 0, stream, octets.to_be_bytes())
+fn window(stream: u32, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, bytes.to_be_bytes())
 }
 
-/// A response whose octets tell their places.
-fn numbered(octets: usize) -> (String, Vec<u8>) {
-    let body: Vec<u8> = (0..octets).map(|place| b'a' + (place % 23) as u8).collect();
+/// A response whose bytes tell their positions.
+fn numbered(bytes: usize) -> (String, Vec<u8>) {
+    let body: Vec<u8> = (0..bytes).map(|place| b'a' + (place % 23) as u8).collect();
     let text = String::from_utf8(body.clone()).unwrap();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
     (head + &text, body)
 }
 
 impl FrameClient {
-    /// So many octets of a stream's body, and no more; whether they are its last.
-    async fn body(&mut self, stream: u32, octets: usize) -> (Vec<u8>, bool) {
+    /// This many bytes of a stream's body, and whether they are its last.
+    async fn body(&mut self, stream: u32, bytes: usize) -> (Vec<u8>, bool) {
         let (mut body, mut ended) = (Vec::new(), false);
-        while body.len() < octets && !ended {
+        while body.len() < bytes && !ended {
             let frame = self.next().await.expect("a frame");
             if frame.kind == DATA && frame.stream == stream {
                 body.extend_from_slice(&frame.payload);
                 ended = frame.flags & END_STREAM != 0;
             }
         }
-        assert!(body.len() <= octets, "{} of {octets}", body.len());
+        assert!(body.len() <= bytes, "{} of {bytes}", body.len());
         (body, ended)
     }
 
-    /// Nothing of a stream has come when this is answered.
+    /// Checks with a PING that no frame of a stream comes.
     async fn nothing_of(&mut self, stream: u32) {
         self.send(frame(PING, 0, 0, b"nothing?")).await;
         loop {
@@ -74,9 +75,9 @@ async fn rfc9113_6_9_a_response_waits_for_its_window() {
     assert_eq!(got, body);
 }
 
-/// A window may shrink below nothing while it is used.
+/// A window in use may become negative.
 #[tokio::test]
-async fn rfc9113_6_9_2_a_window_below_nothing_is_paid_back_first() {
+async fn rfc9113_6_9_2_negative_window_is_refilled_before_data_is_sent() {
     let (response, body) = numbered(5_000);
     let world = World::start([answer(response)]).await;
     let mut client = FrameClient::connect(&world).await;
@@ -96,7 +97,7 @@ async fn rfc9113_6_9_2_a_window_below_nothing_is_paid_back_first() {
     assert_eq!(got, body);
 }
 
-/// All streams together have a window, too, and share what there is of it.
+/// The window of the connection bounds all streams together.
 #[tokio::test]
 async fn rfc9113_6_9_1_a_connection_has_a_window() {
     let (response, body) = numbered(60_000);
@@ -114,7 +115,7 @@ async fn rfc9113_6_9_1_a_connection_has_a_window() {
     assert_eq!(got, body);
 }
 
-/// Where the window of the connection is not enough for all, they have it in turn.
+/// Streams share the window of the connection in turn when it is too small for all.
 #[tokio::test]
 async fn rfc9113_5_2_1_no_stream_starves() {
     const STREAMS: [u32; 3] = [1, 3, 5];
@@ -146,7 +147,7 @@ async fn rfc9113_5_2_1_no_stream_starves() {
     assert!(bodies.iter().all(|got| *got == body));
 }
 
-/// What has been taken, or thrown away, may be sent again: many times the window of the connection.
+/// The window of bytes that were forwarded or discarded is returned: many times that of the connection.
 async fn uploads(world: &World, fields: &[(&str, &str)], padding: u8, outcome: Outcome) {
     const PIECE: usize = 10_000;
     let mut client = FrameClient::connect(world).await;
@@ -176,26 +177,26 @@ fn takes_uploads() -> Vec<Vec<Step>> {
 }
 
 #[tokio::test]
-async fn rfc9113_6_9_1_what_is_taken_of_uploads_may_be_sent_again() {
+async fn rfc9113_6_9_1_window_of_a_forwarded_upload_is_returned() {
     let world = World::start(takes_uploads()).await;
     uploads(&world, POST, 0, Outcome::Status(200)).await;
 }
 
 #[tokio::test]
-async fn rfc9113_6_9_1_padding_may_be_sent_again() {
+async fn rfc9113_6_9_1_window_of_padding_is_returned() {
     let world = World::start(takes_uploads()).await;
     uploads(&world, POST, 255, Outcome::Status(200)).await;
 }
 
 #[tokio::test]
-async fn rfc9113_6_9_1_what_nobody_reads_may_be_sent_again() {
-    let nobody = [&POST[..2], &[(":authority", "evil.example"), POST[3]]].concat();
+async fn rfc9113_6_9_1_window_of_a_discarded_upload_is_returned() {
+    let unrouted = [&POST[..2], &[(":authority", "evil.example"), POST[3]]].concat();
     let world = World::start([ok()]).await;
-    uploads(&world, &nobody, 0, Outcome::Status(404)).await;
-    uploads(&world, &nobody, 200, Outcome::Status(404)).await;
+    uploads(&world, &unrouted, 0, Outcome::Status(404)).await;
+    uploads(&world, &unrouted, 200, Outcome::Status(404)).await;
 }
 
-/// Uploads that nobody takes hold what they have, and no more than that.
+/// Stalled uploads hold the window they have used, and no more.
 #[tokio::test]
 async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
     let gate = Gate::new();
@@ -216,13 +217,13 @@ async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
     while shut < 20 {
         shut += 1;
         for (at, stream) in [1, 3, 5].into_iter().enumerate() {
-            let octets = streams[at].min(connection).min(16_000);
-            if octets > 0 {
+            let bytes = streams[at].min(connection).min(16_000);
+            if bytes > 0 {
                 shut = 0;
-                let piece = vec![b'x'; usize::try_from(octets).unwrap()];
+                let piece = vec![b'x'; usize::try_from(bytes).unwrap()];
                 client.send(frame(DATA, 0, stream, piece)).await;
-                streams[at] -= octets;
-                connection -= octets;
+                streams[at] -= bytes;
+                connection -= bytes;
             }
         }
         client.send(frame(PING, 0, 0, [0; 8])).await;
@@ -232,10 +233,10 @@ async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
                 break;
             }
             if frame.kind == WINDOW_UPDATE {
-                let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                let bytes = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
                 match frame.stream {
-                    0 => connection += i64::from(octets),
-                    stream => streams[usize::try_from(stream / 2).unwrap()] += i64::from(octets),
+                    0 => connection += i64::from(bytes),
+                    stream => streams[usize::try_from(stream / 2).unwrap()] += i64::from(bytes),
                 }
             }
         }
@@ -246,26 +247,26 @@ async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
         client.send(headers(stream, 0, POST)).await;
         let mut left = 100_000_i64;
         while left > 0 {
-            let octets = left.min(connection).min(16_000);
-            if octets == 0 {
+            let bytes = left.min(connection).min(16_000);
+            if bytes == 0 {
                 let frame = client.next().await.expect("a window");
                 if (frame.kind, frame.stream) == (WINDOW_UPDATE, 0) {
-                    let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
-                    connection += i64::from(octets);
+                    let bytes = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                    connection += i64::from(bytes);
                 }
                 continue;
             }
-            left -= octets;
-            connection -= octets;
+            left -= bytes;
+            connection -= bytes;
             let ends = if left == 0 { END_STREAM } else { 0 };
-            let piece = vec![b'x'; usize::try_from(octets).unwrap()];
+            let piece = vec![b'x'; usize::try_from(bytes).unwrap()];
             client.send(frame(DATA, ends, stream, piece)).await;
         }
         loop {
             let frame = client.next().await.expect("an answer");
             if (frame.kind, frame.stream) == (WINDOW_UPDATE, 0) {
-                let octets = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
-                connection += i64::from(octets);
+                let bytes = u32::from_be_bytes(frame.payload[..4].try_into().unwrap());
+                connection += i64::from(bytes);
             }
             if (frame.kind, frame.stream) == (HEADERS, stream) {
                 assert_eq!(status(&frame.payload), 200);
@@ -277,9 +278,9 @@ async fn rfc9113_5_2_1_stalled_uploads_leave_the_others_their_window() {
     gate.open();
 }
 
-/// Early data of a tunnel that does not come about.
+/// Early data of a tunnel that is refused.
 #[tokio::test]
-async fn rfc8441_5_what_came_for_no_tunnel_may_be_sent_again() {
+async fn rfc8441_5_window_of_a_refused_tunnel_is_returned() {
     let world = World::start(vec![vec![Step::ReadHead, Step::ReadToEnd]; 10]).await;
     let mut client = FrameClient::connect(&world).await;
     let connect = [(":method", "CONNECT"), (":protocol", "websocket")];
@@ -292,24 +293,24 @@ async fn rfc8441_5_what_came_for_no_tunnel_may_be_sent_again() {
             .send(frame(DATA, 0, stream, [b'x'; 16_000]).repeat(12))
             .await;
         client.send(frame(DATA, END_STREAM, stream, "x")).await;
-        client.send(reset(stream, CANCEL)).await;
+        client.send(rst_stream(stream, CANCEL)).await;
     }
     let unknown = [&GET[..2], &[(":authority", "evil.example"), GET[3]]].concat();
     assert_eq!(client.ask(41, &unknown).await, Outcome::Status(404));
 }
 
-/// Of one upload more than its window, a little at a time.
+/// One upload larger than its window, in small pieces.
 #[tokio::test]
 async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
-    const OCTETS: usize = 5 << 18;
+    const BODY_LEN: usize = 5 << 18;
     let body = Step::ReadUntil("x\r\n0\r\n\r\n".into());
     let world = World::start([vec![Step::ReadHead, body, Step::send(OK)]]).await;
     let mut client = FrameClient::connect(&world).await;
     client.send(headers(1, 0, POST)).await;
     let (mut sent, mut stream, mut connection) = (0, 65_535_i64, 65_535_i64);
-    while sent < OCTETS {
+    while sent < BODY_LEN {
         let most = stream.min(connection).min(16_384);
-        let length = usize::try_from(most).unwrap().min(OCTETS - sent);
+        let length = usize::try_from(most).unwrap().min(BODY_LEN - sent);
         if length == 0 {
             let frame = client.next().await.expect("a window");
             let number = || i64::from(u32::from_be_bytes(frame.payload[..4].try_into().unwrap()));
@@ -319,8 +320,8 @@ async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
                 (SETTINGS, _) => {
                     let settings = frame.payload.chunks(6);
                     for setting in settings.filter(|setting| setting[1] == INITIAL_WINDOW_SIZE) {
-                        let octets = u32::from_be_bytes(setting[2..].try_into().unwrap());
-                        stream += i64::from(octets) - 65_535;
+                        let bytes = u32::from_be_bytes(setting[2..].try_into().unwrap());
+                        stream += i64::from(bytes) - 65_535;
                     }
                 }
                 _ => {}
@@ -328,7 +329,7 @@ async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
             continue;
         }
         sent += length;
-        let ends = if sent == OCTETS { END_STREAM } else { 0 };
+        let ends = if sent == BODY_LEN { END_STREAM } else { 0 };
         client.send(frame(DATA, ends, 1, vec![b'x'; length])).await;
         stream -= length as i64;
         connection -= length as i64;
@@ -336,9 +337,9 @@ async fn rfc9113_6_9_1_a_long_upload_gets_windows_as_it_is_taken() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// Streams that end early give back what they had.
+/// Streams that end early return their window.
 #[tokio::test]
-async fn rfc9113_6_9_1_what_is_given_up_may_be_sent_again() {
+async fn rfc9113_6_9_1_window_of_a_reset_upload_is_returned() {
     let world =
         World::start(std::iter::repeat_with(|| vec![Step::ReadHead, Step::ReadToEnd]).take(40))
             .await;
@@ -349,7 +350,7 @@ async fn rfc9113_6_9_1_what_is_given_up_may_be_sent_again() {
         client
             .send(frame(DATA, 0, stream, [b'x'; 16_000]).repeat(6))
             .await;
-        client.send(reset(stream, CANCEL)).await;
+        client.send(rst_stream(stream, CANCEL)).await;
     }
     let unknown = [&GET[..2], &[(":authority", "evil.example"), GET[3]]].concat();
     assert_eq!(client.ask(81, &unknown).await, Outcome::Status(404));
@@ -376,7 +377,7 @@ async fn rfc9110_10_1_1_a_client_of_http2_is_told_to_go_ahead() {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// The client need not send the rest, and learns that nothing is wrong.
+/// The client need not send the rest: the stream is reset with NO_ERROR.
 #[tokio::test]
 async fn rfc9113_8_1_an_answered_upload_is_given_up_without_an_error() {
     let world = World::start([ok()]).await;
@@ -386,7 +387,7 @@ async fn rfc9113_8_1_an_answered_upload_is_given_up_without_an_error() {
     client.send(frame(DATA, 0, 1, "hello")).await;
     assert_eq!(client.outcome(1).await, Outcome::Status(404));
     assert_eq!(client.outcome(1).await, Outcome::Reset(NO_ERROR));
-    // What is still on its way is of no consequence, trailers as well.
+    // Frames that are still under way are ignored, trailers as well.
     client.send(frame(DATA, 0, 1, "hello")).await;
     client
         .send(headers(1, END_STREAM, &[("x-checksum", "1")]))
@@ -395,7 +396,7 @@ async fn rfc9113_8_1_an_answered_upload_is_given_up_without_an_error() {
 }
 
 #[tokio::test]
-async fn rfc9113_5_1_what_comes_behind_the_end_of_a_request_ends_its_stream() {
+async fn rfc9113_5_1_frame_after_end_stream_resets_the_stream() {
     const STREAM_CLOSED: u32 = 5;
     let gate = Gate::new();
     let script = vec![Step::ReadHead, Step::Hold(gate.clone())];
@@ -412,9 +413,9 @@ async fn rfc9113_5_1_what_comes_behind_the_end_of_a_request_ends_its_stream() {
     gate.open();
 }
 
-/// Told twice, so that nothing is lost that was on its way (RFC 9113 §6.8).
+/// Two GOAWAYs, so that no request under way is lost (RFC 9113 §6.8).
 #[tokio::test]
-async fn rfc9113_6_8_a_connection_that_is_to_end_says_so_first() {
+async fn rfc9113_6_8_goaway_precedes_the_end_of_a_connection() {
     let gate = Gate::new();
     let script = vec![Step::ReadHead, Step::Hold(gate.clone()), Step::send(OK)];
     let world = World::start([script.clone(), script]).await;
@@ -432,7 +433,7 @@ async fn rfc9113_6_8_a_connection_that_is_to_end_says_so_first() {
     assert_eq!(goaway.payload[4..8], NO_ERROR.to_be_bytes());
     let ping = client.next().await.unwrap();
     assert_eq!((ping.kind, ping.flags), (PING, 0));
-    // It was on its way.
+    // This request was under way.
     client.send(headers(3, END_STREAM, GET)).await;
     client.send(frame(PING, ACK, 0, ping.payload)).await;
     let goaway = client.next().await.unwrap();
@@ -454,7 +455,7 @@ async fn rfc9113_6_8_a_connection_that_is_to_end_says_so_first() {
     assert_eq!(answered, [1, 3]);
 }
 
-/// A path that is none of RFC 3986 is told so, as over HTTP/1.1.
+/// A path that RFC 3986 does not allow is a 400, as over HTTP/1.1.
 #[tokio::test]
 async fn rfc9110_15_5_1_an_odd_path_over_http2_is_400() {
     let world = World::start([ok()]).await;
@@ -470,15 +471,15 @@ async fn rfc9110_15_5_1_an_odd_path_over_http2_is_400() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// Octet by octet, as a slow network may bring them.
+/// Byte by byte, as a slow network may deliver them.
 #[tokio::test]
 async fn rfc9113_4_1_frames_may_come_in_any_pieces() {
     let body = Step::ReadUntil("lo\r\n0\r\n\r\n".into());
     let world = World::start([vec![Step::ReadHead, body, Step::send(OK)]]).await;
     let mut client = FrameClient::connect(&world).await;
     client.client.stream.set_nodelay(true).unwrap();
-    let fields = section(POST);
-    let octets = [
+    let fields = field_section(POST);
+    let bytes = [
         frame(SETTINGS, 0, 0, []),
         frame(HEADERS, 0, 1, &fields[..9]),
         frame(9, 4, 1, &fields[9..]),
@@ -486,19 +487,19 @@ async fn rfc9113_4_1_frames_may_come_in_any_pieces() {
         frame(DATA, 0x8, 1, b"\x03hel\0\0\0"),
         frame(DATA, END_STREAM, 1, "lo"),
     ];
-    for octet in octets.concat() {
-        client.send([octet]).await;
+    for byte in bytes.concat() {
+        client.send([byte]).await;
     }
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
 }
 
-/// A reset that comes too late is of no consequence, and neither is a window.
+/// A late reset or window update is ignored.
 #[tokio::test]
-async fn rfc9113_5_1_what_comes_for_a_stream_that_has_ended_is_passed_over() {
+async fn rfc9113_5_1_frame_for_a_closed_stream_is_ignored() {
     let world = World::start([ok()]).await;
     let mut client = FrameClient::connect(&world).await;
     assert_eq!(client.ask(1, GET).await, Outcome::Status(200));
-    client.send(reset(1, CANCEL)).await;
+    client.send(rst_stream(1, CANCEL)).await;
     client.send(window(1, 1_000)).await;
     client.send(frame(RST_STREAM, 0, 1, [0; 4])).await;
     assert_eq!(client.ask(3, GET).await, Outcome::Status(200));

@@ -1,12 +1,12 @@
-//! Origins that speak HTTP/2 without TLS, frame by frame: what they refuse is asked again where
-//! that is safe, what they break is an error, and what they leave unfinished looks so.
+//! Origins that speak HTTP/2 without TLS, frame by frame: a refused request is retried where that is
+//! safe, a protocol error is a 502, and an incomplete response is visibly truncated.
 
 use mesh_ingress_testkit::{Gate, Step};
 
 use crate::frames::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FrameClient, GET,
     HEADERS, NO_ERROR, Outcome, PING, PREFACE, PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM,
-    SETTINGS, WINDOW_UPDATE, frame, goaway, headers, reset, section, with,
+    SETTINGS, WINDOW_UPDATE, field_section, frame, goaway, headers, rst_stream, with,
 };
 use crate::reply::soon;
 use crate::upgrades::{SWITCHING, upgrade};
@@ -15,7 +15,7 @@ use crate::world::{World, get, head, told};
 const H2C: &[&str] = &["--upstream-protocol", "h2c"];
 const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-length", "2")];
 
-/// How every connection begins.
+/// The steps that every connection begins with.
 fn begin() -> Vec<Step> {
     vec![
         Step::ReadUntil(PREFACE.into()),
@@ -54,7 +54,7 @@ fn good(stream: u32) -> Step {
     )
 }
 
-/// A connection that goes well for this many requests.
+/// A connection that answers this many requests.
 fn well(requests: u32) -> Vec<Step> {
     let streams = (0..requests).map(|number| 2 * number + 1);
     let exchanges = streams.flat_map(|stream| [request(stream), good(stream)]);
@@ -71,7 +71,7 @@ async fn assert_ok(world: &World) {
     assert_eq!((reply.status, reply.text()), (200, "ok"), "{}", reply.head);
 }
 
-/// Two requests over one connection, of which the second meets this; the answer to it.
+/// Sends two requests over one connection, of which the second meets `steps`; returns its response.
 async fn second_meets(steps: impl IntoIterator<Item = Step>) -> (World, u16) {
     let script = then(well(1), [request(3)]);
     let world = World::with([then(script, steps), well(2)], H2C).await;
@@ -81,24 +81,28 @@ async fn second_meets(steps: impl IntoIterator<Item = Step>) -> (World, u16) {
 }
 
 #[tokio::test]
-async fn rfc9113_8_7_a_refused_stream_is_asked_again() {
-    let (world, status) =
-        second_meets([Step::send(reset(3, REFUSED_STREAM)), request(5), good(5)]).await;
+async fn rfc9113_8_7_refused_stream_is_retried() {
+    let (world, status) = second_meets([
+        Step::send(rst_stream(3, REFUSED_STREAM)),
+        request(5),
+        good(5),
+    ])
+    .await;
     assert_eq!(status, 200);
     assert_eq!(world.origin.connections(), 1, "nothing is wrong with it");
 }
 
 #[tokio::test]
-async fn rfc9113_6_8_a_stream_above_the_last_of_a_goaway_is_asked_again_elsewhere() {
+async fn rfc9113_6_8_stream_above_the_last_of_goaway_is_retried_elsewhere() {
     let (world, status) = second_meets([Step::send(goaway(1, NO_ERROR))]).await;
     assert_eq!(status, 200);
     assert_eq!(world.origin.connections(), 2);
 }
 
-/// A WebSocket that HTTP/2 has refused, and that is asked for over HTTP/1.1 because the next
-/// connection knows of none: what its first try was told of the client, the second is told once.
+/// A WebSocket that is refused over HTTP/2 and retried over HTTP/1.1, because the next connection does
+/// not offer it over HTTP/2: the second try has each forwarded field once, as the first.
 #[tokio::test]
-async fn rfc8441_3_what_is_asked_again_in_another_version_is_told_the_same() {
+async fn rfc8441_3_retry_in_another_version_has_the_same_fields() {
     let takes_connect = frame(SETTINGS, 0, 0, [0, 8, 0, 0, 0, 1]);
     let refuses = vec![
         Step::ReadUntil(PREFACE.into()),
@@ -133,7 +137,7 @@ async fn rfc9113_6_8_a_stream_below_the_last_of_a_goaway_is_answered() {
     assert_eq!(world.origin.connections(), 2, "nothing new after GOAWAY");
 }
 
-/// An idle connection that goes away is not used again.
+/// An idle connection is not reused after a GOAWAY.
 #[tokio::test]
 async fn rfc9113_6_8_nothing_is_sent_after_a_goaway() {
     let gate = Gate::new();
@@ -144,15 +148,15 @@ async fn rfc9113_6_8_nothing_is_sent_after_a_goaway() {
     let world = World::with([script, well(1)], H2C).await;
     assert_ok(&world).await;
     gate.open();
-    // Without streams nothing keeps it.
+    // Without streams the gateway closes it.
     soon(world.origin.wait_for_closed(0)).await;
     assert_ok(&world).await;
     assert_eq!(world.origin.connections(), 2);
 }
 
-/// Who has begun may have done something: a reset that says nothing of it is not asked again.
+/// An origin that has begun may have acted on the request: after such a reset it is not retried.
 async fn not_asked_again(line: &str, code: u32) {
-    let script = then(well(1), [upload(3), Step::send(reset(3, code))]);
+    let script = then(well(1), [upload(3), Step::send(rst_stream(3, code))]);
     let world = World::with([script, well(2)], H2C).await;
     assert_ok(&world).await;
     let reply = world
@@ -163,12 +167,12 @@ async fn not_asked_again(line: &str, code: u32) {
 }
 
 #[tokio::test]
-async fn rfc9110_9_2_2_a_post_that_is_reset_is_not_asked_again() {
+async fn rfc9110_9_2_2_reset_post_is_not_retried() {
     not_asked_again("POST /twice HTTP/1.1", CANCEL).await;
 }
 
 #[tokio::test]
-async fn rfc9113_8_7_a_body_that_has_gone_with_a_refused_stream_is_not_made_up() {
+async fn rfc9113_8_7_request_with_a_consumed_body_is_not_retried() {
     not_asked_again("POST /twice HTTP/1.1", REFUSED_STREAM).await;
 }
 
@@ -182,8 +186,8 @@ async fn refused(steps: Vec<Step>) {
 }
 
 macro_rules! refused {
-    ($($(#[$attr:meta])* $name:ident: $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { refused(vec![Step::send($octets)]).await; })*
+    ($($(#[$attr:meta])* $name:ident: $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused(vec![Step::send($bytes)]).await; })*
     };
 }
 
@@ -212,10 +216,10 @@ refused! {
     rfc9113_8_3_2_two_statuses_are_502:
         headers(1, END_STREAM, &[(":status", "200"), (":status", "204")]);
     rfc9113_8_6_a_101_over_http2_is_502: headers(1, END_STREAM, &[(":status", "101")]);
-    rfc9113_6_4_a_reset_instead_of_a_response_is_502: reset(1, CANCEL);
+    rfc9113_6_4_a_reset_instead_of_a_response_is_502: rst_stream(1, CANCEL);
     rfc9113_8_1_data_before_its_head_is_502: frame(DATA, END_STREAM, 1, "evil");
-    rfc9113_8_4_a_push_nobody_allowed_is_502:
-        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &section(GET)].concat());
+    rfc9113_8_4_push_promise_with_push_disabled_is_502:
+        frame(PUSH_PROMISE, END_HEADERS, 1, [&[0, 0, 0, 2][..], &field_section(GET)].concat());
     rfc7541_2_3_3_a_response_with_a_bad_index_is_502:
         frame(HEADERS, END_HEADERS | END_STREAM, 1, [0xff, 0x80, 0x01]);
     rfc9113_4_2_a_response_in_too_large_a_frame_is_502: frame(DATA, 0, 1, vec![0; 20_000]);
@@ -224,15 +228,15 @@ refused! {
     /// CVE-2024-27316 the other way round.
     rustsec_2024_0332_continuation_without_end_of_an_origin_is_502: {
         let pieces = std::iter::repeat_with(|| frame(CONTINUATION, 0, 1, [0; 16_000]));
-        let begin = frame(HEADERS, 0, 1, section(&[(":status", "200")]));
+        let begin = frame(HEADERS, 0, 1, field_section(&[(":status", "200")]));
         [vec![begin], pieces.take(100).collect()].concat().concat()
     };
     rfc6585_5_a_response_of_http2_with_too_many_fields_is_502: response(&[("x", "evil"); 200]);
 }
 
-/// The head is good, and what follows is not what it says.
-async fn truncated(octets: Vec<u8>) {
-    let script = then(begin(), [request(1), Step::send(octets)]);
+/// The head is valid, and the body does not match it.
+async fn truncated(bytes: Vec<u8>) {
+    let script = then(begin(), [request(1), Step::send(bytes)]);
     let world = World::with([script, well(1)], H2C).await;
     let all = world
         .send(head("GET / HTTP/1.1", "Connection: close\r\n"))
@@ -240,7 +244,7 @@ async fn truncated(octets: Vec<u8>) {
         .rest()
         .await;
     let all = String::from_utf8_lossy(&all).into_owned();
-    // It may be known so early that there is no response yet, or none that anybody has seen.
+    // The error may come so early that the client has seen nothing of the response.
     if all.is_empty() || all.starts_with("HTTP/1.1 502 ") {
         return;
     }
@@ -270,16 +274,16 @@ const LENGTH: [(&str, &str); 1] = [("content-length", "100")];
 const NONE: [(&str, &str); 0] = [];
 
 truncated! {
-    rfc9113_8_1_1_a_response_shorter_than_its_length_looks_so:
+    rfc9113_8_1_1_a_response_shorter_than_its_length_is_truncated:
         LENGTH, [frame(DATA, END_STREAM, 1, "half")];
-    rfc9113_6_4_a_response_with_a_length_that_is_reset_looks_so:
-        LENGTH, [frame(DATA, 0, 1, "half"), reset(1, CANCEL)];
-    rfc9113_6_4_a_response_without_a_length_that_is_reset_looks_so:
-        NONE, [frame(DATA, 0, 1, "half"), reset(1, CANCEL)];
+    rfc9113_6_4_a_response_with_a_length_that_is_reset_is_truncated:
+        LENGTH, [frame(DATA, 0, 1, "half"), rst_stream(1, CANCEL)];
+    rfc9113_6_4_a_response_without_a_length_that_is_reset_is_truncated:
+        NONE, [frame(DATA, 0, 1, "half"), rst_stream(1, CANCEL)];
     /// Only the end of a stream is the end of a response: NO_ERROR is a reset as well.
-    rfc9113_8_1_a_response_that_is_reset_without_error_looks_so:
-        LENGTH, [frame(DATA, 0, 1, "half"), reset(1, NO_ERROR)];
-    rfc9113_8_1_1_a_response_longer_than_its_length_looks_so:
+    rfc9113_8_1_a_response_that_is_reset_without_error_is_truncated:
+        LENGTH, [frame(DATA, 0, 1, "half"), rst_stream(1, NO_ERROR)];
+    rfc9113_8_1_1_a_response_longer_than_its_length_is_truncated:
         LENGTH, [frame(DATA, END_STREAM, 1, "x".repeat(101))];
 }
 
@@ -292,7 +296,7 @@ async fn rfc9113_7_the_reason_of_a_reset_is_told_to_a_client_of_http2() {
         request(1),
         Step::send(half),
         Step::Hold(gate.clone()),
-        Step::send(reset(1, ENHANCE_YOUR_CALM)),
+        Step::send(rst_stream(1, ENHANCE_YOUR_CALM)),
     ];
     let world = World::with([then(begin(), steps)], H2C).await;
     let mut client = FrameClient::connect(&world).await;
@@ -301,7 +305,7 @@ async fn rfc9113_7_the_reason_of_a_reset_is_told_to_a_client_of_http2() {
     assert_eq!(client.outcome(1).await, Outcome::Reset(ENHANCE_YOUR_CALM));
 }
 
-/// With the connection goes what is under way on it.
+/// A connection error fails the streams that are under way.
 #[tokio::test]
 async fn rfc9113_6_8_an_error_of_the_connection_is_502() {
     refused(vec![Step::send(goaway(1, PROTOCOL_ERROR)), Step::Close]).await;
@@ -312,7 +316,7 @@ async fn rfc9113_6_8_a_connection_that_ends_is_502() {
     refused(vec![Step::Close]).await;
 }
 
-/// They are thrown away as they come, and do not put off the end of patience.
+/// They are discarded as they come, and do not extend the timeout.
 #[tokio::test]
 async fn rfc9113_8_1_endless_interim_responses_over_http2_are_504() {
     let interim = headers(1, 0, &[(":status", "103"), ("link", "</evil>")]);
@@ -323,28 +327,28 @@ async fn rfc9113_8_1_endless_interim_responses_over_http2_are_504() {
     assert_eq!(reply.status, 504, "{}", reply.head);
 }
 
-/// What is not of a response is nothing at all: h2 keeps it to itself.
+/// h2 drops pseudo-fields that do not belong to a response.
 #[tokio::test]
-async fn rfc9113_8_3_pseudo_fields_of_a_request_in_a_response_end_here() {
+async fn rfc9113_8_3_pseudo_fields_of_a_request_in_a_response_are_dropped() {
     let fields = with(GOOD, &[]);
     let odd = with(&[(":status", "200"), (":path", "/evil")], &fields[1..]);
     let body = frame(DATA, 0, 1, "ok");
     let trailers = headers(1, END_STREAM, &[(":status", "500")]);
-    let octets = [headers(1, 0, &odd), body, trailers].concat();
-    let world = World::with([then(begin(), [request(1), Step::send(octets)])], H2C).await;
+    let bytes = [headers(1, 0, &odd), body, trailers].concat();
+    let world = World::with([then(begin(), [request(1), Step::send(bytes)])], H2C).await;
     let reply = world.ask(get("/")).await;
     assert_eq!((reply.status, reply.text()), (200, "ok"));
     assert!(!reply.head.contains("evil"), "{}", reply.head);
 }
 
-/// Nobody has acted on it, on a new connection either.
+/// A refused stream was not acted on, on a new connection either.
 #[tokio::test]
-async fn rfc9113_8_7_a_first_stream_that_is_refused_is_asked_again() {
+async fn rfc9113_8_7_first_refused_stream_is_retried() {
     let script = then(
         begin(),
         [
             request(1),
-            Step::send(reset(1, REFUSED_STREAM)),
+            Step::send(rst_stream(1, REFUSED_STREAM)),
             request(3),
             good(3),
         ],
@@ -353,20 +357,24 @@ async fn rfc9113_8_7_a_first_stream_that_is_refused_is_asked_again() {
     assert_ok(&world).await;
 }
 
-/// For ever it is not.
+/// The number of retries is bounded.
 #[tokio::test]
 async fn rfc9113_8_7_an_origin_that_refuses_everything_is_502() {
     let refusals = (0..100).map(|number| 2 * number + 1);
-    let refusals =
-        refusals.flat_map(|stream| [request(stream), Step::send(reset(stream, REFUSED_STREAM))]);
+    let refusals = refusals.flat_map(|stream| {
+        [
+            request(stream),
+            Step::send(rst_stream(stream, REFUSED_STREAM)),
+        ]
+    });
     let world = World::with([then(begin(), refusals)], H2C).await;
     let reply = world.ask(get("/")).await;
     assert_eq!(reply.status, 502, "{}", reply.head);
 }
 
-/// Whatever is between, the response is the one of its stream.
+/// Other frames in between do not change the response of a stream.
 #[tokio::test]
-async fn rfc9113_5_1_frames_of_no_consequence_do_not_get_in_the_way() {
+async fn rfc9113_5_1_frames_without_meaning_are_ignored() {
     let odd = [
         frame(PING, 0, 0, [7; 8]),
         frame(0xbe, 0xff, 1, "nobody knows this"),
@@ -379,7 +387,7 @@ async fn rfc9113_5_1_frames_of_no_consequence_do_not_get_in_the_way() {
     assert_ok(&world).await;
 }
 
-/// An origin that does not speak it is found out before anything is sent to it.
+/// An origin that does not speak HTTP/2 is detected before a request is sent to it.
 #[tokio::test]
 async fn rfc9113_3_4_an_origin_of_http1_gets_no_request() {
     let script = vec![
@@ -391,7 +399,7 @@ async fn rfc9113_3_4_an_origin_of_http1_gets_no_request() {
     assert!(!world.all_received().contains("/secret"));
 }
 
-/// The same for one that goes away at once.
+/// The same for one that sends a GOAWAY at once.
 #[tokio::test]
 async fn rfc9113_6_8_an_origin_that_goes_away_at_once_is_502() {
     let script = [begin(), vec![Step::send(goaway(0, NO_ERROR)), Step::Close]];

@@ -1,4 +1,4 @@
-//! Whom a request is meant for: one answer, or none.
+//! The host that a request is for: exactly one, or the request is refused.
 
 use crate::heads::refused;
 use crate::world::{HOST, SMUGGLED, VHOST, World, get, ok, told};
@@ -63,7 +63,7 @@ hosts! {
         400, "GET * HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
 }
 
-/// The request is served, and upstream knows the one host and is told the public one.
+/// The request is served; the origin gets the Service's name as host, and the public one.
 async fn served(request: &str, public: &str) {
     let world = World::start([ok()]).await;
     let head = world.forwarded(request).await;
@@ -95,7 +95,7 @@ served! {
         "GET http://shop.example.com/ HTTP/1.0\r\n\r\n", HOST;
 }
 
-/// The `Host` that lost does not decide anything.
+/// The `Host` that is overridden has no effect.
 #[tokio::test]
 async fn rfc9112_3_2_2_host_loses_against_an_absolute_target() {
     let world = World::start([ok()]).await;
@@ -105,9 +105,9 @@ async fn rfc9112_3_2_2_host_loses_against_an_absolute_target() {
     world.nothing_has_reached_the_origin().await;
 }
 
-/// Without a route nobody is asked: the gateway is no open proxy.
+/// A host without a route is not contacted: the gateway is no open proxy.
 #[tokio::test]
-async fn rfc9110_7_4_hosts_nobody_has_asked_for_are_not_reached() {
+async fn rfc9110_7_4_hosts_without_a_route_are_not_reached() {
     let world = World::start([ok()]).await;
     let origin = world.origin.addr().to_string();
     let hosts = [
@@ -129,8 +129,8 @@ async fn rfc9110_7_4_hosts_nobody_has_asked_for_are_not_reached() {
 #[tokio::test]
 async fn rfc9112_9_3_2_a_second_request_without_host_is_refused() {
     let world = World::start([ok()]).await;
-    let octets = format!("{}GET /bad HTTP/1.1\r\n\r\n{SMUGGLED}", get("/good"));
-    let mut client = world.send(octets).await;
+    let bytes = format!("{}GET /bad HTTP/1.1\r\n\r\n{SMUGGLED}", get("/good"));
+    let mut client = world.send(bytes).await;
     assert_eq!(client.reply().await.status, 200);
     assert_eq!(client.reply().await.status, 400);
     client.ends().await;

@@ -1,13 +1,13 @@
-//! Bodies that are large enough for the kernel to move: each octet arrives, in order, and nothing is
-//! taken for whole that is not.
+//! Bodies large enough to be spliced: each byte arrives, in order, and no
+//! truncated body is taken for complete.
 
 use mesh_ingress_testkit::{Gate, Step};
 
 use crate::reply::{Client, soon};
 use crate::world::{OK, World, answer, get, head};
 
-/// Octets of which no two neighbouring pieces are alike.
-fn octets(length: usize) -> Vec<u8> {
+/// Bytes of which no two neighbouring pieces are alike.
+fn bytes(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -22,14 +22,14 @@ fn said(length: usize) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into()
 }
 
-/// Reads a response, a piece now and a piece then, and compares it with what it should be.
+/// Reads a response in pieces, and compares it with the expected body.
 async fn is(client: &mut Client, body: &[u8], piece: usize) {
     let (status, head) = client.head().await;
     assert_eq!(status, 200, "{head}");
     for (at, expected) in body.chunks(piece).enumerate() {
         let got = client.exactly(expected.len()).await;
-        assert!(got == expected, "octets {}…", at * piece);
-        // Others have their turn, the one who sends and the one between.
+        assert!(got == expected, "bytes {}…", at * piece);
+        // Lets origin and gateway run.
         tokio::task::yield_now().await;
     }
 }
@@ -37,7 +37,7 @@ async fn is(client: &mut Client, body: &[u8], piece: usize) {
 #[tokio::test]
 async fn a_large_body_arrives_and_both_connections_are_used_again() {
     for length in [32 * 1024, 64 * 1024 + 1, 1_000_003, 9_000_001] {
-        let body = octets(length);
+        let body = bytes(length);
         let large = [said(length), body.clone()].concat();
         let script = [answer(large.clone()), answer(OK), answer(large), answer(OK)];
         let world = World::start([script.concat()]).await;
@@ -53,14 +53,14 @@ async fn a_large_body_arrives_and_both_connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_gets_it_all_the_same() {
-    let body = octets(20_000_000);
+async fn waiting_client_gets_the_whole_response() {
+    let body = bytes(20_000_000);
     let large = [said(body.len()), body.clone()].concat();
     let world = World::start([answer(large), answer(OK)]).await;
     let mut slow = world.send(get("/large")).await;
     let (status, _) = slow.head().await;
     assert_eq!(status, 200);
-    // While it takes nothing others are served, by the same thread.
+    // While it does not read, the same thread serves others.
     assert_eq!(world.ask(get("/small")).await.text(), "ok");
     let got = slow.exactly(body.len()).await;
     assert!(got == body);
@@ -68,7 +68,7 @@ async fn a_client_that_waits_gets_it_all_the_same() {
 
 #[tokio::test]
 async fn a_large_body_may_come_in_pieces_of_any_size() {
-    let body = octets(400_000);
+    let body = bytes(400_000);
     let cuts = [0, 1, 40_000, 40_001, 110_000, 350_000, 399_999, 400_000];
     let mut script = vec![Step::ReadHead, Step::send(said(body.len()))];
     let mut gates = Vec::new();
@@ -94,7 +94,7 @@ async fn a_large_body_may_come_in_pieces_of_any_size() {
 #[tokio::test]
 async fn rfc9112_8_a_large_body_that_breaks_off_looks_broken_off() {
     for sent in [100_000, 999_999] {
-        let body = octets(sent);
+        let body = bytes(sent);
         let mut script = answer([said(1_000_000), body.clone()].concat());
         script.push(Step::CloseWrite);
         let world = World::start([script]).await;
@@ -109,7 +109,7 @@ async fn rfc9112_8_a_large_body_that_breaks_off_looks_broken_off() {
 
 #[tokio::test]
 async fn a_client_that_leaves_a_large_body_ends_it_upstream() {
-    let mut script = answer([said(100_000_000), octets(1_000_000)].concat());
+    let mut script = answer([said(100_000_000), bytes(1_000_000)].concat());
     script.push(Step::ReadToEnd);
     let world = World::start([script]).await;
     let mut client = world.send(get("/large")).await;
@@ -118,11 +118,11 @@ async fn a_client_that_leaves_a_large_body_ends_it_upstream() {
     soon(world.origin.wait_for_closed(0)).await;
 }
 
-/// Where much is left it is moved, where little is left it is read, and either way it must come.
+/// A long rest of a body is spliced and a short one copied: both end when the origin stops.
 #[tokio::test]
 async fn an_origin_that_stops_in_a_body_is_given_up() {
     for (length, sent) in [(1_000_000, 500_000), (1_000_000, 999_999), (2000, 2)] {
-        let mut script = answer([said(length), octets(sent)].concat());
+        let mut script = answer([said(length), bytes(sent)].concat());
         script.push(Step::Hold(Gate::new()));
         let world = World::with([script], &["--response-body-timeout", "200ms"]).await;
         let mut client = world.send(get("/large")).await;
@@ -132,10 +132,10 @@ async fn an_origin_that_stops_in_a_body_is_given_up() {
     }
 }
 
-/// What has no length of its own, or is asked for with `HEAD`, goes the other way.
+/// A body without length, and a response to `HEAD`, are not spliced.
 #[tokio::test]
 async fn large_bodies_without_a_length_arrive_as_well() {
-    let body = octets(1_000_000);
+    let body = bytes(1_000_000);
     let chunk = [
         format!("{:x}\r\n", body.len()).as_bytes(),
         &body,
@@ -158,10 +158,10 @@ async fn large_bodies_without_a_length_arrive_as_well() {
     assert_eq!(client.reply().await.text(), "ok");
 }
 
-/// An answer that is large does not keep the request from being sent to its end.
+/// A large response does not stop the request from being sent to its end.
 #[tokio::test]
 async fn a_large_answer_begins_while_the_request_goes_on() {
-    let (up, down) = (octets(300_000), octets(1_000_000));
+    let (up, down) = (bytes(300_000), bytes(1_000_000));
     let gate = Gate::new();
     let script = vec![
         Step::ReadHead,
@@ -190,11 +190,11 @@ fn chunks(body: &[u8], size: usize) -> Vec<u8> {
     coded
 }
 
-/// More than the sockets hold: what the client has not taken yet must not be lost, whatever the
-/// pieces it comes in, nor the response behind it.
+/// More than the socket buffers hold: bytes that the client has not taken yet must not be lost, nor
+/// the response after them.
 #[tokio::test]
-async fn what_a_slow_client_has_not_taken_waits_for_it() {
-    let body = octets(16_000_000);
+async fn response_waits_for_a_slow_client() {
+    let body = bytes(16_000_000);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for size in [100, 300, 10_000, 16_000_000] {
         let script = [
@@ -225,10 +225,10 @@ async fn what_a_slow_client_has_not_taken_waits_for_it() {
     }
 }
 
-/// The same with nothing but the end of the connection to tell the end.
+/// The same for a body that the end of the connection delimits.
 #[tokio::test]
-async fn what_a_slow_client_of_http10_has_not_taken_waits_for_it() {
-    let body = octets(16_000_000);
+async fn response_waits_for_a_slow_http10_client() {
+    let body = bytes(16_000_000);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let script = answer([head.as_bytes(), &chunks(&body, 5_000)].concat());
     let world = World::start([script]).await;
@@ -242,10 +242,10 @@ async fn what_a_slow_client_of_http10_has_not_taken_waits_for_it() {
     assert!(slow.rest().await == body);
 }
 
-/// What cannot be moved, because the request is not complete, is copied.
+/// A response is copied, not spliced, while its request is incomplete.
 #[tokio::test]
-async fn what_a_slow_client_has_not_taken_waits_while_its_request_goes_on() {
-    let down = octets(16_000_000);
+async fn response_waits_for_a_slow_client_while_its_request_goes_on() {
+    let down = bytes(16_000_000);
     let script = vec![
         Step::ReadHead,
         Step::send([said(down.len()), down.clone()].concat()),

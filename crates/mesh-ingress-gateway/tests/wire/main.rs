@@ -1,7 +1,7 @@
-//! Octets in, octets out: the gateway between a client and an origin that write whatever they like.
+//! The gateway on the wire, between a client and an origin that may send any bytes.
 //!
-//! The names say where a rule comes from: the section of an RFC, or the advisory about somebody
-//! who did not keep to it. Most cases are a line in a table, and a test each.
+//! A test's name starts with the source of its rule: the section of an RFC, or the advisory about
+//! software that broke it. Most cases are a line in a table, and a test each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests, too
 
 mod bodies;

@@ -59,7 +59,7 @@ async fn rfc9110_7_6_2_a_get_may_say_max_forwards() {
 }
 
 #[tokio::test]
-async fn rfc9110_9_1_methods_nobody_knows_go_on() {
+async fn rfc9110_9_1_unknown_methods_are_forwarded() {
     let world = World::start([ok()]).await;
     let head = world.forwarded(head("BREW! /pot HTTP/1.1", "")).await;
     assert!(head.starts_with("BREW! /pot HTTP/1.1\r\n"), "{head}");
@@ -72,7 +72,7 @@ async fn rfc9110_9_1_the_case_of_a_method_is_kept() {
     assert!(head.starts_with("get / HTTP/1.1\r\n"), "{head}");
 }
 
-/// After a response without a body, the connection goes on, and so does the one to the origin.
+/// After a response without a body both connections are reused.
 async fn bodiless(method: &str, response: &str, status: u16) -> String {
     let script = vec![
         Step::ReadHead,
@@ -123,13 +123,13 @@ async fn rfc9112_6_3_a_304_has_no_body_whatever_its_length() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_a_status_nobody_knows_goes_on() {
+async fn rfc9110_15_unknown_status_is_forwarded() {
     let world = World::start([answer("HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\nok")]).await;
     assert_eq!(world.ask(get("/")).await.status, 599);
 }
 
-/// The body is not sent before somebody wants it: by the origin's word, or the gateway's once the
-/// origin has the head.
+/// The client sends the body when it gets a 100: from the origin, or from the gateway once the origin
+/// has the head.
 #[tokio::test]
 async fn rfc9110_10_1_1_the_head_reaches_the_origin_before_the_body_is_asked_for() {
     let script = vec![

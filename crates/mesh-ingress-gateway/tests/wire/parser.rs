@@ -1,5 +1,5 @@
-//! What was found in parsers: ours, those of peers, and those of origins behind them. Some of it is
-//! pinned where it belongs: framing in `heads`, chunks in `bodies`, frames in `http2` and `floods`.
+//! Defects found in parsers: ours, those of peers, and those of origins behind them. More of them are
+//! tested by subject: framing in `heads`, chunks in `bodies`, frames in `http2` and `floods`.
 
 use mesh_ingress_testkit::{Closed, Step};
 
@@ -8,8 +8,8 @@ use crate::reply::soon;
 use crate::world::{HOST, OK, SMUGGLED, World, answer, get, head, ok, told};
 
 macro_rules! refused {
-    ($($(#[$attr:meta])* $name:ident: $status:literal, $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $octets).await; })*
+    ($($(#[$attr:meta])* $name:ident: $status:literal, $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused($status, $bytes).await; })*
     };
 }
 
@@ -18,7 +18,7 @@ fn post(fields: &str) -> String {
 }
 
 refused! {
-    /// The same with a body for each who reads it in another way.
+    /// The same with a body for each reading of the framing.
     rfc9112_11_2_cl_te_is_refused:
         400, post("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\nG";
     rfc9112_11_2_te_cl_is_refused:
@@ -43,7 +43,7 @@ refused! {
     /// RUSTSEC-2021-0020: of two lines, one saw the first and another the last.
     rustsec_2021_0020_three_transfer_encodings_are_refused:
         400, post("Transfer-Encoding: chunked\r\nX: y\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n");
-    /// RUSTSEC-2021-0078: what `u64::from_str` takes and the grammar does not.
+    /// RUSTSEC-2021-0078: numbers that `u64::from_str` accepts and the grammar does not.
     rustsec_2021_0078_a_plus_and_transfer_encoding_are_refused:
         400, post("Content-Length: +0\r\nTransfer-Encoding: chunked\r\n");
     rustsec_2021_0078_an_underscore_in_a_length_is_refused: 400, post("Content-Length: 1_0\r\n");
@@ -53,7 +53,7 @@ refused! {
     rustsec_2021_0078_a_quoted_length_is_refused: 400, post("Content-Length: \"5\"\r\n");
     rustsec_2021_0078_a_length_with_a_parameter_is_refused: 400, post("Content-Length: 5;x\r\n");
     /// HAProxy CVE-2021-40346: a name longer than its counter was the name before the overflow.
-    cve_2021_40346_a_length_behind_a_name_of_270_octets_is_refused:
+    cve_2021_40346_a_length_behind_a_name_of_270_bytes_is_refused:
         400, post(&format!("Content-Length0{}:\r\nContent-Length: 5\r\nContent-Length: 0\r\n", "a".repeat(255)));
     /// HAProxy CVE-2023-25725: an empty name ended the fields, and hid what framed the body.
     cve_2023_25725_an_empty_name_before_transfer_encoding_is_refused:
@@ -81,7 +81,7 @@ refused! {
     cve_2020_15810_white_space_before_the_colon_of_a_length_is_refused:
         400, post("Content-Length : 5\r\n");
     cve_2020_15811_a_split_transfer_encoding_is_refused: 400, post("Transfer-Encoding: chu\tnked\r\n");
-    /// Werkzeug, Gunicorn CVE-2024-1135: a coding nobody knows was passed over.
+    /// Werkzeug, Gunicorn CVE-2024-1135: an unknown coding was ignored.
     cve_2024_1135_an_unknown_coding_behind_chunked_is_refused:
         400, post("Transfer-Encoding: chunked,xyz\r\nContent-Length: 5\r\n");
     /// Pingora RUSTSEC-2026-0034: a request of HTTP/1.0 with a coding ended with its connection.
@@ -99,7 +99,7 @@ refused! {
     rfc9113_3_4_a_preface_that_is_not_whole_is_refused: 400, "PRI * HTTP/2.0\r\n\r\nSM\r\n\rx";
 }
 
-/// A body in chunks that two could read in two ways: it has no end, and what follows is nobody's.
+/// A chunked body that two parsers may read differently: it gets no end, and the bytes after it are dropped.
 async fn cut(chunks: &str) {
     let world = World::start([vec![Step::ReadHead, Step::ReadToEnd], ok()]).await;
     let mut client = world
@@ -127,18 +127,18 @@ macro_rules! cut {
 }
 
 cut! {
-    /// Kestrel CVE-2025-55315 and "funky chunks": who looks for CRLF finds another line end than
-    /// who looks for LF.
+    /// Kestrel CVE-2025-55315 and "funky chunks": a parser that looks for CRLF finds another line end
+    /// than one that looks for LF.
     cve_2025_55315_an_lf_in_a_chunk_extension_is_cut: "2;\nxx\r\n4f\r\n0\r\n\r\n";
     cve_2025_55315_a_cr_in_a_chunk_extension_is_cut: "2;\rxx\r\n4f\r\n0\r\n\r\n";
     cve_2025_55315_an_lf_before_the_end_of_an_extension_is_cut: "2;a\n\r\nxx\r\n0\r\n\r\n";
     cve_2025_55315_a_cr_before_the_end_of_an_extension_is_cut: "2;a\r\r\nxx\r\n0\r\n\r\n";
-    /// A quoted text must not have a line end either, whoever looks for its end first.
+    /// Nor may a quoted string contain a line end.
     cve_2025_55315_a_line_end_in_a_quoted_extension_is_cut: "2;a=\"\n\"\r\nxx\r\n0\r\n\r\n";
     cve_2025_55315_a_bare_cr_in_a_quoted_extension_is_cut: "2;a=\"\r\"\r\nxx\r\n0\r\n\r\n";
     cve_2025_55315_an_escaped_lf_in_a_quoted_extension_is_cut: "2;a=\"\\\n\"\r\nxx\r\n0\r\n\r\n";
-    /// Somebody skips two octets behind the data without looking at them.
-    funky_chunks_data_that_ends_in_two_other_octets_is_cut: "5\r\nAAAAAXX0\r\n\r\n";
+    /// Some parsers skip the two bytes after the data unread.
+    funky_chunks_data_that_ends_in_two_other_bytes_is_cut: "5\r\nAAAAAXX0\r\n\r\n";
     funky_chunks_data_that_ends_in_lf_lf_is_cut: "5\r\nAAAAA\n\n0\r\n\r\n";
     funky_chunks_data_that_ends_in_cr_cr_is_cut: "5\r\nAAAAA\r\r0\r\n\r\n";
     funky_chunks_data_that_ends_in_lf_cr_is_cut: "5\r\nAAAAA\n\r0\r\n\r\n";
@@ -162,7 +162,7 @@ cut! {
     rfc9112_7_1_2_a_trailer_with_a_bare_cr_is_cut: "0\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n";
 }
 
-/// Extensions that are odd and not in doubt end here.
+/// Unusual but unambiguous extensions are dropped.
 async fn extension(extension: &str) {
     let script = vec![
         Step::ReadHead,
@@ -187,11 +187,11 @@ macro_rules! extensions {
 }
 
 extensions! {
-    rfc9112_7_1_1_a_quoted_extension_ends_here: ";a=\"b;c\"";
-    rfc9112_7_1_1_a_quotation_mark_without_its_pair_ends_here: ";a=\"b";
-    rfc9112_7_1_1_an_escaped_quotation_mark_ends_here: ";a=\"b\\\"\"";
-    rfc9112_7_1_1_an_empty_extension_ends_here: ";";
-    rfc9112_7_1_1_white_space_in_an_extension_ends_here: ";a = b ; c";
+    rfc9112_7_1_1_a_quoted_extension_is_dropped: ";a=\"b;c\"";
+    rfc9112_7_1_1_a_quotation_mark_without_its_pair_is_dropped: ";a=\"b";
+    rfc9112_7_1_1_an_escaped_quotation_mark_is_dropped: ";a=\"b\\\"\"";
+    rfc9112_7_1_1_an_empty_extension_is_dropped: ";";
+    rfc9112_7_1_1_white_space_in_an_extension_is_dropped: ";a = b ; c";
 }
 
 /// The guard has read the head of a later request before hyper has answered the first.
@@ -200,13 +200,13 @@ async fn pingora_2026_0033_a_bad_second_request_does_not_spoil_the_body_of_the_f
     let script = vec![Step::ReadHead, Step::ReadBody(5), Step::send(OK)];
     let world = World::start([script, ok()]).await;
     let bad = post("Transfer-Encoding: chunked, chunked\r\n");
-    let octets = [
+    let bytes = [
         post("Content-Length: 5\r\n"),
         "hello".to_owned(),
         bad,
         SMUGGLED.to_owned(),
     ];
-    let mut client = world.send(octets.concat()).await;
+    let mut client = world.send(bytes.concat()).await;
     assert_eq!(client.reply().await.status, 200);
     assert_eq!(client.reply().await.status, 400);
     client.ends().await;
@@ -214,7 +214,7 @@ async fn pingora_2026_0033_a_bad_second_request_does_not_spoil_the_body_of_the_f
     assert!(!world.all_received().contains("/smuggled"));
 }
 
-/// pingora RUSTSEC-2025-0037: what is left of a body is not the next request, whoever answers.
+/// pingora RUSTSEC-2025-0037: the unread rest of a body is not the next request.
 async fn undrained(status: u16, line: &str, fields: &str) {
     let world = World::start([ok()]).await;
     let fields = format!("{fields}Content-Length: {}\r\n", SMUGGLED.len());
@@ -250,11 +250,11 @@ async fn rustsec_2025_0037_the_body_of_an_answered_options_is_no_request() {
     undrained(204, "OPTIONS / HTTP/1.1", fields).await;
 }
 
-/// hyper CVE-2022-0022 and more: a response whose head comes octet by octet is the same response.
+/// hyper CVE-2022-0022 and more: a response head that comes byte by byte is the same response.
 #[tokio::test]
 async fn hyper_a_response_in_pieces_is_a_response() {
     let pieces = "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 2\r\n\r\nok".as_bytes();
-    let steps = pieces.iter().map(|octet| Step::send(vec![*octet]));
+    let steps = pieces.iter().map(|byte| Step::send(vec![*byte]));
     let script = std::iter::once(Step::ReadHead).chain(steps).collect();
     let world = World::start([script]).await;
     let reply = world.ask(get("/")).await;
@@ -262,9 +262,9 @@ async fn hyper_a_response_in_pieces_is_a_response() {
     assert_eq!(told(&reply.head, "x-a"), ["b"]);
 }
 
-/// Without a 1xx for it, and however odd: a reason may be anything but a line end (RFC 9112 §4).
+/// A reason phrase may be anything but a line end (RFC 9112 §4).
 #[tokio::test]
-async fn rfc9112_4_an_empty_reason_and_an_odd_one_are_no_matter() {
+async fn rfc9112_4_reason_phrase_is_ignored() {
     let odd = "HTTP/1.1 200 \u{e4}\t!\r\nContent-Length: 2\r\n\r\nok";
     let script = [
         answer("HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok"),

@@ -1,4 +1,4 @@
-//! A client that reads what comes as strictly as it can.
+//! A client that parses responses strictly.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-/// Far more than anything takes.
+/// The bound of every wait, far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to the gateway.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    /// Read, and not looked at.
+    /// Read, but not yet parsed.
     unused: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ impl Reply {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// Whether the connection is to be closed after it.
+    /// Whether it says `Connection: close`.
     pub(crate) fn closes(&self) -> bool {
         self.values("connection").contains(&"close")
     }
@@ -50,7 +50,7 @@ pub(crate) fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
     named.map(|(_, value)| value.trim()).collect()
 }
 
-/// Waits for something that has to happen.
+/// Waits for something that must happen.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     let what = tokio::time::timeout(PATIENCE, what).await;
     what.unwrap_or_else(|_| panic!("it does not happen"))
@@ -64,40 +64,40 @@ impl Client {
         }
     }
 
-    pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
-        soon(self.stream.write_all(octets.as_ref())).await.unwrap();
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Sends as much as the other end takes, and reads what it says meanwhile: one that writes and
-    /// does not read must not be waited for by one that does the same.
-    pub(crate) async fn send_and_read(&mut self, mut octets: &[u8]) {
+    /// Sends as much as the other end takes, and reads meanwhile, so that two ends that both write do
+    /// not wait for each other.
+    pub(crate) async fn send_and_read(&mut self, mut bytes: &[u8]) {
         let both = Interest::READABLE | Interest::WRITABLE;
-        while !octets.is_empty() {
+        while !bytes.is_empty() {
             let ready = soon(self.stream.ready(both)).await.unwrap();
             if ready.is_readable() {
                 match self.stream.try_read_buf(&mut self.unused) {
                     Ok(1..) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // Its end, good or not.
+                    // The end of the connection, or an error.
                     Ok(0) | Err(_) => return,
                 }
             }
-            match self.stream.try_write(octets) {
-                Ok(sent) => octets = &octets[sent..],
+            match self.stream.try_write(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
         }
     }
 
-    /// Reads something more; false at the end, whether it is a good one or not.
+    /// Reads more; false at the end of the connection or an error.
     async fn read(&mut self) -> bool {
         soon(self.stream.read_buf(&mut self.unused))
             .await
             .is_ok_and(|length| length > 0)
     }
 
-    /// Octets up to and with these.
+    /// Bytes up to and with these.
     pub(crate) async fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self.unused.windows(end.len()).position(|part| part == end) {
@@ -116,7 +116,7 @@ impl Client {
         self.unused.drain(..length).collect()
     }
 
-    /// So many octets, unless the connection ends before.
+    /// This many bytes, unless the connection ends before.
     pub(crate) async fn exactly_or_end(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.unused.len() < length {
             if !self.read().await {
@@ -132,7 +132,7 @@ impl Client {
         std::mem::take(&mut self.unused)
     }
 
-    /// The same after having said all there is to say.
+    /// The same after closing the sending half.
     pub(crate) async fn rest_after_fin(&mut self) -> Vec<u8> {
         // Fails if the gateway has closed already.
         let _ = self.stream.shutdown().await;

@@ -1,5 +1,5 @@
-//! Origins that break the protocol: the client gets a clean error or sees that something is
-//! missing, and the connection is never used again.
+//! Origins that break the protocol: the client gets a clean error or a visibly truncated response, and
+//! the connection is never reused.
 
 use mesh_ingress_testkit::Step;
 
@@ -7,8 +7,8 @@ use crate::reply::{Client, soon};
 use crate::world::{OK, World, answer, get, ok};
 
 /// The client gets a 502 and nothing of the response.
-async fn refused(octets: impl AsRef<[u8]>) {
-    let world = World::start([answer(octets), ok()]).await;
+async fn refused(bytes: impl AsRef<[u8]>) {
+    let world = World::start([answer(bytes), ok()]).await;
     let reply = world.ask(get("/")).await;
     assert_eq!(reply.status, 502, "{}", reply.head);
     assert!(!reply.text().contains("evil"), "{}", reply.text());
@@ -17,8 +17,8 @@ async fn refused(octets: impl AsRef<[u8]>) {
 }
 
 macro_rules! refused {
-    ($($(#[$attr:meta])* $name:ident: $octets:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { refused($octets).await; })*
+    ($($(#[$attr:meta])* $name:ident: $bytes:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { refused($bytes).await; })*
     };
 }
 
@@ -64,9 +64,9 @@ refused! {
     rfc9112_4_a_status_of_four_digits_is_502: "HTTP/1.1 2000 OK\r\nContent-Length: 4\r\n\r\nevil";
     rfc9112_2_3_http_0_9_is_502: "<html>evil</html>\r\n\r\n";
     rfc9112_2_3_a_response_of_http_2_0_is_502: "HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    something_that_is_no_http_is_502: "SSH-2.0-OpenSSH_9.9 evil\r\n\r\n";
+    response_that_is_not_http_is_502: "SSH-2.0-OpenSSH_9.9 evil\r\n\r\n";
     a_tls_alert_is_502: b"\x15\x03\x01\x00\x02\x02\x28\r\n\r\n";
-    rfc9110_15_2_2_a_101_nobody_asked_for_is_502:
+    rfc9110_15_2_2_unrequested_101_for_an_upgrade_is_502:
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nevil";
     rfc6585_5_a_response_with_too_many_fields_is_502:
         with(&("X: evil\r\n".repeat(200) + "Content-Length: 0\r\n"));
@@ -75,14 +75,14 @@ refused! {
 }
 
 #[tokio::test]
-async fn rfc9112_8_an_origin_that_closes_without_a_word_is_502() {
+async fn rfc9112_8_origin_that_closes_without_a_response_is_502() {
     let world = World::start([vec![Step::ReadHead, Step::Close], ok()]).await;
     assert_eq!(world.ask(get("/")).await.status, 502);
     world.first_connection_is_not_used_again().await;
 }
 
 #[tokio::test]
-async fn rfc9112_8_an_origin_that_resets_without_a_word_is_502() {
+async fn rfc9112_8_origin_that_resets_without_a_response_is_502() {
     let world = World::start([vec![Step::ReadHead, Step::Reset], ok()]).await;
     assert_eq!(world.ask(get("/")).await.status, 502);
     world.first_connection_is_not_used_again().await;
@@ -100,15 +100,15 @@ async fn rfc9112_8_half_a_head_is_502() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// The client sees that something is missing: neither all octets nor a last chunk, but an end.
-async fn truncated(octets: impl AsRef<[u8]>, end: Step) {
-    let mut script = answer(octets);
+/// The client sees a truncated response: the connection ends before the last byte or chunk.
+async fn truncated(bytes: impl AsRef<[u8]>, end: Step) {
+    let mut script = answer(bytes);
     script.push(end);
     let world = World::start([script, ok()]).await;
     let request = crate::world::head("GET / HTTP/1.1", "Connection: close\r\n");
     let all = world.send(request).await.rest().await;
     let all = String::from_utf8_lossy(&all).into_owned();
-    // What is known too early for anybody to have seen a response is an end as good as any.
+    // The end may come so early that the client has seen nothing of the response.
     if !all.is_empty() {
         let (head, rest) = all.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -125,36 +125,36 @@ async fn truncated(octets: impl AsRef<[u8]>, end: Step) {
 }
 
 macro_rules! truncated {
-    ($($(#[$attr:meta])* $name:ident: $octets:expr, $end:expr;)*) => {
-        $($(#[$attr])* #[tokio::test] async fn $name() { truncated($octets, $end).await; })*
+    ($($(#[$attr:meta])* $name:ident: $bytes:expr, $end:expr;)*) => {
+        $($(#[$attr])* #[tokio::test] async fn $name() { truncated($bytes, $end).await; })*
     };
 }
 
 truncated! {
-    rfc9112_8_a_body_shorter_than_its_length_looks_so:
+    rfc9112_8_a_body_shorter_than_its_length_is_truncated:
         with("Content-Length: 100\r\n") + "half", Step::Close;
-    rfc9112_8_a_body_with_a_length_that_is_reset_looks_so:
+    rfc9112_8_a_body_with_a_length_that_is_reset_is_truncated:
         with("Content-Length: 100\r\n") + "half", Step::Reset;
-    rfc9112_8_chunks_without_a_last_one_look_so:
+    rfc9112_8_chunks_without_a_last_one_are_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf\r\n", Step::Close;
-    rfc9112_8_chunks_that_are_reset_look_so:
+    rfc9112_8_chunks_that_are_reset_are_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf\r\n", Step::Reset;
-    rfc9112_8_half_a_chunk_looks_so:
+    rfc9112_8_half_a_chunk_is_truncated:
         with("Transfer-Encoding: chunked\r\n") + "8\r\nhalf", Step::Close;
-    rfc9112_8_a_last_chunk_without_its_empty_line_looks_so:
+    rfc9112_8_a_last_chunk_without_its_empty_line_is_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf\r\n0\r\n", Step::Close;
-    rfc9112_7_1_a_chunk_size_that_is_no_number_looks_so:
+    rfc9112_7_1_a_chunk_size_that_is_no_number_is_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf\r\nx\r\n0\r\n\r\n", Step::ReadToEnd;
-    rfc9112_7_1_a_chunk_without_its_line_end_looks_so:
+    rfc9112_7_1_a_chunk_without_its_line_end_is_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf!0\r\n\r\n", Step::ReadToEnd;
-    rustsec_2021_0079_a_chunk_size_of_65_bits_looks_so:
+    rustsec_2021_0079_a_chunk_size_of_65_bits_is_truncated:
         with("Transfer-Encoding: chunked\r\n") + "4\r\nhalf\r\n10000000000000000\r\n0\r\n\r\n",
         Step::ReadToEnd;
 }
 
-/// A whole response, and something behind it that belongs to nothing.
-async fn extra(method: &str, octets: impl AsRef<[u8]>, status: u16, body: &str) {
-    let world = World::start([answer(octets), ok()]).await;
+/// A complete response with surplus bytes after it.
+async fn extra(method: &str, bytes: impl AsRef<[u8]>, status: u16, body: &str) {
+    let world = World::start([answer(bytes), ok()]).await;
     let request = crate::world::head(&format!("{method} / HTTP/1.1"), "");
     let mut client: Client = world.send(request).await;
     let reply = client.reply_to(method).await;
@@ -164,7 +164,7 @@ async fn extra(method: &str, octets: impl AsRef<[u8]>, status: u16, body: &str) 
         "{}",
         reply.head
     );
-    // The next on the same connection gets an answer of its own.
+    // The next request on the same connection gets its own response.
     client.send(get("/own")).await;
     let own = client.reply().await;
     assert_eq!((own.status, own.text()), (200, "ok"));
@@ -172,22 +172,22 @@ async fn extra(method: &str, octets: impl AsRef<[u8]>, status: u16, body: &str) 
 }
 
 macro_rules! extra {
-    ($($(#[$attr:meta])* $name:ident: $method:literal, $octets:expr, $status:literal, $body:literal;)*) => {
+    ($($(#[$attr:meta])* $name:ident: $method:literal, $bytes:expr, $status:literal, $body:literal;)*) => {
         $($(#[$attr])* #[tokio::test] async fn $name() {
-            extra($method, $octets, $status, $body).await;
+            extra($method, $bytes, $status, $body).await;
         })*
     };
 }
 
 extra! {
-    rfc9112_6_3_octets_beyond_the_length_are_dropped_and_the_connection_with_them:
+    rfc9112_6_3_bytes_beyond_the_length_are_dropped_and_the_connection_with_them:
         "GET", with("Content-Length: 4\r\n") + "goodevil", 200, "good";
-    rfc9112_11_1_a_response_behind_a_response_is_nobodys:
+    rfc9112_11_1_a_response_behind_a_response_is_dropped:
         "GET", with("Content-Length: 4\r\n") + "good" + &with("Content-Length: 4\r\n") + "evil",
         200, "good";
-    rfc9112_7_1_octets_beyond_the_last_chunk_are_dropped:
+    rfc9112_7_1_bytes_beyond_the_last_chunk_are_dropped:
         "GET", with("Transfer-Encoding: chunked\r\n") + "4\r\ngood\r\n0\r\n\r\nevil", 200, "good";
-    rfc9112_7_1_a_response_behind_chunks_is_nobodys:
+    rfc9112_7_1_a_response_behind_chunks_is_dropped:
         "GET", with("Transfer-Encoding: chunked\r\n") + "4\r\ngood\r\n0\r\n\r\n"
             + &with("Content-Length: 4\r\n") + "evil",
         200, "good";
@@ -201,7 +201,7 @@ extra! {
 }
 
 #[tokio::test]
-async fn rfc9112_9_6_a_response_that_closes_is_whole_and_the_last() {
+async fn rfc9112_9_6_response_with_close_ends_its_connection() {
     let closing = with("Connection: close\r\nContent-Length: 4\r\n") + "good";
     let world = World::start([answer(closing), ok()]).await;
     let reply = world.ask(get("/")).await;
@@ -210,7 +210,7 @@ async fn rfc9112_9_6_a_response_that_closes_is_whole_and_the_last() {
 }
 
 #[tokio::test]
-async fn rfc9112_9_3_a_response_of_http10_is_whole_and_the_last() {
+async fn rfc9112_9_3_http10_response_ends_its_connection() {
     let world = World::start([
         answer("HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\ngood"),
         ok(),
@@ -221,7 +221,7 @@ async fn rfc9112_9_3_a_response_of_http10_is_whole_and_the_last() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// nginx calls it `proxy_noclose`: the octets are there, the origin just does not go.
+/// nginx calls it `proxy_noclose`: the response is complete, but the origin does not close.
 #[tokio::test]
 async fn rfc9112_6_3_a_whole_response_does_not_wait_for_the_origin_to_close() {
     let response = with("Connection: close\r\nContent-Length: 4\r\n") + "good";
@@ -260,7 +260,7 @@ async fn rfc9112_6_3_an_empty_response_is_used_again() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_interim_responses_do_not_get_in_the_way() {
+async fn rfc9110_15_2_interim_responses_are_skipped() {
     let response = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
                     HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood";
     let world = World::start([[answer(response), answer(OK)].concat()]).await;
@@ -281,9 +281,9 @@ async fn rfc9110_15_2_endless_interim_responses_are_502() {
     refused(endless).await;
 }
 
-/// Few at a time, so that it is not their number: the time is that of the final response.
+/// Few enough that their number is no reason: the timeout is that of the final response.
 #[tokio::test]
-async fn rfc9110_15_2_interim_responses_do_not_put_off_the_end_of_patience() {
+async fn rfc9110_15_2_interim_responses_do_not_extend_the_timeout() {
     let interim = || Step::send("HTTP/1.1 102 Processing\r\n\r\n");
     let script = vec![Step::ReadHead, interim(), interim(), Step::ReadToEnd];
     let options = ["--response-header-timeout", "200ms"];
@@ -292,10 +292,10 @@ async fn rfc9110_15_2_interim_responses_do_not_put_off_the_end_of_patience() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// A response before there is a request is of nobody: it must not be the next one's.
+/// A response without a request must not answer the next request.
 #[tokio::test]
-async fn rfc9112_9_2_a_response_before_its_request_is_nobodys() {
-    // Who cannot tell it from an answer uses the connection again.
+async fn rfc9112_9_2_response_before_its_request_is_dropped() {
+    // A gateway that takes it for an answer reuses the connection.
     let eager = [
         vec![Step::send(with("Content-Length: 4\r\n") + "evil")],
         vec![Step::ReadHead],
@@ -314,7 +314,7 @@ async fn rfc9112_9_2_a_response_before_its_request_is_nobodys() {
 
 /// The same on a connection that waits for its next request.
 #[tokio::test]
-async fn rfc9112_9_2_a_response_on_an_idle_connection_is_nobodys() {
+async fn rfc9112_9_2_response_on_an_idle_connection_is_dropped() {
     let gate = mesh_ingress_testkit::Gate::new();
     let evil = with("Content-Length: 4\r\n") + "evil";
     let script = vec![
@@ -332,9 +332,9 @@ async fn rfc9112_9_2_a_response_on_an_idle_connection_is_nobodys() {
     world.first_connection_is_not_used_again().await;
 }
 
-/// A 408 that says good-bye to an idle connection, as many servers do, answers nothing.
+/// A 408 on an idle connection, as many servers send before closing, answers no request.
 #[tokio::test]
-async fn rfc9110_15_5_9_a_408_on_an_idle_connection_is_nobodys() {
+async fn rfc9110_15_5_9_408_on_an_idle_connection_is_dropped() {
     let gate = mesh_ingress_testkit::Gate::new();
     let script = vec![
         Step::ReadHead,

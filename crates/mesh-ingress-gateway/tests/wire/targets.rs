@@ -1,4 +1,4 @@
-//! Path and query: what comes in goes out, octet by octet (RFC 9110 §7.7).
+//! Path and query are forwarded byte for byte (RFC 9110 §7.7).
 
 use crate::heads::refused;
 use crate::world::{World, get, head, ok};
@@ -27,10 +27,10 @@ kept! {
     cve_2022_2880_odd_queries_are_kept: "/?a=b;c&d=%zz&&e==f&g?h=/i/../j";
     rfc9110_7_7_plus_and_encoded_space_are_kept: "/a+b%20c?d+e%20f";
     rfc9110_7_7_names_with_dots_are_kept: "/..a/b.../.c/d..e";
-    rfc9110_7_7_octets_uris_do_not_have_are_kept: "/a|b{c}\"d\"^[e]?`|{}^[]";
+    rfc9110_7_7_bytes_uris_do_not_have_are_kept: "/a|b{c}\"d\"^[e]?`|{}^[]";
     rfc9110_7_7_an_encoded_nul_is_kept: "/a%00b";
-    rfc9110_7_7_octets_above_0x7f_are_kept: "/\u{e4}?\u{f6}=\u{fc}";
-    rfc9112_3_a_target_of_8_000_octets_is_kept: format!("/{}", "a".repeat(7_999));
+    rfc9110_7_7_bytes_above_0x7f_are_kept: "/\u{e4}?\u{f6}=\u{fc}";
+    rfc9112_3_a_target_of_8_000_bytes_is_kept: format!("/{}", "a".repeat(7_999));
 }
 
 macro_rules! refused {
@@ -39,7 +39,7 @@ macro_rules! refused {
     };
 }
 
-/// Whether the connection is closed is no matter: where the request ends is certain.
+/// The connection may stay open, since the end of the request is certain.
 async fn refused_without_close(status: u16, target: &str) {
     let world = World::start([ok()]).await;
     let reply = world.ask(get(target)).await;
@@ -51,7 +51,7 @@ refused! {
     rfc3986_5_2_4_dot_segments_are_refused: "/a/../b";
     rfc3986_5_2_4_encoded_dot_segments_are_refused: "/a/%2e%2E/b";
     rfc3986_5_2_4_dot_segments_at_the_end_are_refused: "/a/..";
-    /// Octets that no URI has and that the parser does not take: refused, not repaired.
+    /// Bytes that no URI has and the parser does not accept: refused, not repaired.
     rfc3986_2_a_grave_accent_in_a_path_is_refused: "/a`b";
     rfc3986_2_a_less_than_sign_in_a_path_is_refused: "/a<b";
     rfc3986_2_a_greater_than_sign_in_a_path_is_refused: "/a>b";

@@ -23,7 +23,7 @@ async fn sent(trailers: &str) -> String {
     );
     let request = head("POST / HTTP/1.1", &fields) + "5\r\nhello\r\n0\r\n" + trailers + "\r\n";
     assert_eq!(world.ask(request).await.status, 200);
-    // What comes after belongs to the next request.
+    // The following bytes belong to the next request.
     assert_eq!(world.ask(get("/fence")).await.status, 200);
     let received = world.all_received();
     let (_, rest) = received.split_once("hello\r\n0\r\n").unwrap();
@@ -93,13 +93,13 @@ async fn rfc9110_6_5_trailers_reach_a_client_that_wants_them() {
 }
 
 #[tokio::test]
-async fn rfc9110_6_5_1_trailers_nobody_wants_end_here() {
+async fn rfc9110_6_5_1_trailers_without_te_are_dropped() {
     let (_, trailers) = got("", "X-Checksum: abc\r\n").await;
     assert_eq!(trailers.unwrap_or_default(), "");
 }
 
 #[tokio::test]
-async fn rfc9110_6_5_1_trailers_that_change_a_response_end_here() {
+async fn rfc9110_6_5_1_trailers_that_change_a_response_are_dropped() {
     let fields = "Set-Cookie: a=evil\r\nContent-Length: 666\r\nTransfer-Encoding: evil\r\n\
                   Location: http://evil/\r\nX-Good: 1\r\n";
     let (head, trailers) = got(TE, fields).await;

@@ -1,4 +1,4 @@
-//! Other protocols: nothing passes before a 101 that was asked for, and everything after it.
+//! Upgrades: no bytes pass before the requested 101, and all bytes after it.
 
 use mesh_ingress_testkit::{Gate, Step};
 use tokio::io::AsyncWriteExt;
@@ -54,9 +54,9 @@ async fn rfc6455_4_2_2_a_websocket_opens_and_frames_pass_both_ways() {
     assert!(world.origin.received(0).ends_with(b"\r\n\r\n\x81\x05hello"));
 }
 
-/// Octets that are anything but HTTP, some of them on their way before the 101.
+/// Bytes that are not HTTP, some of them sent before the 101.
 #[tokio::test]
-async fn pingora_2026_0033_octets_before_the_101_wait_for_it() {
+async fn pingora_2026_0033_bytes_before_the_101_wait_for_it() {
     let gate = Gate::new();
     let script = vec![
         Step::ReadHead,
@@ -76,14 +76,14 @@ async fn pingora_2026_0033_octets_before_the_101_wait_for_it() {
     soon(
         world
             .origin
-            .wait_for_received(0, |octets| octets.ends_with(&all)),
+            .wait_for_received(0, |bytes| bytes.ends_with(&all)),
     )
     .await;
 }
 
 /// The same in a piece of its own, when the gateway has nothing else to read.
 #[tokio::test]
-async fn pingora_2026_0033_octets_after_the_request_wait_for_the_101() {
+async fn pingora_2026_0033_bytes_after_the_request_wait_for_the_101() {
     let gate = Gate::new();
     let script = vec![
         Step::ReadHead,
@@ -114,9 +114,9 @@ async fn pingora_2026_0033_a_request_after_a_refused_upgrade_is_a_request() {
     assert!(!received.contains("Host: shop"), "as it was: {received}");
 }
 
-/// What was sent in the hope of a 101 is looked at as closely as everything else.
+/// Bytes sent in the hope of a 101 are checked as all others are.
 #[tokio::test]
-async fn pingora_2026_0033_octets_after_a_refused_upgrade_are_guarded() {
+async fn pingora_2026_0033_bytes_after_a_refused_upgrade_are_guarded() {
     let world = World::start([ok()]).await;
     let bad = head(
         "POST /bad HTTP/1.1",
@@ -177,7 +177,7 @@ async fn rfc9110_7_8_each_upgrade_has_its_own_answer() {
 async fn rfc9110_7_8_a_body_before_the_upgrade_is_a_body() {
     let script = vec![Step::ReadHead, Step::ReadBody(5), Step::send(OK)];
     let world = World::start([script]).await;
-    // As curl does that would like HTTP/2.
+    // As curl asks for HTTP/2.
     let fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\
                   Content-Length: 5\r\n";
     let mut client = world
@@ -218,7 +218,7 @@ async fn rfc9110_7_8_an_upgrade_behind_other_requests_is_an_upgrade() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_an_upgrade_nobody_named_ends_here() {
+async fn rfc9110_7_8_upgrade_without_connection_option_is_dropped() {
     let world = World::start([ok()]).await;
     let head = world
         .forwarded(head("GET / HTTP/1.1", "Upgrade: websocket\r\n"))
@@ -262,9 +262,9 @@ async fn rfc9110_7_8_a_101_to_no_protocol_is_502() {
 }
 
 #[tokio::test]
-async fn rfc9110_15_2_2_a_101_to_a_request_that_did_not_ask_is_502_however_it_looks() {
+async fn rfc9110_15_2_2_unrequested_101_is_502() {
     let world = World::start([answer(format!("{SWITCHING}evil")), ok()]).await;
-    // Upgrade without Connection is no wish of this hop.
+    // `Upgrade` without `Connection: upgrade` does not apply to this hop.
     let mut client = world
         .send(head("GET / HTTP/1.1", "Upgrade: websocket\r\n"))
         .await;
@@ -274,7 +274,7 @@ async fn rfc9110_15_2_2_a_101_to_a_request_that_did_not_ask_is_502_however_it_lo
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_octets_of_the_origin_behind_its_101_arrive() {
+async fn rfc9110_7_8_bytes_of_the_origin_behind_its_101_arrive() {
     let script = vec![
         Step::ReadHead,
         Step::send(format!("{SWITCHING}first")),
@@ -318,21 +318,21 @@ async fn rfc9110_7_8_a_half_close_of_the_origin_passes() {
     world.received(0, "still here").await;
 }
 
-/// One octet at a time, so that none is overlooked between two states.
+/// One byte at a time, so that each state sees a partial read.
 #[tokio::test]
 async fn rfc9110_7_8_an_upgrade_in_pieces_is_an_upgrade() {
     let script = vec![Step::ReadHead, Step::send(SWITCHING), Step::ReadToEnd];
     let world = World::start([script]).await;
     let mut client = world.client().await;
     client.stream.set_nodelay(true).unwrap();
-    for octet in upgrade().as_bytes().chunks(1).chain(b"\x81\0\n".chunks(1)) {
-        client.send(octet).await;
+    for byte in upgrade().as_bytes().chunks(1).chain(b"\x81\0\n".chunks(1)) {
+        client.send(byte).await;
     }
     switched(&mut client).await;
     soon(
         world
             .origin
-            .wait_for_received(0, |octets| octets.ends_with(b"\x81\0\n")),
+            .wait_for_received(0, |bytes| bytes.ends_with(b"\x81\0\n")),
     )
     .await;
 }
@@ -347,7 +347,7 @@ fn unread_upgrade() -> String {
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_what_follows_an_upgrade_that_was_answered_early_is_http() {
+async fn rfc9110_7_8_bytes_after_a_refused_upgrade_are_http() {
     let world = World::start([[ok(), ok(), ok()].concat()]).await;
     let mut client = world
         .send(unread_upgrade() + "hello" + &get("/second"))
@@ -361,7 +361,7 @@ async fn rfc9110_7_8_what_follows_an_upgrade_that_was_answered_early_is_http() {
 }
 
 #[tokio::test]
-async fn rfc9110_7_8_and_it_is_looked_at_as_http_is() {
+async fn rfc9110_7_8_bytes_after_a_refused_upgrade_are_checked() {
     for evil in [
         "GET /smuggled HTTP/1.1\nHost: shop.example.com\n\n".to_owned(),
         get("/smuggled#fragment"),

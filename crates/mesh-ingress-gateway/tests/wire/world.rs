@@ -8,9 +8,9 @@ use crate::reply::{Client, Reply, soon, values};
 
 /// The public name of the site.
 pub(crate) const HOST: &str = "shop.example.com";
-/// What upstream is told instead.
+/// The Service's name, which the origin gets as `Host`.
 pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
-/// A request that must never get anywhere.
+/// A request that must never reach an origin.
 pub(crate) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -23,13 +23,13 @@ pub(crate) fn get(path: &str) -> String {
     head(&format!("GET {path} HTTP/1.1"), "")
 }
 
-/// What an origin does that answers with the same octets to one request on each connection, and
-/// closes it.
-pub(crate) fn answer(octets: impl AsRef<[u8]>) -> Vec<Step> {
-    vec![Step::ReadHead, Step::send(octets.as_ref().to_vec())]
+/// The script of an origin that answers one request on each connection with these bytes, and closes
+/// it.
+pub(crate) fn answer(bytes: impl AsRef<[u8]>) -> Vec<Step> {
+    vec![Step::ReadHead, Step::send(bytes.as_ref().to_vec())]
 }
 
-/// What an origin does that answers many requests without a body.
+/// The script of an origin that answers many requests without a body.
 pub(crate) fn ok() -> Vec<Step> {
     std::iter::repeat_with(|| answer(OK))
         .take(10)
@@ -44,7 +44,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With an origin that follows a script on each connection.
+    /// Starts with an origin that follows one script on each connection.
     pub(crate) async fn start(scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
         Self::with(scripts, &[]).await
     }
@@ -84,9 +84,9 @@ impl World {
     }
 
     /// A client that has sent something.
-    pub(crate) async fn send(&self, octets: impl AsRef<[u8]>) -> Client {
+    pub(crate) async fn send(&self, bytes: impl AsRef<[u8]>) -> Client {
         let mut client = self.client().await;
-        client.send(octets).await;
+        client.send(bytes).await;
         client
     }
 
@@ -103,24 +103,24 @@ impl World {
         text.split_once("\r\n\r\n").unwrap().0.to_owned() + "\r\n"
     }
 
-    /// Waits until a connection to the origin has got this.
+    /// Waits until a connection to the origin has received this text.
     pub(crate) async fn received(&self, connection: usize, text: &str) {
-        let there = |octets: &[u8]| {
-            octets
+        let there = |bytes: &[u8]| {
+            bytes
                 .windows(text.len())
                 .any(|part| part == text.as_bytes())
         };
         soon(self.origin.wait_for_received(connection, there)).await;
     }
 
-    /// All the origin has got, on whatever connection.
+    /// All bytes that the origin has received, on all connections.
     pub(crate) fn all_received(&self) -> String {
         let connections = 0..self.origin.connections();
         let received = connections.map(|connection| self.origin.received(connection));
         String::from_utf8_lossy(&received.collect::<Vec<_>>().concat()).into_owned()
     }
 
-    /// What the origin was told by a request that the gateway forwards.
+    /// The request head that the origin gets when the gateway forwards this request.
     pub(crate) async fn forwarded(&self, request: impl AsRef<[u8]>) -> String {
         let mut client = self.send(request).await;
         let head = self.head_at_origin(0).await;
@@ -129,7 +129,7 @@ impl World {
         head
     }
 
-    /// A later request gets a good answer, over a connection to the origin other than the first,
+    /// A later request is answered, over a connection to the origin other than the first,
     /// which is closed.
     pub(crate) async fn first_connection_is_not_used_again(&self) {
         let reply = self.ask(get("/after")).await;
@@ -140,7 +140,7 @@ impl World {
         assert!(!String::from_utf8_lossy(&first).contains("/after"));
     }
 
-    /// The origin has seen nothing at all so far, and is well.
+    /// The origin has received nothing so far, and answers.
     pub(crate) async fn nothing_has_reached_the_origin(&self) {
         let reply = self.ask(get("/after")).await;
         assert_eq!((reply.status, reply.text()), (200, "ok"), "{}", reply.head);

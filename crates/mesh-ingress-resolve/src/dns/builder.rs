@@ -19,7 +19,7 @@ use crate::watch::DEFAULT_RESOLVE_TIMEOUT;
 
 /// Where the system keeps its name servers.
 const SYSTEM_RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Nobody is to be asked more often than this for an answer that is still good.
+/// The lowest setting of the shortest TTL: a good answer is not asked for more often than this.
 const LEAST_TTL: Duration = Duration::from_secs(1);
 
 /// Sets up a [`ClusterDns`]. Made by [`ClusterDns::builder`].
@@ -67,13 +67,13 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
-    /// There is nobody to ask.
+    /// The file names no name server.
     #[error("{} has no usable nameserver line", path.display())]
     NoNameserver {
         /// Which file.
         path: PathBuf,
     },
-    /// Name servers were given by address and by file: it is not clear whom to ask.
+    /// Name servers were given by address and by file: it is not clear which to ask.
     #[error("both nameserver and resolv_conf are set: set one of them")]
     TwoSources,
     /// A domain of [`ExternalNames::Follow`] is none.
@@ -84,14 +84,14 @@ pub enum BuildError {
     OutOfRange {
         /// Which setting.
         setting: &'static str,
-        /// What it is.
+        /// Its value.
         value: Duration,
-        /// What it may be.
+        /// The range it may have.
         expected: &'static str,
     },
 }
 
-/// What the builder found to be right.
+/// The settings, as checked by the builder.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) domain: ClusterDomain,

@@ -1,4 +1,4 @@
-//! What went wrong, in words that name the likely cause.
+//! Failures of a lookup, with messages that name the likely cause.
 
 use std::fmt;
 use std::io;
@@ -22,14 +22,14 @@ pub(super) struct Failure {
     pub(super) prohibited: usize,
 }
 
-/// What a failure says about the answer before it.
+/// Whether the previous answer still holds after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Nothing: nobody could be asked. The answer before is the best there is.
+    /// No server answered: the previous answer is the best there is.
     Unavailable,
-    /// It is no longer true: there is nothing by that name. To be believed when said twice.
+    /// The name does not exist any more. Believed when two answers in a row say so.
     Absent { ttl: Option<Duration> },
-    /// It is no longer true: there is something else, which may not be used.
+    /// The name now has addresses that may not be used.
     Forbidden,
 }
 
@@ -87,7 +87,7 @@ pub(super) enum Cause {
 #[derive(Debug)]
 pub(super) struct Unavailable(pub(super) Vec<(SocketAddr, ServerFault)>);
 
-/// What one name server did.
+/// How one name server failed.
 #[derive(Clone, Debug)]
 pub(super) enum ServerFault {
     Io(Arc<io::Error>),
@@ -137,7 +137,7 @@ impl Failure {
 }
 
 impl Unavailable {
-    /// Whether all there is to say is that nothing came.
+    /// Whether every server timed out.
     fn is_silence(&self) -> bool {
         self.0
             .iter()
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_listening_is_an_error_and_says_so() {
+    fn closed_port_is_dns_error_and_named() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let failure = unavailable(vec![ServerFault::Io(Arc::new(refused))]);
         let error = Error::from(failure.error);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_timeout_and_a_word_is_not() {
+    fn silence_is_dns_timeout_and_servfail_is_dns_error() {
         let silent = || ServerFault::TimedOut(Duration::from_secs(1));
         let failure = unavailable(vec![silent(), silent()]);
         assert_eq!(failure.error.kind(), ErrorKind::DnsTimeout);

@@ -20,11 +20,11 @@ use super::servers::Servers;
 use super::state::Stats;
 use super::transport::ConnectedUdp;
 
-/// Whoever answers questions: the name servers, or a script in a test.
-pub(super) trait Ask: fmt::Debug + Send + Sync + 'static {
+/// Answers DNS questions: the name servers, or a mock in tests.
+pub(super) trait DnsQuery: fmt::Debug + Send + Sync + 'static {
     /// Asks for the records of a type that a name has. An answer is not empty, but may hold an
     /// alias only.
-    fn ask(
+    fn query(
         &self,
         name: &Name,
         record_type: RecordType,
@@ -38,7 +38,7 @@ pub(super) enum Fault {
     NoName { ttl: Option<Duration> },
     /// There is such a name, without records of that type.
     NoData { ttl: Option<Duration> },
-    /// Nobody could say.
+    /// No server gave a usable answer.
     Unavailable(Arc<Unavailable>),
 }
 
@@ -135,8 +135,8 @@ impl Refusal {
     }
 }
 
-impl Ask for Client {
-    async fn ask(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+impl DnsQuery for Client {
+    async fn query(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
         self.servers.reload();
         let query = Query::query(name.clone(), record_type);
         let mut faults = Vec::new();

@@ -12,7 +12,7 @@ use hickory_net::proto::rr::{Name, RecordType};
 
 use super::builder::Settings;
 use super::cause::{Cause, Failure, Unavailable};
-use super::client::{Ask, Fault};
+use super::client::{DnsQuery, Fault};
 use super::message::{addresses, alias, services};
 use super::question::{Port, Question};
 use super::{Headless, IpFamilies};
@@ -23,7 +23,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How many aliases are followed, one after the other.
 const MOST_ALIASES: usize = 8;
 
-/// What a lookup found: at least one address that may be used.
+/// The result of a lookup: at least one address that the policy accepts.
 #[derive(Debug)]
 pub(super) struct Found {
     /// IPv6 first.
@@ -61,8 +61,8 @@ enum Miss {
 type Family = Result<Addresses, Miss>;
 
 /// Looks a service up. `early` is called if one family is there and the other takes its time.
-pub(super) async fn look_up<A: Ask>(
-    asker: &A,
+pub(super) async fn look_up<A: DnsQuery>(
+    client: &A,
     question: &Question,
     settings: &Settings,
     early: &mut (dyn FnMut(Found) + Send),
@@ -76,21 +76,21 @@ pub(super) async fn look_up<A: Ask>(
     }
     match &question.port {
         Port::Number(port) => {
-            by_name(asker, &question.name, *port, u32::MAX, settings, early).await
+            by_name(client, &question.name, *port, u32::MAX, settings, early).await
         }
-        Port::Named(srv) => by_port_name(asker, question, srv, settings, early).await,
+        Port::Named(srv) => by_port_name(client, question, srv, settings, early).await,
     }
 }
 
-async fn by_port_name<A: Ask>(
-    asker: &A,
+async fn by_port_name<A: DnsQuery>(
+    client: &A,
     question: &Question,
     srv: &Name,
     settings: &Settings,
     early: &mut (dyn FnMut(Found) + Send),
 ) -> Result<Found, Failure> {
     let no_port = |ttl| Failure::absent(Cause::NoPort { name: srv.clone() }, ttl);
-    let answer = match asker.ask(srv, RecordType::SRV).await {
+    let answer = match client.query(srv, RecordType::SRV).await {
         Ok(answer) => answer,
         Err(Fault::NoName { ttl } | Fault::NoData { ttl }) => return Err(no_port(ttl)),
         Err(Fault::Unavailable(servers)) => return Err(Failure::unavailable(srv, &servers)),
@@ -131,7 +131,7 @@ async fn by_port_name<A: Ask>(
     // The Service's own name has the addresses of all its pods, too.
     match services.first() {
         Some((port, _)) if services.iter().all(|(other, _)| other == port) => {
-            by_name(asker, &question.name, *port, ttl, settings, early).await
+            by_name(client, &question.name, *port, ttl, settings, early).await
         }
         _ => Err(Failure::forbidden(Cause::PortsDiffer {
             service: question.service.clone(),
@@ -166,16 +166,16 @@ fn brought_along(
     Some(all)
 }
 
-async fn by_name<A: Ask>(
-    asker: &A,
+async fn by_name<A: DnsQuery>(
+    client: &A,
     name: &Name,
     port: u16,
     ttl: u32,
     settings: &Settings,
     early: &mut (dyn FnMut(Found) + Send),
 ) -> Result<Found, Failure> {
-    let v4 = family(asker, name, RecordType::A, settings);
-    let v6 = family(asker, name, RecordType::AAAA, settings);
+    let v4 = family(client, name, RecordType::A, settings);
+    let v6 = family(client, name, RecordType::AAAA, settings);
     let (v4, v6) = match settings.families {
         IpFamilies::V4 => (Some(v4.await), None),
         IpFamilies::V6 => (None, Some(v6.await)),
@@ -195,7 +195,7 @@ async fn by_name<A: Ask>(
     let mut all = Unchecked::of(ok(&v4), ok(&v6), port, ttl);
     let misses = [miss(v4), miss(v6)];
     if all.addresses.is_empty() {
-        return Err(worst(name, settings, misses));
+        return Err(most_severe(name, settings, misses));
     }
     for (miss, is_v6) in misses.into_iter().zip([false, true]) {
         match miss {
@@ -247,16 +247,16 @@ async fn patiently(
 }
 
 /// Asks for one family, along aliases that may be followed.
-async fn family<A: Ask>(
-    asker: &A,
+async fn family<A: DnsQuery>(
+    client: &A,
     name: &Name,
     record_type: RecordType,
     settings: &Settings,
 ) -> Family {
     let (mut asked, mut ttl, mut steps) = (name.clone(), u32::MAX, 0);
     loop {
-        let answer = asker
-            .ask(&asked, record_type)
+        let answer = client
+            .query(&asked, record_type)
             .await
             .map_err(|fault| match fault {
                 Fault::NoName { ttl } => Miss::NoName {
@@ -319,13 +319,13 @@ fn miss(family: Option<Family>) -> Option<Miss> {
     family.and_then(Result::err)
 }
 
-/// What to say when no family has addresses.
-fn worst(name: &Name, settings: &Settings, misses: [Option<Miss>; 2]) -> Failure {
+/// The failure to report when no family has addresses.
+fn most_severe(name: &Name, settings: &Settings, misses: [Option<Miss>; 2]) -> Failure {
     let (mut no_name, mut unavailable, mut shortest) = (None, None, None);
     for miss in misses.into_iter().flatten() {
         match miss {
             Miss::Forbidden(failure) => return failure,
-            // Said of one type, it is said of all (RFC 8020 §2).
+            // NXDOMAIN for one type holds for all (RFC 8020 §2).
             Miss::NoName { name, ttl } => no_name = Some((name, ttl)),
             Miss::Unavailable(servers) => unavailable = Some(servers),
             Miss::NoData { ttl } => shortest = [shortest, ttl].into_iter().flatten().min(),

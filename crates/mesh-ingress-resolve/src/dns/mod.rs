@@ -1,19 +1,19 @@
 //! Resolving Services through cluster DNS, in the background.
 
-mod book;
 mod builder;
+mod cache_entry;
 mod cause;
 mod client;
-mod keeper;
 mod lookup;
 mod message;
+#[cfg(test)]
+mod mock_name_server;
 mod options;
 mod question;
-mod refresher;
+mod refresh_loop;
+mod refresh_task;
 mod resolv_conf;
 mod schedule;
-#[cfg(test)]
-mod script;
 mod servers;
 mod state;
 mod transport;
@@ -28,24 +28,24 @@ use tokio::sync::Semaphore;
 use self::builder::Settings;
 pub use self::builder::{BuildError, ClusterDnsBuilder};
 use self::client::Client;
-use self::keeper::Keeper;
 pub use self::options::{ExternalNames, Headless, IpFamilies};
 use self::question::Question;
+use self::refresh_task::RefreshTask;
 use self::state::Stats;
 pub use self::state::{Counters, TargetState};
-use crate::slot::{Outcome, Slot, Upkeep};
+use crate::snapshot_cell::{Outcome, RefreshState, SnapshotCell};
 use crate::watch::Target;
 use crate::{Resolve, Watch};
 
 /// How many targets may be asked for at once. Each question holds a socket or two: a gateway with
 /// a thousand routes that starts, or meets a dead name server, must not use up its descriptors.
-const MOST_LOOKUPS: usize = 64;
+const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 /// Resolves Services through cluster DNS.
 ///
 /// For each target one task asks in the background, ahead of the TTL, and puts the answer where a
-/// [`Watch`] reads it. Requests never wait for DNS, except the first of a target that nobody has
-/// asked for yet.
+/// [`Watch`] reads it. Requests never wait for DNS, except the first request for a
+/// target.
 ///
 /// Cheap to clone; clones share their targets: two watches of one service are fed by one task.
 /// The task starts with [`watch`](Self::watch) if that is called inside a Tokio runtime, else with
@@ -86,11 +86,11 @@ struct Shared {
     targets: Mutex<Targets>,
 }
 
-/// The targets that somebody watches. Locked when routes are built, never by a request.
+/// The targets that are watched. Locked when routes are built, never by a request.
 #[derive(Default)]
 struct Targets {
     by_service: HashMap<ServiceRef, Weak<Target>>,
-    /// At this many, those that nobody watches any more are forgotten.
+    /// At this many targets, those without a watch are removed.
     prune_at: usize,
 }
 
@@ -132,7 +132,7 @@ impl ClusterDns {
         &self.0.settings.domain
     }
 
-    /// What is known of every target that somebody watches, sorted by service. For a status page
+    /// The state of every watched target, sorted by service. For a status page
     /// or a log, not for requests.
     #[must_use]
     pub fn snapshot(&self) -> Vec<TargetState> {
@@ -150,7 +150,7 @@ impl ClusterDns {
         states
     }
 
-    /// What has been counted since this was built, over all targets.
+    /// The counters since this was built, over all targets.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.stats.counters()
@@ -161,26 +161,26 @@ impl ClusterDns {
             settings: Arc::new(settings),
             client: Arc::new(client),
             stats,
-            permits: Arc::new(Semaphore::new(MOST_LOOKUPS)),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS)),
             targets: Mutex::default(),
         }))
     }
 
     fn new_watch(&self, service: &ServiceRef) -> Watch {
-        let slot = Slot::new(Outcome::Pending, Upkeep::Stopped);
-        let keeper = Keeper::new(
+        let cell = SnapshotCell::new(Outcome::Pending, RefreshState::Stopped);
+        let refresh = RefreshTask::new(
             Arc::clone(&self.0.client),
             Arc::new(Question::new(service, &self.0.settings.domain)),
             Arc::clone(&self.0.settings),
-            Arc::clone(&slot),
+            Arc::clone(&cell),
             Arc::clone(&self.0.stats),
             Arc::clone(&self.0.permits),
         );
         Watch::new(
             service.clone(),
-            slot,
+            cell,
             self.0.settings.resolve_timeout,
-            Some(Box::new(keeper)),
+            Some(Box::new(refresh)),
         )
     }
 
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_that_nobody_watches_are_forgotten() {
+    fn unwatched_targets_are_removed() {
         let server = "10.96.0.10:53".parse().unwrap();
         let dns = ClusterDns::builder().nameserver(server).build().unwrap();
         let held: Vec<_> = (0..100)

@@ -1,4 +1,4 @@
-//! What to ask for, and what to make of the unusual.
+//! Settings: address families, headless Services, ExternalName Services.
 
 use crate::Balance;
 
@@ -11,7 +11,7 @@ pub enum IpFamilies {
     /// AAAA only.
     V6,
     /// A and AAAA, asked together: the default, because it is right in every cluster: single-stack
-    /// of either family and dual-stack. The second question costs no request any time.
+    /// of either family and dual-stack. The second question does not delay requests.
     ///
     /// IPv6 is tried first (RFC 6724 §2.1, RFC 8305 §4). If one answer is there and the other takes
     /// more than 50 ms longer, requests go on with the one (RFC 8305 §3). If the question for one
@@ -20,7 +20,7 @@ pub enum IpFamilies {
     Both,
 }
 
-/// What to do with a name that has several addresses in one family: a headless Service
+/// The policy for a name that has several addresses in one family: a headless Service
 /// (`clusterIP: None`), whose addresses are those of its pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -34,12 +34,12 @@ pub enum Headless {
     Spread(Balance),
 }
 
-/// What to do with a name that is an alias (CNAME) of another: a Service of type ExternalName.
+/// The policy for a name that is an alias (CNAME) of another: a Service of type ExternalName.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExternalNames {
-    /// The target fails, and says where the alias points. An alias leads out of what the cluster
-    /// vouches for: whoever may create Services could point a public route anywhere.
+    /// The target fails, and says where the alias points. An alias leads out of
+    /// the cluster: with it, a user who may create Services could point a public route anywhere.
     #[default]
     Refuse,
     /// Aliases are followed, over at most eight steps, as long as each points to one of these

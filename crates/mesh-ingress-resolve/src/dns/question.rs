@@ -1,4 +1,4 @@
-//! What to ask for a service, made ready once.
+//! The DNS question for a service, prepared once.
 
 use hickory_net::proto::rr::Name;
 use mesh_ingress_core::{ClusterDomain, ServiceRef};

@@ -1,17 +1,17 @@
-//! When to ask again.
+//! When to look up again.
 
 use std::time::Duration;
 
-/// Negative answers are asked again at least this often, so that a Service that comes late is found.
-const LONGEST_NEGATIVE: Duration = Duration::from_secs(5);
-/// And at most this often, whatever their TTL.
-const SHORTEST_NEGATIVE: Duration = Duration::from_secs(1);
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
-/// When the absence of what was there a moment ago is asked again.
-const CONFIRM: Duration = Duration::from_secs(1);
-/// When one that a request could not connect to is asked again at the earliest.
-pub(super) const NUDGE: Duration = Duration::from_secs(1);
+/// A negative answer is used for at most this long, so that a Service that is created later is found.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// And for at least this long, whatever its TTL.
+const MIN_NEGATIVE_TTL: Duration = Duration::from_secs(1);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// How long after a name turned absent the absence is confirmed by a second lookup.
+const ABSENCE_CONFIRMATION: Duration = Duration::from_secs(1);
+/// The shortest time between two lookups when requests ask for a refresh.
+pub(super) const MIN_REQUESTED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an answer is fresh.
 pub(super) fn freshness(ttl: Duration, min: Duration, max: Duration) -> Duration {
@@ -23,23 +23,23 @@ pub(super) fn refresh(fresh: Duration) -> Duration {
     jitter(fresh, 0.75, 0.95)
 }
 
-/// When the answer that there is nothing is asked again.
+/// When a negative answer is looked up again.
 pub(super) fn negative(ttl: Option<Duration>) -> Duration {
     // Without a SOA an absence should not be remembered (RFC 2308 §5).
-    let ttl = ttl.unwrap_or(SHORTEST_NEGATIVE);
-    jitter(ttl.clamp(SHORTEST_NEGATIVE, LONGEST_NEGATIVE), 0.8, 1.0)
+    let ttl = ttl.unwrap_or(MIN_NEGATIVE_TTL);
+    jitter(ttl.clamp(MIN_NEGATIVE_TTL, MAX_NEGATIVE_TTL), 0.8, 1.0)
 }
 
-/// When the absence of what was there a moment ago is asked again.
+/// When the absence of a name that just had addresses is confirmed by a second lookup.
 pub(super) fn confirm() -> Duration {
-    jitter(CONFIRM, 0.8, 1.0)
+    jitter(ABSENCE_CONFIRMATION, 0.8, 1.0)
 }
 
-/// When to ask again after so many failures in a row.
-pub(super) fn back_off(failures: u32) -> Duration {
+/// When to look up again after so many failures in a row.
+pub(super) fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let pause = FIRST_BACK_OFF * 2u32.pow(doublings);
-    jitter(pause.min(LONGEST_BACK_OFF), 0.8, 1.2).min(LONGEST_BACK_OFF)
+    let pause = INITIAL_BACKOFF * 2u32.pow(doublings);
+    jitter(pause.min(MAX_BACKOFF), 0.8, 1.2).min(MAX_BACKOFF)
 }
 
 fn jitter(duration: Duration, from: f64, to: f64) -> Duration {
@@ -84,11 +84,11 @@ mod tests {
     #[test]
     fn back_off_doubles_from_a_tenth_of_a_second_to_five() {
         for _ in 0..1000 {
-            let first = back_off(1).as_millis();
+            let first = backoff(1).as_millis();
             assert!((80..=120).contains(&first), "{first}");
-            let fourth = back_off(4).as_millis();
+            let fourth = backoff(4).as_millis();
             assert!((640..=960).contains(&fourth), "{fourth}");
-            let late = back_off(u32::MAX);
+            let late = backoff(u32::MAX);
             assert!(late >= secs(4) && late <= secs(5), "{late:?}");
         }
     }

@@ -38,7 +38,7 @@ struct Seen {
     stamp: Option<Stamp>,
 }
 
-/// What tells one version of a file from another. Kubernetes and most tools replace files instead
+/// Tells one version of a file from another. Kubernetes and most tools replace files instead
 /// of writing into them: then the inode differs even within one tick of the clock.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
@@ -106,7 +106,7 @@ impl Servers {
         let mut seen = match file.seen.try_lock() {
             Ok(seen) => seen,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Somebody else is at it.
+            // Another task is checking the file.
             Err(TryLockError::WouldBlock) => return,
         };
         if seen.looked.elapsed() < LOOK_EVERY {

@@ -1,4 +1,4 @@
-//! What the resolver tells about itself.
+//! The observable state of the resolver: targets and counters.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use mesh_ingress_core::{ClusterDomain, ServiceRef};
 use tokio::time::Instant;
 
-use crate::slot::Outcome;
+use crate::snapshot_cell::Outcome;
 use crate::{ResolveError, Watch};
 
-/// What is known of one target at one moment.
+/// The state of one target at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TargetState {
@@ -24,13 +24,13 @@ pub struct TargetState {
     pub age: Option<Duration>,
     /// Whether they have outlived their TTL, because no name server confirms them.
     pub stale: bool,
-    /// The last thing that went wrong, until something goes right again.
+    /// The last error, until a lookup succeeds.
     pub last_error: Option<ResolveError>,
-    /// When they are asked for again; `None` while that is going on, or nobody does it.
+    /// When they are asked for again; `None` during a refresh, or while no task refreshes them.
     pub next_refresh: Option<Duration>,
 }
 
-/// What was counted over all targets.
+/// Counters over all targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -85,7 +85,7 @@ impl TargetState {
     pub(super) fn of(watch: &Watch, domain: &ClusterDomain) -> Self {
         let now = Instant::now();
         let service = watch.service();
-        let snapshot = watch.slot().load();
+        let snapshot = watch.cell().load();
         let addresses = match &snapshot.outcome {
             Outcome::One(upstream) => upstream.addresses().to_vec(),
             Outcome::Spread(spread) => spread.addresses().collect(),

@@ -1,4 +1,4 @@
-//! Sockets that hear when nobody listens.
+//! Connected UDP sockets: they report ICMP errors, so that a port without listener fails at once.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) struct ConnectedUdp {
 
 pub(super) struct Socket {
     socket: UdpSocket,
-    /// What hickory takes the peer for: it compares answers with it.
+    /// The peer's address as hickory knows it, which it compares with that of answers.
     peer: SocketAddr,
 }
 
@@ -83,7 +83,7 @@ impl DnsUdpSocket for Socket {
         Poll::Ready(Ok((buf.filled().len(), self.peer)))
     }
 
-    /// What `async fn recv_from` is in this trait. Unlike polling, Tokio's `recv` wakes up when
+    /// The desugared form of `async fn recv_from`. Unlike polling, Tokio's `recv` wakes up when
     /// there is nothing to read but an error.
     fn recv_from<'a, 'b, 'f>(
         &'a self,

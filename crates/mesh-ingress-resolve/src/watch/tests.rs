@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mesh_ingress_core::ErrorKind;
 
 use super::*;
-use crate::slot::Timing;
+use crate::snapshot_cell::Timing;
 
 #[derive(Debug, Default)]
 struct Counting {
@@ -11,7 +11,7 @@ struct Counting {
     stale: Arc<AtomicUsize>,
 }
 
-impl Keep for Counting {
+impl Refresh for Counting {
     fn start(&self) -> Result<(), ResolveError> {
         self.starts.fetch_add(1, Ordering::Relaxed);
         Err(ResolveError::new(
@@ -20,41 +20,41 @@ impl Keep for Counting {
         ))
     }
 
-    fn nudge(&self) {}
+    fn request_refresh(&self) {}
 
-    fn served_stale(&self) {
+    fn count_stale(&self) {
         self.stale.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// An answer that nobody keeps, fresh and usable until so many seconds from now.
+/// An answer without a refresh task, fresh and usable until so many seconds from now.
 fn left_alone(fresh: i64, usable: i64) -> (Watch, Counting) {
     let upstream = Upstream::new("10.96.0.7:80".parse().unwrap());
-    let slot = Slot::new(Outcome::One(upstream), Upkeep::Stopped);
+    let cell = SnapshotCell::new(Outcome::One(upstream), RefreshState::Stopped);
     let now = Instant::now() + Duration::from_secs(3600);
     let at = |seconds: i64| Some(now - Duration::from_secs((3600 - seconds) as u64));
-    slot.update(|snapshot| {
+    cell.update(|snapshot| {
         snapshot.timing = Timing {
             fresh_until: at(fresh),
             usable_until: at(usable),
             ..Timing::default()
         };
     });
-    let keeper = Counting::default();
+    let refresh = Counting::default();
     let counting = Counting {
-        starts: Arc::clone(&keeper.starts),
-        stale: Arc::clone(&keeper.stale),
+        starts: Arc::clone(&refresh.starts),
+        stale: Arc::clone(&refresh.stale),
     };
     let service = "web.default:80".parse().unwrap();
     let timeout = DEFAULT_RESOLVE_TIMEOUT;
     (
-        Watch::new(service, slot, timeout, Some(Box::new(keeper))),
+        Watch::new(service, cell, timeout, Some(Box::new(refresh))),
         counting,
     )
 }
 
 #[test]
-fn an_answer_that_nobody_keeps_is_used_while_it_lasts() {
+fn unrefreshed_answer_is_used_until_it_expires() {
     for (fresh, stale) in [(10, 0), (-10, 1)] {
         let (watch, counting) = left_alone(fresh, 600);
         assert!(watch.get().unwrap().is_ok());
@@ -96,22 +96,26 @@ fn a_revision_lasts_as_long_as_the_answer() {
 }
 
 #[test]
-fn what_nobody_keeps_is_for_each_to_look_after() {
+fn unrefreshed_answer_has_no_revision() {
     let (watch, _) = left_alone(10, 600);
     assert_eq!(watch.revision(), None);
-    watch.slot.update(|snapshot| snapshot.upkeep = Upkeep::Kept);
+    watch
+        .cell
+        .update(|snapshot| snapshot.refresh_state = RefreshState::Active);
     let kept = watch.revision();
     assert!(kept.is_some());
     watch
-        .slot
-        .update(|snapshot| snapshot.upkeep = Upkeep::Stale);
+        .cell
+        .update(|snapshot| snapshot.refresh_state = RefreshState::Stale);
     assert_eq!(watch.revision(), None);
-    watch.slot.update(|snapshot| snapshot.upkeep = Upkeep::Kept);
+    watch
+        .cell
+        .update(|snapshot| snapshot.refresh_state = RefreshState::Active);
     assert_eq!(watch.revision(), kept);
 }
 
 #[test]
-fn who_finds_a_revision_finds_what_it_stands_for() {
+fn revision_is_published_after_its_snapshot() {
     const LAST: u16 = 20_000;
     // The answer of each revision is told by its port.
     let upstream = |port: u16| Upstream::new(SocketAddr::from(([10, 96, 0, 7], port)));
@@ -126,7 +130,7 @@ fn who_finds_a_revision_finds_what_it_stands_for() {
                 let before = watch.revision().unwrap().0.get() - first + 1;
                 let port = watch.get().unwrap().unwrap().addr().port();
                 let after = watch.revision().unwrap().0.get() - first + 1;
-                // Asked for before, it is never newer than the answer; and it follows at once.
+                // ReceivedQuery for before, it is never newer than the answer; and it follows at once.
                 assert!(before <= u64::from(port), "{before} for {port}");
                 assert!(u64::from(port) <= after + 1, "{port} for {after}");
                 if port == LAST {

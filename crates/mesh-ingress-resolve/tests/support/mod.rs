@@ -1,4 +1,4 @@
-//! What the tests against a real name server share.
+//! Shared by the tests against a real name server.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -39,8 +39,8 @@ pub(crate) fn addrs(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| addr(text)).collect()
 }
 
-/// What was asked so far, sorted: A and AAAA go out together.
-pub(crate) fn asked(server: &DnsServer) -> Vec<(String, String)> {
+/// The queries so far, sorted: A and AAAA go out together.
+pub(crate) fn queries(server: &DnsServer) -> Vec<(String, String)> {
     let mut queries: Vec<_> = server
         .queries()
         .into_iter()
@@ -91,7 +91,7 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 }
 
 /// A port where nothing listens, of an address that no other test has: a port that is free now may
-/// be somebody else's in a moment.
+/// be taken in a moment.
 pub(crate) fn closed_port() -> SocketAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let own = Ipv4Addr::new(127, 82, high, low);

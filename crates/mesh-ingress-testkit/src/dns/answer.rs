@@ -14,13 +14,13 @@ use super::{DnsQuery, Fault, Shared, Transport};
 /// How many aliases are followed; a loop ends there.
 const MAX_ALIASES: usize = 8;
 
-/// Octets of a UDP answer to a client that does not say otherwise (RFC 1035 §2.3.4).
+/// The largest UDP answer, in bytes, to a client that does not say otherwise (RFC 1035 §2.3.4).
 const MIN_UDP: u16 = 512;
 
-/// Octets of a header, the least that can be answered (RFC 1035 §4.1.1).
+/// The length of a header in bytes, the least that can be answered (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
 
-/// What to do about a query.
+/// How to answer a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Now(Vec<u8>),
@@ -45,7 +45,7 @@ pub(super) fn reply(shared: &Shared, bytes: &[u8], transport: Transport) -> Repl
     response.metadata = Metadata::response_from_request(&request.metadata);
     response.add_queries(request.queries.iter().cloned());
     if request.edns.is_some() {
-        // RFC 6891 §7: who asks with an OPT record is answered with one.
+        // RFC 6891 §7: a query with an OPT record is answered with one.
         let mut edns = Edns::new();
         edns.set_max_payload(1232);
         response.set_edns(edns);

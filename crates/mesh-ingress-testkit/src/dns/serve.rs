@@ -50,7 +50,7 @@ pub(super) async fn tcp(listener: Closable<TcpListener>, shared: Arc<Shared>) {
     }
 }
 
-/// Queries one after another, each with two octets of length before it (RFC 1035 §4.2.2), until the
+/// Queries one after another, each with two bytes of length before it (RFC 1035 §4.2.2), until the
 /// client closes.
 async fn connection(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     loop {

@@ -1,4 +1,4 @@
-//! What the server knows.
+//! The records and faults of the server.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -66,7 +66,7 @@ impl Zone {
         };
     }
 
-    /// What is to go wrong for a name (absolute, lower-case).
+    /// The faults by name (absolute, lower-case).
     pub(super) fn fault_of(&self, name: &str) -> Option<Fault> {
         self.name_faults.get(name).copied().or(self.fault)
     }

@@ -10,7 +10,7 @@ use mesh_ingress_core::Body;
 
 use crate::Gate;
 
-/// What an [`Origin`](crate::Origin) does with a request.
+/// How an [`Origin`](crate::Origin) answers a request.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Behaviour {
@@ -35,9 +35,9 @@ pub enum Behaviour {
     Echo,
     /// Sends the request's body back while it comes, with its `Content-Type` and trailers.
     EchoBody,
-    /// Reads the body and answers its length in octets, in decimal.
+    /// Reads the body and answers its length in bytes, in decimal.
     Drain,
-    /// Sends so many octets, `abc…xyzabc…`, with `Content-Length`, made while they are sent.
+    /// Sends this many bytes, `abc…xyzabc…`, with `Content-Length`, generated while they are sent.
     StreamBytes(u64),
     /// The same without telling the length: chunked on HTTP/1.
     StreamChunked(u64),
@@ -54,7 +54,7 @@ pub enum Behaviour {
     /// [`Echo`](Self::Echo), then closes the connection as the protocol has it: `Connection: close`
     /// on HTTP/1, GOAWAY on HTTP/2.
     CloseAfterResponse,
-    /// Switches to whatever `Upgrade` asks for and sends every octet back until the client closes.
+    /// Switches to the protocol of `Upgrade` and sends every byte back until the client closes.
     /// Without `Upgrade`, 426. The key of a WebSocket handshake is answered as RFC 6455 §4.2.2 has
     /// it; the bytes that follow are not looked at.
     UpgradeEcho,

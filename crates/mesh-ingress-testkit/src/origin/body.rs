@@ -14,7 +14,7 @@ use crate::Gate;
 /// Whole alphabets, so that every chunk begins with `a`.
 const CHUNK: usize = 26 * 630;
 
-/// So many octets of `a` to `z` over and over, made as they are asked for.
+/// The letters `a` to `z` over and over, a given number of bytes, generated on demand.
 pub(super) struct Pattern {
     left: u64,
     known: bool,

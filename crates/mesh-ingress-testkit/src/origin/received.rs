@@ -1,4 +1,4 @@
-//! What an origin saw.
+//! The requests that an origin received.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -40,7 +40,7 @@ pub struct ReceivedRequest {
     pub headers: HeaderMap,
     /// The first 64 KiB of the body.
     pub body: Vec<u8>,
-    /// How many octets of body have been read, kept or not.
+    /// How many bytes of body have been read, kept or not.
     pub body_len: u64,
     /// The trailer fields, once the body has ended with some.
     pub trailers: Option<HeaderMap>,
@@ -61,7 +61,7 @@ pub enum BodyEnd {
 }
 
 impl ReceivedRequest {
-    /// Whom the client asked for: `:authority` (or an absolute target), else `Host`, as written.
+    /// The host that the client asked for: `:authority` (or an absolute target), else `Host`, as written.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         match self.uri.authority() {
@@ -218,7 +218,7 @@ impl http_body::Body for Recorded {
                         entry.trailers = Some(trailers.clone());
                     }
                 });
-                // Whoever reads may know that this was all and not ask again.
+                // A reader that knows this was the last frame does not poll again.
                 if frame.is_trailers() || self.body.is_end_stream() {
                     self.end(BodyEnd::Complete);
                 }

@@ -20,7 +20,7 @@ use super::body::{Frames, Held, Pattern};
 use crate::server::Connection;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Answers one request of the origin named `origin`.
 pub(super) async fn respond(
@@ -36,8 +36,12 @@ pub(super) async fn respond(
             Ok(length) => typed(TEXT, Body::from(length.to_string())),
             Err(_) => status(StatusCode::BAD_REQUEST),
         },
-        Behaviour::StreamBytes(length) => typed(OCTETS, Body::new(Pattern::new(*length, true))),
-        Behaviour::StreamChunked(length) => typed(OCTETS, Body::new(Pattern::new(*length, false))),
+        Behaviour::StreamBytes(length) => {
+            typed(OCTET_STREAM, Body::new(Pattern::new(*length, true)))
+        }
+        Behaviour::StreamChunked(length) => {
+            typed(OCTET_STREAM, Body::new(Pattern::new(*length, false)))
+        }
         Behaviour::Trailers(trailers) => with_trailers(request, trailers.clone()).await,
         Behaviour::Status(code) => status(*code),
         Behaviour::Gated(gate) => {
@@ -90,7 +94,7 @@ async fn echo(origin: &str, connection: &Connection, request: Request<Body>) -> 
 
 fn echo_body(request: Request<Body>) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
-    let content_type = parts.headers.remove(CONTENT_TYPE).unwrap_or(OCTETS);
+    let content_type = parts.headers.remove(CONTENT_TYPE).unwrap_or(OCTET_STREAM);
     let mut response = typed(content_type, body);
     // On HTTP/1 only announced trailers are sent.
     for announced in parts.headers.get_all(TRAILER) {
@@ -147,7 +151,7 @@ fn upgrade_echo(connection: &Connection, mut request: Request<Body>) -> Response
     response
 }
 
-/// What answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, item 5.4).
+/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2, item 5.4).
 fn websocket_accept(key: &HeaderValue) -> Option<HeaderValue> {
     let mut hash = sha1_smol::Sha1::new();
     hash.update(key.as_bytes());

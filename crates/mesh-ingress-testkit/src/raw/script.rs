@@ -17,7 +17,7 @@ use crate::Gate;
 pub enum Step {
     /// Reads up to and with the next empty line, which ends an HTTP/1 head.
     ReadHead,
-    /// Reads so many octets. What came along with a head counts.
+    /// Reads this many bytes. Those that came along with a head count.
     ReadBody(usize),
     /// Reads up to and with these bytes, such as `0\r\n\r\n`.
     ReadUntil(Bytes),

@@ -1,4 +1,4 @@
-//! What Envoy adds to messages, and its own answers.
+//! The fields that Envoy adds to messages, and its own answers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ENVOY: HeaderValue = HeaderValue::from_static("envoy");
 
-/// What a sidecar changes in a request on its way out.
+/// Changes an outbound request as a sidecar does.
 pub(super) fn mark_request(headers: &mut HeaderMap, count_attempts: bool) {
     if !headers.contains_key(REQUEST_ID)
         && let Ok(id) = HeaderValue::from_str(&uuid())
@@ -33,7 +33,7 @@ pub(super) fn mark_request(headers: &mut HeaderMap, count_attempts: bool) {
     }
 }
 
-/// What a sidecar changes in a response on its way back.
+/// Changes a response as a sidecar does.
 pub(super) fn mark_response(headers: &mut HeaderMap, took: Duration) {
     headers.insert(SERVER, ENVOY);
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

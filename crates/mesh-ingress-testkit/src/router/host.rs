@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use mesh_ingress_core::{Body, ClusterDomain, ServiceRef};
 
 use super::envoy::{self, MESH_ROUTER};
-use super::ledger::{Ledger, Outcome, Verdict, authority, ledger_methods};
+use super::outcome_log::{Outcome, OutcomeLog, Verdict, authority, outcome_methods};
 use super::registry::Registry;
 use super::relay::Relay;
 use crate::server::{Connection, Server};
@@ -72,7 +72,7 @@ pub struct HostRouter {
     server: Server,
 }
 
-/// What a sidecar does with a destination it does not know
+/// How a sidecar handles unknown destinations
 /// (`meshConfig.outboundTrafficPolicy.mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -88,7 +88,7 @@ pub enum OutboundPolicy {
 #[derive(Debug)]
 struct Shared {
     settings: Mutex<Settings>,
-    ledger: Ledger,
+    log: OutcomeLog,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ struct Settings {
     no_passthrough_attempts: bool,
 }
 
-/// What is to be done with a request.
+/// The decision about a request.
 struct Decision {
     verdict: Verdict,
     service: Option<ServiceRef>,
@@ -128,7 +128,7 @@ impl HostRouter {
     pub async fn start_on(addr: SocketAddr) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             settings: Mutex::new(Settings::default()),
-            ledger: Ledger::new(),
+            log: OutcomeLog::new(),
         });
         let server =
             Server::start(addr, None, {
@@ -208,10 +208,10 @@ impl HostRouter {
         self.server.accepted()
     }
 
-    ledger_methods!();
+    outcome_methods!();
 
-    fn ledger(&self) -> &Ledger {
-        &self.shared.ledger
+    fn log(&self) -> &OutcomeLog {
+        &self.shared.log
     }
 }
 
@@ -234,7 +234,7 @@ impl Shared {
             (decision, count_attempts)
         };
         let verdict = decision.verdict;
-        self.ledger
+        self.log
             .enter(Outcome::of(connection, &request, decision.service, verdict));
         let origin = match decision.next {
             Next::Forward(origin) => origin,

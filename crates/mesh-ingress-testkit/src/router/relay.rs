@@ -178,7 +178,7 @@ fn with_authority(mut request: Request<Incoming>) -> Result<Request<Incoming>, B
     Ok(request)
 }
 
-/// What a request wants to switch to (RFC 9110 §7.8).
+/// The protocol that a request asks to switch to (RFC 9110 §7.8).
 fn upgrade_of<B>(request: &Request<B>) -> Option<HeaderValue> {
     if request.version() != Version::HTTP_11 {
         return None;

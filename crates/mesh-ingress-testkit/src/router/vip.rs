@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use mesh_ingress_core::{Body, ServiceRef};
 
 use super::envoy::{self, MESH_ROUTER};
-use super::ledger::{Ledger, Outcome, Verdict, ledger_methods};
+use super::outcome_log::{Outcome, OutcomeLog, Verdict, outcome_methods};
 use super::relay::Relay;
 use crate::server::{Connection, Server};
 
@@ -68,7 +68,7 @@ struct Listener {
 
 #[derive(Debug)]
 struct Shared {
-    ledger: Ledger,
+    log: OutcomeLog,
     envoy_headers: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl VipRouter {
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                ledger: Ledger::new(),
+                log: OutcomeLog::new(),
                 envoy_headers: AtomicBool::new(true),
             }),
             listeners: Mutex::new(HashMap::new()),
@@ -141,10 +141,10 @@ impl VipRouter {
         of_service.map(|listener| listener.server.accepted()).sum()
     }
 
-    ledger_methods!();
+    outcome_methods!();
 
-    fn ledger(&self) -> &Ledger {
-        &self.shared.ledger
+    fn log(&self) -> &OutcomeLog {
+        &self.shared.log
     }
 
     fn listeners(&self) -> MutexGuard<'_, HashMap<SocketAddr, Listener>> {
@@ -162,7 +162,7 @@ impl Default for VipRouter {
 
 impl Shared {
     fn enter(&self, connection: &Connection, request: &Request<Incoming>, service: ServiceRef) {
-        self.ledger.enter(Outcome::of(
+        self.log.enter(Outcome::of(
             connection,
             request,
             Some(service),

@@ -10,7 +10,7 @@ pub(crate) struct Curl {
     command: Command,
 }
 
-/// What curl got. Of several responses on the way (`100 Continue`), the last one.
+/// The response that curl got. Of several responses on the way (`100 Continue`), the last one.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,

@@ -23,7 +23,7 @@ pub(crate) use self::nginx::Nginx;
 pub(crate) use self::process::Process;
 pub(crate) use self::tools::tool;
 
-/// What every wait for another program is bounded by, unless a test has its own bound.
+/// The bound of every wait for another program, unless a test has its own.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Prefix of the namespaces and directories, followed by the process id of their owner.
@@ -46,7 +46,7 @@ impl Lab {
     /// Only root may make namespaces; without root or without the programs the test fails.
     pub(crate) fn run(test: impl FnOnce(&Lab) + Send + 'static) {
         tools::require();
-        // The thread, not libtest's one: whoever enters a namespace does not come back from it.
+        // A new thread, because libtest's could not leave the namespace again.
         let name = thread::current().name().unwrap_or("lab").to_owned();
         let runner = thread::Builder::new().name(name).spawn(move || {
             let lab = Lab::new();

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 pub(crate) const TELL: &str = "/tell";
 /// Where it sends a body back.
 pub(crate) const ECHO: &str = "/echo";
-/// Where it sends [`MIB`] octets, `abc…xyzabc…`.
+/// Where it sends [`MIB`] bytes, `abc…xyzabc…`.
 pub(crate) const LARGE: &str = "/mib";
 /// Where it answers as a gRPC server does: the message, then [`GRPC_TRAILERS`].
 pub(crate) const GRPC: &str = "/orders.Orders/Place";
@@ -111,7 +111,7 @@ async fn echo(request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// The server's side of RFC 6455 §4.2.2, then every message back to whoever sent it.
+/// The server's handshake of RFC 6455 §4.2.2, then an echo of every message.
 fn websocket(mut request: Request<Body>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let field = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);

@@ -6,7 +6,7 @@ use http::Method;
 use mesh_ingress_testkit::{BodyEnd, ReceivedRequest};
 
 use super::app::{App, ECHO, GRPC, GRPC_TRAILERS, LARGE, MIB, TELL};
-use super::check::{Checked, expect, expect_octets, octets, values};
+use super::check::{Checked, bytes, expect, expect_bytes, values};
 use super::client::{Answer, Call, PUBLIC_HOST};
 use super::load::{self, Width};
 use super::origin::{Seen, Server, Software, Speaks};
@@ -14,7 +14,7 @@ use super::websocket::{self, Outcome};
 use crate::dns_and_nginx::{DNS, VHOST, WEB, dns, web};
 use crate::lab::{Dnsmasq, Gateway, Lab, Record};
 
-const OCTETS: &str = "application/octet-stream";
+const OCTET_STREAM: &str = "application/octet-stream";
 const SIXTEEN_KIB: usize = 16 * 1024;
 /// How many requests h2load sends.
 const GETS: usize = 600;
@@ -101,7 +101,7 @@ impl<'a> Cell<'a> {
         ];
         let mut failures = Vec::new();
         for (shape, check) in shapes {
-            // What one that failed has left.
+            // Left by a cell that failed.
             self.app.take_requests();
             match check(&self) {
                 Ok(seen) => peers.extend(seen.into_iter().map(|seen| seen.peer)),
@@ -118,7 +118,7 @@ impl<'a> Cell<'a> {
     /// Many requests at a time: none fails, none is sent twice, connections are used again.
     pub(crate) fn holds_under_load(self) {
         let mut failures = Vec::new();
-        let body = octets(SIXTEEN_KIB);
+        let body = bytes(SIXTEEN_KIB);
         let mut check = |what: &str, result: Checked| {
             failures.extend(result.err().map(|error| format!("{what}: {error}")));
         };
@@ -165,7 +165,7 @@ impl<'a> Cell<'a> {
             &["one"].to_vec(),
         )?;
         expect("body", &request.body_len, &0)?;
-        // What the application told came back whole.
+        // The report of the application came back whole.
         let told = String::from_utf8_lossy(&answer.body);
         expect("begins", &told.starts_with("origin: app\n"), &true)?;
         let length = answer.body.len().to_string();
@@ -178,17 +178,17 @@ impl<'a> Cell<'a> {
     }
 
     fn post(&self) -> Checked<Vec<Seen>> {
-        let body = octets(SIXTEEN_KIB);
-        let answer = self.call(ECHO).body(OCTETS, &body).send()?;
+        let body = bytes(SIXTEEN_KIB);
+        let answer = self.call(ECHO).body(OCTET_STREAM, &body).send()?;
         let request = self.echoed(&answer, &body)?;
         Ok(vec![self.seen(&request, Framing::Length(SIXTEEN_KIB))?])
     }
 
     fn chunked_post(&self) -> Checked<Vec<Seen>> {
-        let body = octets(SIXTEEN_KIB);
+        let body = bytes(SIXTEEN_KIB);
         let answer = self
             .call(ECHO)
-            .body_of_unknown_length(OCTETS, &body)
+            .body_of_unknown_length(OCTET_STREAM, &body)
             .send()?;
         let request = self.echoed(&answer, &body)?;
         Ok(vec![self.seen(&request, Framing::Unknown)?])
@@ -199,9 +199,9 @@ impl<'a> Cell<'a> {
         self.answered(answer)?;
         let request = self.one_request(&Method::POST)?;
         expect("body's end", &request.body_end, &BodyEnd::Complete)?;
-        expect_octets("body at the origin", &request.body, body)?;
-        expect_octets("body of the answer", &answer.body, body)?;
-        let kind = vec![OCTETS];
+        expect_bytes("body at the origin", &request.body, body)?;
+        expect_bytes("body of the answer", &answer.body, body)?;
+        let kind = vec![OCTET_STREAM];
         expect("content-type", &answer.header("content-type"), &kind)?;
         Ok(request)
     }
@@ -210,12 +210,12 @@ impl<'a> Cell<'a> {
         let mut call = self
             .call(LARGE)
             .flag("--head")
-            .option("--write-out", "%{size_download} octets; ");
-        let mut expected = "0 octets; ".to_owned();
+            .option("--write-out", "%{size_download} bytes; ");
+        let mut expected = "0 bytes; ".to_owned();
         let mut methods = vec![&Method::HEAD];
         // Over HTTP/1.1 the next request shows that nothing came after the header section: curl
         // would give the connection up. Over HTTP/2 curl 7.88, Debian's, cannot use a connection
-        // with prior knowledge a second time, whoever the server is.
+        // with prior knowledge a second time, with any server.
         if self.client == Speaks::Http1 {
             call = call
                 .then(self.client, TELL)
@@ -241,7 +241,7 @@ impl<'a> Cell<'a> {
         self.answered(&answer)?;
         let length = usize::try_from(MIB).map_err(|error| error.to_string())?;
         let expected: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
-        expect_octets("body", &answer.body, &expected)?;
+        expect_bytes("body", &answer.body, &expected)?;
         let told = answer.header("content-length");
         expect("content-length", &told, &vec![MIB.to_string().as_str()])?;
         let request = self.one_request(&Method::GET)?;
@@ -250,7 +250,7 @@ impl<'a> Cell<'a> {
 
     /// A unary gRPC call: a message up, the same down, its status after it.
     fn trailers(&self) -> Checked<Vec<Seen>> {
-        // A message of five octets: not compressed, its length, itself.
+        // A message of five bytes: not compressed, its length, itself.
         let message = b"\0\0\0\0\x05hello";
         let mut call = self
             .call(GRPC)
@@ -261,7 +261,7 @@ impl<'a> Cell<'a> {
         }
         let answer = call.send()?;
         self.answered(&answer)?;
-        expect_octets("body", &answer.body, message)?;
+        expect_bytes("body", &answer.body, message)?;
         let kind = answer.header("content-type");
         expect("content-type", &kind, &vec!["application/grpc"])?;
         for (name, value) in GRPC_TRAILERS {
@@ -269,7 +269,7 @@ impl<'a> Cell<'a> {
             expect("in the header section", &answer.header(name), &Vec::new())?;
         }
         let request = self.one_request(&Method::POST)?;
-        expect_octets("body at the origin", &request.body, message)?;
+        expect_bytes("body at the origin", &request.body, message)?;
         Ok(vec![self.seen(&request, Framing::Length(message.len()))?])
     }
 
@@ -288,16 +288,16 @@ impl<'a> Cell<'a> {
     }
 
     fn h2load(&self, path: &str, count: usize, body: Option<&[u8]>) -> Checked {
-        let octets = load::h2load(self.lab, self.client, path, count, body)?;
+        let bytes = load::h2load(self.lab, self.client, path, count, body)?;
         let each = match (path, body) {
             (LARGE, _) => Some(MIB),
             (_, Some(body)) => u64::try_from(body.len()).ok(),
-            // What is told of each differs in length.
+            // The reports differ in length.
             (_, None) => None,
         };
         if let Some(each) = each {
             let all = u64::try_from(count).map_or(0, |count| count * each);
-            expect("octets of bodies", &octets, &all)?;
+            expect("bytes of bodies", &bytes, &all)?;
         }
         let requests = self.app.take_requests();
         expect("requests at the origin", &requests.len(), &count)?;
@@ -323,7 +323,7 @@ impl<'a> Cell<'a> {
     fn came_right(&self, requests: &[ReceivedRequest], body: Option<&[u8]>) -> Checked {
         let mut peers = BTreeSet::new();
         for request in requests {
-            expect_octets(
+            expect_bytes(
                 "body at the origin",
                 &request.body,
                 body.unwrap_or_default(),
@@ -339,7 +339,7 @@ impl<'a> Cell<'a> {
             .map_err(|error| format!("{error}: {} connections, {most} will do", peers.len()))
     }
 
-    /// What holds for every answer.
+    /// Checks that hold for every answer.
     fn answered(&self, answer: &Answer) -> Checked {
         expect("status", &answer.status, &200)
             .map_err(|error| format!("{error}: {answer:.500?}"))?;
@@ -378,8 +378,8 @@ impl<'a> Cell<'a> {
         Ok(seen)
     }
 
-    /// What holds for every request that the origin took: it is asked for under its own name, once,
-    /// in the protocol it speaks, and told whom the client asked for.
+    /// Checks that hold for every request at the origin: it arrived once, under the Service's name, in
+    /// the origin's protocol, and with the host that the client asked for.
     fn came_in(&self, speaks: Speaks, request: &ReceivedRequest) -> Checked<Seen> {
         let seen = Seen::read(&request.headers)?;
         expect("port of the peer is 0", &(seen.peer.port() == 0), &false)?;

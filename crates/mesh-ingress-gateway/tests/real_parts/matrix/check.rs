@@ -1,12 +1,12 @@
-//! What a cell compares, and how it tells what is not the same.
+//! The comparisons of a cell, and their error messages.
 
 use http::HeaderMap;
 
-/// What was found, or what is wrong.
+/// The value that was found, or what is wrong.
 pub(crate) type Checked<T = ()> = Result<T, String>;
 
-/// All 256 octets, in no order that a framing defect could hide behind.
-pub(crate) fn octets(length: usize) -> Vec<u8> {
+/// All 256 bytes, in no order that a framing defect could hide behind.
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
     let mut state = 0x2545_F491_u32;
     let mut next = || {
         state ^= state << 13;
@@ -31,13 +31,13 @@ pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expect
     Err(format!("{what}: {got:?} instead of {expected:?}"))
 }
 
-pub(crate) fn expect_octets(what: &str, got: &[u8], expected: &[u8]) -> Checked {
+pub(crate) fn expect_bytes(what: &str, got: &[u8], expected: &[u8]) -> Checked {
     if got == expected {
         return Ok(());
     }
     let same = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
     Err(format!(
-        "{what}: {} octets instead of {}, the first {same} the same",
+        "{what}: {} bytes instead of {}, the first {same} the same",
         got.len(),
         expected.len()
     ))

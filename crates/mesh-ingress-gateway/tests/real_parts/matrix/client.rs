@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::origin::Speaks;
 use crate::lab::{Gateway, Lab, tool};
 
-/// Who the client thinks it talks to.
+/// The host that the client asks for.
 pub(crate) const PUBLIC_HOST: &str = "shop.example.com";
 
 pub(crate) type Fields = Vec<(String, String)>;
@@ -18,7 +18,7 @@ pub(crate) struct Call {
     dir: PathBuf,
 }
 
-/// What curl got.
+/// The response that curl got.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// `HTTP/1.1` or `HTTP/2`.
@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) headers: Fields,
     pub(crate) trailers: Fields,
     pub(crate) body: Vec<u8>,
-    /// What `--write-out` told.
+    /// The output of `--write-out`.
     pub(crate) told: String,
 }
 
@@ -81,14 +81,14 @@ impl Call {
         self.option("--header", line)
     }
 
-    /// Sends these octets, their length told beforehand.
+    /// Sends these bytes, their length told beforehand.
     pub(crate) fn body(self, media_type: &str, body: &[u8]) -> Self {
         fs::write(self.dir.join("sent"), body).expect("a file");
         self.option("--data-binary", "@sent")
             .header(&format!("Content-Type: {media_type}"))
     }
 
-    /// Sends these octets from a pipe, so that curl does not know how many come.
+    /// Sends these bytes from a pipe, so that curl does not know how many come.
     pub(crate) fn body_of_unknown_length(mut self, media_type: &str, body: &[u8]) -> Self {
         let path = self.dir.join("sent");
         fs::write(&path, body).expect("a file");

@@ -32,7 +32,7 @@ impl Width {
 }
 
 /// Sends so many requests with h2load, GET or, with a body, POST. All must be answered 200; returns
-/// how many octets of bodies came back.
+/// how many bytes of bodies came back.
 pub(crate) fn h2load(
     lab: &Lab,
     speaks: Speaks,
@@ -63,11 +63,11 @@ pub(crate) fn h2load(
         format!("{requests} done, {requests} succeeded, 0 failed, 0 errored, 0 timeout"),
         format!("status codes: {requests} 2xx, 0 3xx, 0 4xx, 0 5xx"),
     ];
-    let octets = told.lines().find_map(|line| {
+    let bytes = told.lines().find_map(|line| {
         let (_, data) = line.strip_prefix("traffic: ")?.rsplit_once('(')?;
         data.strip_suffix(") data")?.parse().ok()
     });
-    octets
+    bytes
         .filter(|_| all.iter().all(|line| told.contains(line)))
         .ok_or_else(|| format!("h2load: {told}"))
 }
@@ -99,7 +99,7 @@ end
 
 function response(status, headers, echoed)
     if status == 200 and echoed ~= body then
-        print("not echoed: " .. #echoed .. " of " .. #body .. " octets")
+        print("not echoed: " .. #echoed .. " of " .. #body .. " bytes")
     end
 end
 "#;

@@ -37,7 +37,7 @@ pub(crate) enum Software {
     Envoy,
 }
 
-/// What is spoken on one side of the gateway.
+/// The protocol on one side of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
@@ -222,7 +222,7 @@ impl Seen {
                 values => Err(format!("{name}: {values:?}")),
             }
         };
-        // What is not there is left out, empty or, by Envoy, a dash.
+        // A missing value is left out, empty or, by Envoy, a dash.
         let maybe = |name: &str| match headers.contains_key(name) {
             true => one(name).map(|value| Some(value).filter(|v| !["", "-"].contains(&v.as_str()))),
             false => Ok(None),

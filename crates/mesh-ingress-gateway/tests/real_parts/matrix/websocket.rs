@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// What became of a WebSocket.
+/// The outcome of a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It was opened, each message came back as it was sent, and it was closed in order.
@@ -82,7 +82,7 @@ async fn over_http2() -> Result<Outcome, Fault> {
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
     tokio::spawn(connection);
 
-    // Nobody may send an extended CONNECT before SETTINGS allow it (RFC 8441 §3); they come before
+    // A client must not send an extended CONNECT before SETTINGS allow it (RFC 8441 §3); they come before
     // the first response.
     let mut first = Request::new(Empty::<Bytes>::new());
     *first.uri_mut() = format!("http://{PUBLIC_HOST}{TELL}").parse()?;
@@ -106,7 +106,7 @@ async fn over_http2() -> Result<Outcome, Fault> {
     if response.status() != StatusCode::OK {
         return Ok(Outcome::Refused(response.status()));
     }
-    // What belongs to the handshake of HTTP/1.1 has no place here (RFC 8441 §5).
+    // The fields of the HTTP/1.1 handshake are not used in HTTP/2 (RFC 8441 §5).
     for name in ["connection", "upgrade", "sec-websocket-accept"] {
         if let Some(value) = response.headers().get(name) {
             return Err(format!("{name}: {value:?} over HTTP/2").into());
@@ -133,7 +133,7 @@ where
             Some(echoed) if echoed == message => {}
             other => {
                 let length = message.len();
-                return Err(format!("for {length} octets: {other:.200?}").into());
+                return Err(format!("for {length} bytes: {other:.200?}").into());
             }
         }
     }

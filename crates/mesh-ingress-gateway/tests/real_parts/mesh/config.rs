@@ -18,7 +18,7 @@ pub(crate) const OUTBOUND_PORT: u16 = 15001;
 pub(crate) const READY_PORT: u16 = 15021;
 pub(crate) const ADMIN: &str = "127.0.0.1:15000";
 
-/// What Envoy starts with: where to find the rest, and which files change while it runs.
+/// Envoy's bootstrap: where to find the rest, and which files change while it runs.
 pub(crate) fn bootstrap(listeners: &Path, clusters: &Path) -> Value {
     let (admin, port) = ADMIN.split_once(':').expect("an address");
     let port: u16 = port.parse().expect("a port");
@@ -211,7 +211,7 @@ fn virtual_outbound(policy: OutboundPolicy) -> Value {
         "traffic_direction": "OUTBOUND",
         "filter_chains": [
             {
-                // Whoever connects to this port itself would loop.
+                // A connection to this port itself would loop.
                 "name": "virtualOutbound-blackhole",
                 "filter_chain_match": { "destination_port": OUTBOUND_PORT },
                 "filters": tcp(BLACK_HOLE),
@@ -337,7 +337,7 @@ fn protocol_options(which: &str) -> Value {
     })
 }
 
-/// What a sidecar speaks to a pod that takes mutual TLS only.
+/// The transport socket towards a pod that takes mutual TLS only.
 fn mutual_tls(certificates: &Path) -> Value {
     let file = |name: &str| json!({ "filename": certificates.join(name) });
     json!({

@@ -1,4 +1,4 @@
-//! What went wrong under load, told in a few lines.
+//! The failures of a load, summed up in a few lines.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -25,7 +25,7 @@ use crate::lab::{Gateway, SOON, poll};
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What kind of request.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// GET over HTTP/1.1.
@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     Grpc,
 }
 
-/// One request: what it asks for and who is to answer.
+/// One request: its target, and the pod that is to answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) kind: Kind,
@@ -51,13 +51,13 @@ pub(crate) struct Call {
     pub(crate) origins: &'static [&'static str],
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) call: Call,
     pub(crate) started: Instant,
     pub(crate) ended: Instant,
-    /// What was answered, or what is wrong with the answer.
+    /// The answer, or what is wrong with it.
     pub(crate) result: Result<Answer, String>,
 }
 
@@ -247,7 +247,7 @@ impl Client {
         }
         let sender = self.h2.as_mut().ok_or("no connection")?;
         sender.ready().await?;
-        // What HTTP/2 takes `:authority` from.
+        // HTTP/2 takes `:authority` from it.
         let (mut parts, body) = request.into_parts();
         let host = parts.headers.remove(HOST).ok_or("no Host")?;
         parts.uri = format!("http://{}{}", host.to_str()?, parts.uri.path()).parse()?;
@@ -258,7 +258,7 @@ impl Client {
     }
 
     async fn grpc(&mut self, call: Call) -> Result<Answer, Fault> {
-        // A message of five octets: not compressed, its length, itself.
+        // A message of five bytes: not compressed, its length, itself.
         const MESSAGE: &[u8] = b"\0\0\0\0\x05hello";
         let body = Full::new(Bytes::from_static(MESSAGE)).boxed_unsync();
         let mut request = request(call, Method::POST, GRPC, body);
@@ -309,14 +309,14 @@ async fn websocket(call: Call) -> Result<Answer, Fault> {
     let response = connect_h1().await?.send_request(request).await?;
     let (origin, response) = expect_origin(call, StatusCode::SWITCHING_PROTOCOLS, response)?;
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await?);
-    // A masked text frame (RFC 6455 §5.7); to gateway and sidecar it is just octets.
+    // A masked text frame (RFC 6455 §5.7); to gateway and sidecar it is just bytes.
     const FRAME: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     for _ in 0..3 {
         stream.write_all(FRAME).await?;
         let mut echoed = [0; FRAME.len()];
         stream.read_exact(&mut echoed).await?;
         if echoed != FRAME {
-            return Err(format!("other octets: {echoed:?}").into());
+            return Err(format!("other bytes: {echoed:?}").into());
         }
     }
     stream.shutdown().await?;
@@ -340,7 +340,7 @@ fn empty() -> ClientBody {
     Empty::new().boxed_unsync()
 }
 
-/// Checks who answered.
+/// Checks which pod answered.
 fn expect_origin(
     call: Call,
     status: StatusCode,
@@ -358,7 +358,7 @@ fn expect_origin(
     Err(format!("{} from {origin:?}; {proxy_status}", response.status()).into())
 }
 
-/// Checks who answered and that the whole body arrived.
+/// Checks which pod answered and that the whole body arrived.
 async fn expect_echo(
     call: Call,
     response: Response<Incoming>,
@@ -370,9 +370,7 @@ async fn expect_echo(
     let field = |name: &str| body.lines().find_map(|line| line.strip_prefix(name));
     let host = field("host: ").ok_or("no echo")?.to_owned();
     match field("body-length: ") {
-        Some(length) if length != sent.to_string() => {
-            Err(format!("{length} octets arrived").into())
-        }
+        Some(length) if length != sent.to_string() => Err(format!("{length} bytes arrived").into()),
         // nginx does not tell the length.
         _ => Ok(Answer { origin, host }),
     }

@@ -178,7 +178,7 @@ impl Mesh {
     }
 
     /// Deletes a service and makes it anew, which is how a ClusterIP changes: DNS, kube-proxy and
-    /// the mesh learn of the new one, and the old one is served by nobody.
+    /// the mesh learn of the new one, and nothing serves the old one.
     pub(crate) fn recreate(&mut self, sidecar: &Sidecar, name: &str, cluster_ip: [u8; 4]) {
         for service in self
             .services
@@ -195,7 +195,7 @@ impl Mesh {
         }
     }
 
-    /// What cluster DNS was asked since it was started (again).
+    /// The queries that cluster DNS got since its last start.
     pub(crate) fn dns_queries(&self) -> Vec<String> {
         self.dns.as_ref().map(Dnsmasq::queries).unwrap_or_default()
     }

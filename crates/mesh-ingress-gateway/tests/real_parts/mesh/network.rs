@@ -2,8 +2,8 @@
 //!
 //! The application pod is the test's own host: gateway, clients and sidecar are in it, and its TCP
 //! connections out are captured as Istio's init container does it. The node has the addresses of
-//! all other pods, and its kube-proxy (destination NAT) serves the ClusterIPs, which are nobody's
-//! address. So who gets past the mesh is served all the same, which is what makes it silent.
+//! all other pods, and its kube-proxy (destination NAT) serves the ClusterIPs, which are no
+//! host's address. A request that leaves the mesh is therefore served all the same, and nothing tells.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -98,8 +98,8 @@ pub(crate) fn set_services(node: &Host, services: &[Service]) {
     }
 }
 
-/// What Istio's init container does to TCP going out (`tools/istio-iptables`): all of it to the
-/// sidecar but the sidecar's own and what stays on the loopback.
+/// Captures outbound TCP as Istio's init container does (`tools/istio-iptables`): all connections go
+/// to the sidecar, except its own and those on the loopback.
 fn capture() {
     let iptables = || Command::new(tool("iptables"));
     nat(iptables(), &["-N", "ISTIO_OUTPUT"]);

@@ -10,14 +10,14 @@ pub(crate) struct Service {
     pub(crate) cluster_ip: Ipv4Addr,
     pub(crate) port: u16,
     pub(crate) kind: PortKind,
-    /// Never the service port: whoever dials pods misses the mesh's listeners.
+    /// Never the service port, so that a gateway which dials pods misses the mesh's listeners.
     pub(crate) target_port: u16,
     pub(crate) pods: Vec<Ipv4Addr>,
     /// Whether its pods take mutual TLS only, as `PeerAuthentication` STRICT has it.
     pub(crate) strict: bool,
 }
 
-/// What Istio takes a service port for, by its name or `appProtocol`.
+/// The protocol that Istio selects for a service port, by its name or `appProtocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PortKind {
     /// `http…`: one wildcard listener a port number, picked by `Host`.
@@ -30,7 +30,7 @@ pub(crate) enum PortKind {
     Tcp,
 }
 
-/// What the mesh does with traffic it does not know (`outboundTrafficPolicy`).
+/// The mesh's policy for unknown destinations (`outboundTrafficPolicy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OutboundPolicy {
     /// ALLOW_ANY: to where it wanted to go, through PassthroughCluster.

@@ -83,7 +83,7 @@ impl Sidecar {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(control: &ControlPlane) -> Self {
         let mut command = Command::new(tool("setpriv"));
-        // A user of its own, who may yet read this suite's files wherever they lie.
+        // A user of its own that can read this suite's files wherever they lie.
         command
             .arg(format!("--reuid={SIDECAR_USER}"))
             .arg(format!("--regid={SIDECAR_USER}"))
@@ -123,7 +123,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// What a kubelet would be told.
+    /// The answer to a kubelet's readiness probe.
     pub(crate) fn is_ready() -> bool {
         let url = format!("http://127.0.0.1:{READY_PORT}/healthz/ready");
         Curl::get(&url)

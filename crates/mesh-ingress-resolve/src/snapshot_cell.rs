@@ -13,28 +13,28 @@ use tokio::time::Instant;
 use crate::ResolveError;
 use crate::spread::Spread;
 
-/// Where the answers of one target are put. Written by one resolver, read by every request.
-pub(crate) struct Slot {
+/// Holds the current snapshot of one target. Written by one resolver, read by every request.
+pub(crate) struct SnapshotCell {
     current: ArcSwap<Snapshot>,
-    /// The [`Snapshot::revision`] of the current one, zero for none. Beside the way there, so that
-    /// who only wants to know whether all is as it was need not go it.
+    /// The [`Snapshot::revision`] of the current snapshot, zero for none. Stored beside the pointer, so
+    /// that a reader learns whether anything has changed without following it.
     revision: AtomicU64,
     changed: Arc<Notify>,
     /// Held while both are replaced. Readers do not wait for it.
     updating: Mutex<()>,
 }
 
-/// All that is known of a target at one moment. Replaced as a whole, never edited. What requests look
-/// at comes first, and is together therefore.
+/// The state of a target at one moment. Replaced as a whole, never edited. The fields that requests
+/// read come first, to share a cache line.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Snapshot {
     pub(crate) outcome: Outcome,
-    pub(crate) upkeep: Upkeep,
+    pub(crate) refresh_state: RefreshState,
     /// Grows with each new outcome; the same for a mere refresh of the same answer.
     pub(crate) generation: u64,
     pub(crate) timing: Timing,
-    /// The last thing that went wrong, until something goes right again.
+    /// The last error, until a lookup succeeds.
     pub(crate) last_error: Option<ResolveError>,
 }
 
@@ -46,22 +46,23 @@ pub(crate) enum Outcome {
     Failed(ResolveError),
 }
 
-/// Whether a reader has to do more than to take the outcome.
+/// How the background refresh of a target stands, and so whether a reader has more to do than to take
+/// the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     all(not(feature = "hickory"), not(test)),
     expect(dead_code, reason = "only refreshed answers grow old")
 )]
-pub(crate) enum Upkeep {
-    /// Somebody keeps it fresh.
-    Kept,
-    /// Somebody tries to, without success: the answer has outlived its time.
+pub(crate) enum RefreshState {
+    /// The outcome is kept fresh, or needs no refresh.
+    Active,
+    /// Refreshing goes on but fails, and the answer has outlived its TTL.
     Stale,
-    /// Nobody does; the next reader inside a runtime is to start it.
+    /// No task refreshes it; the next reader inside a runtime starts one.
     Stopped,
 }
 
-/// When things happened and will.
+/// When the addresses were resolved, expire and are refreshed.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(
     not(feature = "hickory"),
@@ -78,11 +79,11 @@ pub(crate) struct Timing {
     pub(crate) next_refresh: Option<Instant>,
 }
 
-impl Slot {
-    pub(crate) fn new(outcome: Outcome, upkeep: Upkeep) -> Arc<Self> {
+impl SnapshotCell {
+    pub(crate) fn new(outcome: Outcome, refresh_state: RefreshState) -> Arc<Self> {
         let snapshot = Snapshot {
             outcome,
-            upkeep,
+            refresh_state,
             generation: 0,
             timing: Timing::default(),
             last_error: None,
@@ -106,14 +107,14 @@ impl Slot {
         self.current.load()
     }
 
-    /// Wakes whenever the generation or the upkeep may have changed.
+    /// Wakes whenever the generation or the refresh state may have changed.
     pub(crate) fn changed(&self) -> &Arc<Notify> {
         &self.changed
     }
 
     /// Edits a copy of the snapshot and puts it in place.
     pub(crate) fn update(&self, edit: impl FnOnce(&mut Snapshot)) {
-        // Nothing is left half done at any point where a panic could strike.
+        // A poisoned lock is fine: no panic can leave an update half done.
         let updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
         let mut next = Snapshot::clone(&before);
@@ -121,10 +122,11 @@ impl Slot {
         if !next.outcome.is_same(&before.outcome) {
             next.generation = before.generation.wrapping_add(1);
         }
-        let changed = next.generation != before.generation || next.upkeep != before.upkeep;
+        let changed =
+            next.generation != before.generation || next.refresh_state != before.refresh_state;
         let revision = next.revision();
         self.current.store(Arc::new(next));
-        // Not before: who finds it finds what it stands for, or something newer.
+        // After the snapshot: a reader of this revision finds its snapshot, or a newer one.
         self.revision.store(revision, Ordering::Release);
         drop(updating);
         if changed {
@@ -132,15 +134,15 @@ impl Slot {
         }
     }
 
-    /// Takes an answer away that is too old to be used.
+    /// Removes an answer that is too old to be used.
     pub(crate) fn expire(&self, now: Instant) {
-        let is_over = |snapshot: &Snapshot| {
+        let is_expired = |snapshot: &Snapshot| {
             snapshot.outcome.is_usable()
                 && snapshot.timing.usable_until.is_some_and(|end| end <= now)
         };
-        if is_over(&self.load()) {
+        if is_expired(&self.load()) {
             self.update(|snapshot| {
-                if is_over(snapshot) {
+                if is_expired(snapshot) {
                     snapshot.outcome = Outcome::Pending;
                 }
             });
@@ -148,7 +150,7 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for SnapshotCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.current.load().fmt(f)
     }
@@ -157,8 +159,8 @@ impl fmt::Debug for Slot {
 impl Snapshot {
     /// Zero if each request has to look by itself.
     fn revision(&self) -> u64 {
-        match (&self.outcome, self.upkeep) {
-            (Outcome::One(_), Upkeep::Kept) => self.generation.wrapping_add(1),
+        match (&self.outcome, self.refresh_state) {
+            (Outcome::One(_), RefreshState::Active) => self.generation.wrapping_add(1),
             _ => 0,
         }
     }
@@ -171,7 +173,7 @@ impl Outcome {
             (Self::Pending, Self::Pending) => true,
             (Self::One(a), Self::One(b)) => a == b,
             (Self::Spread(a), Self::Spread(b)) => Arc::ptr_eq(a, b),
-            (Self::Failed(a), Self::Failed(b)) => a.says_the_same(b),
+            (Self::Failed(a), Self::Failed(b)) => a.is_equivalent(b),
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! What became of each request.
+//! The log of outcomes, one for each request.
 
 use std::net::SocketAddr;
 
@@ -10,13 +10,13 @@ use tokio::sync::watch;
 use super::registry::split_port;
 use crate::server::Connection;
 
-/// What a mesh router did with one request.
+/// How a mesh router handled one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The Service it went to; `None` if it went to none.
     pub service: Option<ServiceRef>,
-    /// What `:authority` or `Host` said, as written, with its port; `None` without either.
+    /// `:authority` or `Host` as written, with its port; `None` without either.
     pub authority: Option<String>,
     /// The address the client connected to.
     pub connected_to: SocketAddr,
@@ -26,11 +26,11 @@ pub struct Outcome {
     pub method: Method,
     /// Path and query as sent.
     pub target: String,
-    /// What became of it.
+    /// Where it was sent.
     pub verdict: Verdict,
 }
 
-/// What became of a request in the mesh.
+/// Whether the mesh handled a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -43,7 +43,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug)]
-pub(super) struct Ledger(watch::Sender<Vec<Outcome>>);
+pub(super) struct OutcomeLog(watch::Sender<Vec<Outcome>>);
 
 impl Outcome {
     pub(super) fn of<B>(
@@ -77,7 +77,7 @@ impl Outcome {
     }
 }
 
-impl Ledger {
+impl OutcomeLog {
     pub(super) fn new() -> Self {
         Self(watch::Sender::new(Vec::new()))
     }
@@ -113,13 +113,13 @@ pub(super) fn authority<B>(request: &Request<B>) -> Option<&str> {
     }
 }
 
-/// The questions a router answers about its ledger, the same for each.
-macro_rules! ledger_methods {
+/// The methods of a router that read its log, the same for each router.
+macro_rules! outcome_methods {
     () => {
         /// How many requests went to a Service through the mesh.
         #[must_use]
         pub fn meshed(&self, service: &ServiceRef) -> u64 {
-            self.ledger().count(|outcome| {
+            self.log().count(|outcome| {
                 outcome.verdict == Verdict::Meshed && outcome.service.as_ref() == Some(service)
             })
         }
@@ -127,34 +127,34 @@ macro_rules! ledger_methods {
         /// How many requests were let through past the mesh.
         #[must_use]
         pub fn passthrough(&self) -> u64 {
-            self.ledger()
+            self.log()
                 .count(|outcome| outcome.verdict == Verdict::Passthrough)
         }
 
         /// How many requests were refused.
         #[must_use]
         pub fn blocked(&self) -> u64 {
-            self.ledger()
+            self.log()
                 .count(|outcome| outcome.verdict == Verdict::Blocked)
         }
 
-        /// What became of each request, in order.
+        /// The outcome of each request, in order.
         #[must_use]
         pub fn outcomes(&self) -> Vec<Outcome> {
-            self.ledger().outcomes()
+            self.log().outcomes()
         }
 
         /// Forgets the outcomes so far; all counts begin again.
         pub fn clear_outcomes(&self) {
-            self.ledger().clear();
+            self.log().clear();
         }
 
         /// Waits until at least `count` outcomes are there since the start or the last
         /// [`clear_outcomes`](Self::clear_outcomes). An outcome is entered when it is decided,
         /// before the request is forwarded.
         pub async fn wait_for_outcomes(&self, count: usize) {
-            self.ledger().wait_for(count).await;
+            self.log().wait_for(count).await;
         }
     };
 }
-pub(super) use ledger_methods;
+pub(super) use outcome_methods;

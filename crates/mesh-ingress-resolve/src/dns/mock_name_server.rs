@@ -1,4 +1,4 @@
-//! Scripted name servers, for tests in virtual time.
+//! A mock name server, for tests in virtual time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::builder::Settings;
 use super::cause::{ServerFault, Unavailable};
-use super::client::{Ask, Fault};
+use super::client::{DnsQuery, Fault};
 use super::{Headless, IpFamilies};
 use crate::AddressPolicy;
 
-/// What is answered to a type of question, after how long.
+/// The answer to a type of question, and its delay.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     Records(Vec<Record>),
@@ -30,19 +30,19 @@ pub(super) enum Reply {
 
 /// Answers by record type and name, and keeps a log.
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(super) struct MockNameServer {
     replies: Mutex<HashMap<(RecordType, Option<Name>), Reply>>,
-    asked: Mutex<Vec<Asked>>,
+    queries: Mutex<Vec<ReceivedQuery>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct ReceivedQuery {
     pub(super) at: Instant,
     pub(super) name: String,
     pub(super) record_type: RecordType,
 }
 
-impl Script {
+impl MockNameServer {
     pub(super) fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -57,18 +57,18 @@ impl Script {
         lock(&self.replies).insert((record_type, Some(absolute(name))), reply);
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        lock(&self.asked).clone()
+    pub(super) fn queries(&self) -> Vec<ReceivedQuery> {
+        lock(&self.queries).clone()
     }
 
-    pub(super) fn forget(&self) {
-        lock(&self.asked).clear();
+    pub(super) fn forget_queries(&self) {
+        lock(&self.queries).clear();
     }
 }
 
-impl Ask for Script {
-    async fn ask(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
-        lock(&self.asked).push(Asked {
+impl DnsQuery for MockNameServer {
+    async fn query(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+        lock(&self.queries).push(ReceivedQuery {
             at: Instant::now(),
             name: name.to_string(),
             record_type,

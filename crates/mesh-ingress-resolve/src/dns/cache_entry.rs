@@ -1,4 +1,4 @@
-//! What is believed of one target, and what of it requests see.
+//! The cached answer of one target, and which part of it requests see.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use super::question::Question;
 use super::schedule;
 use super::state::Stats;
 use crate::ResolveError;
-use crate::slot::{Outcome, Slot, Timing, Upkeep};
+use crate::snapshot_cell::{Outcome, RefreshState, SnapshotCell, Timing};
 use crate::spread::Spread;
 
-/// Weighs what lookups find against what was known, and publishes the result. All the rules about
-/// time are here; nothing waits and nothing is asked.
+/// Merges the result of each lookup into the cached answer and publishes it. All rules about time are
+/// here; nothing here waits or sends a query.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct CacheEntry {
     question: Arc<Question>,
     settings: Arc<Settings>,
-    slot: Arc<Slot>,
+    cell: Arc<SnapshotCell>,
     stats: Arc<Stats>,
-    good: Option<Good>,
-    /// Lookups in a row that nobody answered.
+    last_good: Option<LastGood>,
+    /// Lookups in a row that no server answered.
     unanswered: u32,
-    /// The last answer denied what the one before said.
-    doubted: bool,
+    /// The last answer said that the name is absent, and the one before had addresses.
+    denied_once: bool,
     /// Whether the last lookup failed.
-    ailing: bool,
+    last_failed: bool,
 }
 
 /// The last good answer.
 #[derive(Debug)]
-struct Good {
+struct LastGood {
     addresses: Vec<SocketAddr>,
     fresh_until: Instant,
-    /// For each family by itself: one can fail alone.
+    /// One for each family, because one can fail alone.
     v4_until: Instant,
     v6_until: Instant,
 }
 
-impl Book {
-    /// Goes on with what the slot has, which another runtime's task may have put there.
+impl CacheEntry {
+    /// Starts from what the cell holds, which the task of another runtime may have put there.
     pub(super) fn new(
         question: Arc<Question>,
         settings: Arc<Settings>,
-        slot: Arc<Slot>,
+        cell: Arc<SnapshotCell>,
         stats: Arc<Stats>,
     ) -> Self {
-        let snapshot = Arc::clone(&slot.load());
+        let snapshot = Arc::clone(&cell.load());
         let addresses = match &snapshot.outcome {
             Outcome::One(upstream) => upstream.addresses().to_vec(),
             Outcome::Spread(spread) => spread.addresses().collect(),
             Outcome::Pending | Outcome::Failed(_) => Vec::new(),
         };
-        let good = match (snapshot.timing.fresh_until, snapshot.timing.usable_until) {
-            (Some(fresh_until), Some(until)) if !addresses.is_empty() => Some(Good {
+        let last_good = match (snapshot.timing.fresh_until, snapshot.timing.usable_until) {
+            (Some(fresh_until), Some(until)) if !addresses.is_empty() => Some(LastGood {
                 addresses,
                 fresh_until,
                 v4_until: until,
@@ -72,19 +72,19 @@ impl Book {
         Self {
             question,
             settings,
-            slot,
+            cell,
             stats,
-            good,
+            last_good,
             unanswered: 0,
-            doubted: false,
-            ailing: snapshot.last_error.is_some(),
+            denied_once: false,
+            last_failed: snapshot.last_error.is_some(),
         }
     }
 
-    /// One family is there, the other may come. Requests need not wait for it.
-    pub(super) fn early(&mut self, found: Found, now: Instant) {
-        // What is wrong with it is said when all is there.
-        let _ = self.take(found, now, None);
+    /// One family has answered, the other may follow. Requests do not wait for it.
+    pub(super) fn found_partial(&mut self, found: Found, now: Instant) {
+        // A failure is reported when the lookup is complete.
+        let _ = self.accept(found, now, None);
     }
 
     /// A lookup found addresses. Returns when to look again.
@@ -100,7 +100,7 @@ impl Book {
         }
         let fresh = self.freshness(&found);
         let next = now + schedule::refresh(fresh);
-        match self.take(found, now, Some(next)) {
+        match self.accept(found, now, Some(next)) {
             Ok(()) => next,
             Err(failure) => self.fail(&failure, now),
         }
@@ -113,7 +113,7 @@ impl Book {
         self.fail(failure, now)
     }
 
-    fn take(
+    fn accept(
         &mut self,
         found: Found,
         now: Instant,
@@ -124,14 +124,14 @@ impl Book {
         let good = self.merge(found.addresses, found.unknown.as_ref(), fresh_until, now);
         let last_error = found.unknown.and_then(|unknown| unknown.error);
         let outcome = self.outcome(&good.addresses)?;
-        self.tell_of(&outcome, last_error.as_ref());
-        self.good = Some(good);
+        self.log_change(&outcome, last_error.as_ref());
+        self.last_good = Some(good);
         self.unanswered = 0;
-        self.doubted = false;
-        self.ailing = false;
-        self.slot.update(|snapshot| {
+        self.denied_once = false;
+        self.last_failed = false;
+        self.cell.update(|snapshot| {
             snapshot.outcome = outcome.clone();
-            snapshot.upkeep = Upkeep::Kept;
+            snapshot.refresh_state = RefreshState::Active;
             snapshot.timing = Timing {
                 resolved: Some(now),
                 fresh_until: Some(fresh_until),
@@ -150,11 +150,11 @@ impl Book {
         unknown: Option<&Unknown>,
         fresh_until: Instant,
         now: Instant,
-    ) -> Good {
+    ) -> LastGood {
         let until = fresh_until + self.settings.max_stale;
         let (mut v4_until, mut v6_until) = (until, until);
         if let Some(Unknown { is_v6, .. }) = unknown {
-            let kept_until = match &self.good {
+            let kept_until = match &self.last_good {
                 Some(good) if *is_v6 => good.v6_until,
                 Some(good) => good.v4_until,
                 None => now,
@@ -164,7 +164,7 @@ impl Book {
             } else {
                 v4_until = kept_until;
             }
-            if let Some(good) = &self.good
+            if let Some(good) = &self.last_good
                 && now < kept_until
             {
                 let kept = good
@@ -178,7 +178,7 @@ impl Book {
         // seen as the same.
         addresses.sort_unstable_by_key(|address| (address.is_ipv4(), *address));
         addresses.dedup();
-        Good {
+        LastGood {
             addresses,
             fresh_until,
             v4_until,
@@ -187,7 +187,7 @@ impl Book {
     }
 
     fn outcome(&self, addresses: &[SocketAddr]) -> Result<Outcome, Failure> {
-        let now = self.slot.load();
+        let now = self.cell.load();
         let v6 = addresses.iter().filter(|address| address.is_ipv6()).count();
         if v6 <= 1 && addresses.len() - v6 <= 1 {
             return match (&now.outcome, Upstream::from_addresses(addresses)) {
@@ -224,19 +224,23 @@ impl Book {
 
     fn fail(&mut self, failure: &Failure, now: Instant) -> Instant {
         self.stats.failures.add(1);
-        let pause = self.weigh(failure, now);
+        let pause = self.apply_failure(failure, now);
         let next = now + pause;
         let stale = self
-            .good
+            .last_good
             .as_ref()
             .is_some_and(|good| good.fresh_until <= now);
-        self.tell_of_failure(&failure.error, pause);
-        self.ailing = true;
-        self.slot.update(|snapshot| {
+        self.log_failure(&failure.error, pause);
+        self.last_failed = true;
+        self.cell.update(|snapshot| {
             snapshot.timing.next_refresh = Some(next);
             snapshot.last_error = Some(failure.error.clone());
-            snapshot.upkeep = if stale { Upkeep::Stale } else { Upkeep::Kept };
-            if self.good.is_none() {
+            snapshot.refresh_state = if stale {
+                RefreshState::Stale
+            } else {
+                RefreshState::Active
+            };
+            if self.last_good.is_none() {
                 snapshot.outcome = Outcome::Failed(failure.error.clone());
             }
         });
@@ -244,26 +248,26 @@ impl Book {
     }
 
     /// Decides whether the last good answer still holds, and how soon to look again.
-    fn weigh(&mut self, failure: &Failure, now: Instant) -> Duration {
+    fn apply_failure(&mut self, failure: &Failure, now: Instant) -> Duration {
         match failure.class {
             Class::Unavailable => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                self.good
+                self.last_good
                     .take_if(|good| now >= good.v4_until.max(good.v6_until));
-                schedule::back_off(self.unanswered)
+                schedule::backoff(self.unanswered)
             }
             Class::Absent { ttl } => {
                 self.unanswered = 0;
-                if self.good.is_some() && !self.doubted {
-                    self.doubted = true;
+                if self.last_good.is_some() && !self.denied_once {
+                    self.denied_once = true;
                     return schedule::confirm();
                 }
-                self.good = None;
+                self.last_good = None;
                 schedule::negative(ttl)
             }
             Class::Forbidden => {
                 self.unanswered = 0;
-                self.good = None;
+                self.last_good = None;
                 schedule::negative(Some(Duration::MAX))
             }
         }
@@ -277,9 +281,9 @@ impl Book {
         &self.question.name
     }
 
-    fn tell_of(&self, outcome: &Outcome, partial: Option<&ResolveError>) {
+    fn log_change(&self, outcome: &Outcome, partial: Option<&ResolveError>) {
         let service = &self.question.service;
-        let before = self.slot.load();
+        let before = self.cell.load();
         let is_same = match (&before.outcome, outcome) {
             (Outcome::One(before), Outcome::One(now)) => before == now,
             (Outcome::Spread(before), Outcome::Spread(now)) => Arc::ptr_eq(before, now),
@@ -287,7 +291,7 @@ impl Book {
         };
         let addresses = Addresses(outcome);
         match &before.outcome {
-            _ if is_same && !self.ailing => {}
+            _ if is_same && !self.last_failed => {}
             _ if is_same => {
                 tracing::info!(%service, ?addresses, "cluster DNS answers again");
             }
@@ -307,11 +311,11 @@ impl Book {
         }
     }
 
-    fn tell_of_failure(&self, error: &ResolveError, pause: Duration) {
+    fn log_failure(&self, error: &ResolveError, pause: Duration) {
         let service = &self.question.service;
-        let lost = self.good.is_none() && self.slot.load().outcome.is_usable();
-        if lost || !self.ailing {
-            let kept = self.good.is_some();
+        let lost = self.last_good.is_none() && self.cell.load().outcome.is_usable();
+        if lost || !self.last_failed {
+            let kept = self.last_good.is_some();
             let error_type = error.kind();
             tracing::warn!(%service, %error, %error_type, kept, retry_in = ?pause, "cannot resolve");
         } else {
@@ -320,7 +324,7 @@ impl Book {
     }
 }
 
-/// For events.
+/// The addresses of an outcome, for log events.
 struct Addresses<'a>(&'a Outcome);
 
 impl std::fmt::Debug for Addresses<'_> {

@@ -1,31 +1,31 @@
 use mesh_ingress_core::{ClusterDomain, ErrorKind};
 
 use super::super::cause::{ServerFault, Unavailable};
-use super::super::script::{WEB, absolute, secs, settings, sockets};
+use super::super::mock_name_server::{WEB, absolute, secs, settings, sockets};
 use super::*;
 use crate::Balance;
 
 struct Fixture {
-    book: Book,
-    slot: Arc<Slot>,
+    entry: CacheEntry,
+    cell: Arc<SnapshotCell>,
     stats: Arc<Stats>,
     start: Instant,
 }
 
 impl Fixture {
     fn new(settings: Settings) -> Self {
-        let slot = Slot::new(Outcome::Pending, Upkeep::Kept);
+        let cell = SnapshotCell::new(Outcome::Pending, RefreshState::Active);
         let stats = Arc::new(Stats::default());
         let service = "web.default:80".parse().unwrap();
         let question = Question::new(&service, &ClusterDomain::default());
         Self {
-            book: Book::new(
+            entry: CacheEntry::new(
                 Arc::new(question),
                 Arc::new(settings),
-                Arc::clone(&slot),
+                Arc::clone(&cell),
                 Arc::clone(&stats),
             ),
-            slot,
+            cell,
             stats,
             start: Instant::now(),
         }
@@ -34,19 +34,19 @@ impl Fixture {
     /// A lookup at so many seconds found this. Returns how many seconds later the next is due.
     fn found(&mut self, at: u64, ttl: u64, addresses: &[&str]) -> f64 {
         let now = self.start + secs(at);
-        let next = self.book.found(found(ttl, addresses), now);
+        let next = self.entry.found(found(ttl, addresses), now);
         (next - now).as_secs_f64()
     }
 
     fn failed(&mut self, at: u64, failure: &Failure) -> f64 {
         let now = self.start + secs(at);
-        let next = self.book.failed(failure, now);
-        assert_eq!(self.slot.load().timing.next_refresh, Some(next));
+        let next = self.entry.failed(failure, now);
+        assert_eq!(self.cell.load().timing.next_refresh, Some(next));
         (next - now).as_secs_f64()
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        match &self.slot.load().outcome {
+        match &self.cell.load().outcome {
             Outcome::One(upstream) => upstream.addresses().to_vec(),
             Outcome::Spread(spread) => spread.addresses().collect(),
             Outcome::Failed(_) | Outcome::Pending => Vec::new(),
@@ -54,14 +54,14 @@ impl Fixture {
     }
 
     fn error(&self) -> Option<ErrorKind> {
-        match &self.slot.load().outcome {
+        match &self.cell.load().outcome {
             Outcome::Failed(error) => Some(error.kind()),
             _ => None,
         }
     }
 
     fn generation(&self) -> u64 {
-        self.slot.load().generation
+        self.cell.load().generation
     }
 }
 
@@ -113,7 +113,7 @@ fn the_same_answer_is_no_news() {
     fixture.found(4, 5, &[IP]);
     assert_eq!(fixture.generation(), generation);
     assert_eq!(
-        fixture.slot.load().timing.resolved,
+        fixture.cell.load().timing.resolved,
         Some(fixture.start + secs(4))
     );
     fixture.found(8, 5, &["10.96.0.8:80"]);
@@ -126,20 +126,24 @@ fn an_outage_keeps_the_last_good_answer_up_to_max_stale() {
     let mut fixture = Fixture::new(settings());
     fixture.found(0, 30, &[IP]);
     fixture.failed(25, &unavailable());
-    assert_eq!(fixture.slot.load().upkeep, Upkeep::Kept, "fresh still");
+    assert_eq!(
+        fixture.cell.load().refresh_state,
+        RefreshState::Active,
+        "fresh still"
+    );
     fixture.failed(31, &unavailable());
-    assert_eq!(fixture.slot.load().upkeep, Upkeep::Stale);
+    assert_eq!(fixture.cell.load().refresh_state, RefreshState::Stale);
     // TTL and max_stale: 30 s and 600 s.
     fixture.failed(629, &unavailable());
     assert_eq!(fixture.addresses(), sockets(&[IP]));
-    assert!(fixture.slot.load().last_error.is_some());
+    assert!(fixture.cell.load().last_error.is_some());
     fixture.failed(630, &unavailable());
     assert_eq!(fixture.error(), Some(ErrorKind::DnsTimeout));
     // And recovers.
     fixture.found(700, 30, &[IP]);
     assert_eq!(fixture.addresses(), sockets(&[IP]));
-    assert_eq!(fixture.slot.load().upkeep, Upkeep::Kept);
-    assert!(fixture.slot.load().last_error.is_none());
+    assert_eq!(fixture.cell.load().refresh_state, RefreshState::Active);
+    assert!(fixture.cell.load().last_error.is_none());
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn back_off_grows_and_an_answer_ends_it() {
 }
 
 #[test]
-fn absence_is_believed_when_said_twice() {
+fn absence_is_believed_after_two_answers() {
     let mut fixture = Fixture::new(settings());
     fixture.found(0, 5, &[IP]);
     let next = fixture.failed(4, &absent());
@@ -213,7 +217,7 @@ fn absence_from_the_start_is_told_at_once() {
 }
 
 #[test]
-fn what_is_forbidden_replaces_what_was_good_at_once() {
+fn forbidden_answer_replaces_a_good_one_at_once() {
     let mut fixture = Fixture::new(settings());
     fixture.found(0, 5, &[IP]);
     let next = fixture.failed(4, &forbidden());
@@ -222,7 +226,7 @@ fn what_is_forbidden_replaces_what_was_good_at_once() {
 }
 
 #[test]
-fn a_family_that_cannot_be_asked_for_stays_as_it_was() {
+fn addresses_of_a_family_that_fails_are_kept() {
     let both = ["[fd00::7]:80", IP];
     let half = |is_v6: bool| Found {
         unknown: Some(Unknown {
@@ -237,14 +241,14 @@ fn a_family_that_cannot_be_asked_for_stays_as_it_was() {
         let generation = fixture.generation();
         for at in [4, 8, 12, 600] {
             let now = fixture.start + secs(at);
-            fixture.book.found(half(is_v6), now);
+            fixture.entry.found(half(is_v6), now);
             assert_eq!(fixture.addresses(), sockets(&both));
             assert_eq!(fixture.generation(), generation, "no news");
-            assert!(fixture.slot.load().last_error.is_some());
+            assert!(fixture.cell.load().last_error.is_some());
         }
         // Up to its TTL and max_stale.
         let now = fixture.start + secs(605);
-        fixture.book.found(half(is_v6), now);
+        fixture.entry.found(half(is_v6), now);
         assert_eq!(fixture.addresses().len(), 1);
     }
 }
@@ -260,7 +264,7 @@ fn a_family_that_comes_later_is_added() {
         ..found(5, &[IP])
     };
     let now = fixture.start;
-    fixture.book.early(early, now);
+    fixture.entry.found_partial(early, now);
     assert_eq!(fixture.addresses(), sockets(&[IP]));
     assert_eq!(fixture.stats.counters().refreshes, 0);
     fixture.found(1, 5, &["[fd00::7]:80", IP]);
@@ -292,17 +296,17 @@ fn several_addresses_in_one_family_are_headless() {
     fixture.found(8, 5, &["10.0.0.1:80", "10.0.0.3:80"]);
     assert_ne!(fixture.generation(), generation);
     fixture.found(12, 5, &["10.0.0.3:80"]);
-    assert!(matches!(&fixture.slot.load().outcome, Outcome::One(_)));
+    assert!(matches!(&fixture.cell.load().outcome, Outcome::One(_)));
 }
 
 #[test]
-fn a_successor_goes_on_with_what_is_there() {
+fn new_entry_starts_from_the_published_snapshot() {
     let mut fixture = Fixture::new(settings());
     fixture.found(0, 5, &[IP]);
-    let mut successor = Book::new(
-        Arc::clone(&fixture.book.question),
-        Arc::clone(&fixture.book.settings),
-        Arc::clone(&fixture.slot),
+    let mut successor = CacheEntry::new(
+        Arc::clone(&fixture.entry.question),
+        Arc::clone(&fixture.entry.settings),
+        Arc::clone(&fixture.cell),
         Arc::clone(&fixture.stats),
     );
     successor.failed(&unavailable(), fixture.start + secs(100));
@@ -319,7 +323,7 @@ fn everything_is_counted() {
         ..found(5, &[IP])
     };
     let start = fixture.start;
-    fixture.book.found(mixed, start);
+    fixture.entry.found(mixed, start);
     fixture.failed(4, &unavailable());
     let prohibited = Failure::forbidden(Cause::Prohibited {
         name: absolute(WEB),

@@ -1,41 +1,41 @@
-//! The whole of it in virtual time: a watch, its keeper and a scripted name server.
+//! Refreshing in virtual time: a watch, its refresh task and a mock name server.
 
 use std::time::Duration;
 
 use hickory_net::proto::rr::RecordType;
 use mesh_ingress_core::{ClusterDomain, ErrorKind};
 
-use super::super::keeper::Keeper;
-use super::super::script::{Reply, Script, replies, secs, settings, sockets};
+use super::super::mock_name_server::{MockNameServer, Reply, replies, secs, settings, sockets};
+use super::super::refresh_task::RefreshTask;
 use super::super::state::Stats;
 use super::super::{Headless, IpFamilies};
 use super::*;
-use crate::slot::{Outcome, Slot, Upkeep};
+use crate::snapshot_cell::{Outcome, RefreshState, SnapshotCell};
 use crate::{Balance, Watch};
 
-fn watch(script: &Arc<Script>, settings: Settings) -> Watch {
+fn watch(server: &Arc<MockNameServer>, settings: Settings) -> Watch {
     let service = "web.default:80".parse().unwrap();
-    let slot = Slot::new(Outcome::Pending, Upkeep::Stopped);
+    let cell = SnapshotCell::new(Outcome::Pending, RefreshState::Stopped);
     let settings = Arc::new(settings);
-    let keeper = Keeper::new(
-        Arc::clone(script),
+    let refresh = RefreshTask::new(
+        Arc::clone(server),
         Arc::new(Question::new(&service, &ClusterDomain::default())),
         Arc::clone(&settings),
-        Arc::clone(&slot),
+        Arc::clone(&cell),
         Arc::new(Stats::default()),
         Arc::new(Semaphore::new(1)),
     );
     Watch::new(
         service,
-        slot,
+        cell,
         settings.resolve_timeout,
-        Some(Box::new(keeper)),
+        Some(Box::new(refresh)),
     )
 }
 
 /// How far apart the questions were, in seconds.
-fn pauses(script: &Script) -> Vec<f64> {
-    let asked = script.asked();
+fn pauses(server: &MockNameServer) -> Vec<f64> {
+    let asked = server.queries();
     asked
         .windows(2)
         .map(|pair| (pair[1].at - pair[0].at).as_secs_f64())
@@ -44,33 +44,33 @@ fn pauses(script: &Script) -> Vec<f64> {
 
 #[tokio::test(start_paused = true)]
 async fn a_ttl_of_zero_makes_no_hot_loop() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(0, &["10.96.0.7"]));
-    let watch = watch(&script, settings());
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(0, &["10.96.0.7"]));
+    let watch = watch(&server, settings());
     watch.ready().await.unwrap();
     tokio::time::sleep(secs(60)).await;
-    let pauses = pauses(&script);
+    let pauses = pauses(&server);
     assert!((12..=16).contains(&pauses.len()), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause > 3.7), "{pauses:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ttl_of_ages_is_looked_at_every_minute() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(u32::MAX, &["10.96.0.7"]));
-    let watch = watch(&script, settings());
+async fn very_long_ttl_is_capped_at_a_minute() {
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(u32::MAX, &["10.96.0.7"]));
+    let watch = watch(&server, settings());
     watch.ready().await.unwrap();
     tokio::time::sleep(secs(600)).await;
-    let pauses = pauses(&script);
+    let pauses = pauses(&server);
     assert!(pauses.len() >= 10, "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause < 60.0), "{pauses:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_back_off_to_five_seconds_and_requests_fail_at_once() {
-    let script = Script::new();
-    script.reply(RecordType::A, Reply::ServFail);
-    let watch = watch(&script, settings());
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, Reply::ServFail);
+    let watch = watch(&server, settings());
     let started = Instant::now();
     let error = watch.ready().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DnsError);
@@ -81,12 +81,12 @@ async fn failures_back_off_to_five_seconds_and_requests_fail_at_once() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(started.elapsed() < secs(2));
-    assert!(script.asked().len() <= 5, "{:?}", pauses(&script));
+    assert!(server.queries().len() <= 5, "{:?}", pauses(&server));
     tokio::time::sleep(secs(60)).await;
-    let pauses = pauses(&script);
+    let pauses = pauses(&server);
     assert!((14..=20).contains(&pauses.len()), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause <= 5.001), "{pauses:?}");
-    script.reply(RecordType::A, replies(5, &["10.96.0.7"]));
+    server.reply(RecordType::A, replies(5, &["10.96.0.7"]));
     let mut changes = watch.changes();
     changes.next().await.unwrap_err();
     assert_eq!(changes.next().await.unwrap(), sockets(&["10.96.0.7:80"]));
@@ -94,23 +94,23 @@ async fn failures_back_off_to_five_seconds_and_requests_fail_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_cold_requests_are_one_question() {
-    let script = Script::new();
+    let server = MockNameServer::new();
     let answer = Box::new(replies(5, &["10.96.0.7"]));
-    script.reply(RecordType::A, Reply::Late(secs(1), answer));
-    let watch = watch(&script, settings());
+    server.reply(RecordType::A, Reply::Late(secs(1), answer));
+    let watch = watch(&server, settings());
     let requests: Vec<_> = (0..200).map(|_| tokio::spawn(watch.ready())).collect();
     for request in requests {
         assert!(request.await.unwrap().is_ok());
     }
-    assert_eq!(script.asked().len(), 1);
+    assert_eq!(server.queries().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_answer_is_waited_for_no_longer_than_allowed() {
-    let script = Script::new();
+    let server = MockNameServer::new();
     let answer = Box::new(replies(5, &["10.96.0.7"]));
-    script.reply(RecordType::A, Reply::Late(secs(10), answer));
-    let watch = watch(&script, settings());
+    server.reply(RecordType::A, Reply::Late(secs(10), answer));
+    let watch = watch(&server, settings());
     let started = Instant::now();
     let error = watch.ready().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DnsTimeout);
@@ -125,13 +125,13 @@ async fn a_first_answer_is_waited_for_no_longer_than_allowed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_failure_ends_the_wait_at_once() {
-    let script = Script::new();
+    let server = MockNameServer::new();
     let answer = Box::new(Reply::NoName);
-    script.reply(
+    server.reply(
         RecordType::A,
         Reply::Late(Duration::from_millis(10), answer),
     );
-    let watch = watch(&script, settings());
+    let watch = watch(&server, settings());
     let started = Instant::now();
     let error = watch.ready().await.unwrap_err();
     assert!(error.report().to_string().contains("NXDOMAIN"));
@@ -140,12 +140,12 @@ async fn a_first_failure_ends_the_wait_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_address_is_in_use_within_its_ttl_and_a_second() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(5, &["10.96.0.7"]));
-    let watch = watch(&script, settings());
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(5, &["10.96.0.7"]));
+    let watch = watch(&server, settings());
     let mut changes = watch.changes();
     changes.next().await.unwrap();
-    script.reply(RecordType::A, replies(5, &["10.96.0.8"]));
+    server.reply(RecordType::A, replies(5, &["10.96.0.8"]));
     let changed = Instant::now();
     assert_eq!(changes.next().await.unwrap(), sockets(&["10.96.0.8:80"]));
     assert!(changed.elapsed() <= secs(6));
@@ -157,17 +157,17 @@ async fn a_new_address_is_in_use_within_its_ttl_and_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_service_is_known_within_its_ttl_and_a_second() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(5, &["10.96.0.7"]));
-    let watch = watch(&script, settings());
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(5, &["10.96.0.7"]));
+    let watch = watch(&server, settings());
     let mut changes = watch.changes();
     changes.next().await.unwrap();
-    script.reply(RecordType::A, Reply::NoName);
+    server.reply(RecordType::A, Reply::NoName);
     let deleted = Instant::now();
     changes.next().await.unwrap_err();
     assert!(deleted.elapsed() <= secs(6));
     // And one that comes back within five.
-    script.reply(RecordType::A, replies(5, &["10.96.0.8"]));
+    server.reply(RecordType::A, replies(5, &["10.96.0.8"]));
     let back = Instant::now();
     changes.next().await.unwrap();
     assert!(back.elapsed() <= secs(5));
@@ -175,33 +175,33 @@ async fn a_deleted_service_is_known_within_its_ttl_and_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_does_not_work_is_asked_again_once_a_second() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(60, &["10.96.0.7"]));
-    let watch = watch(&script, settings());
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(60, &["10.96.0.7"]));
+    let watch = watch(&server, settings());
     let address = watch.ready().await.unwrap().addr();
     for _ in 0..100 {
         watch.report_failure(address);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let pauses = pauses(&script);
+    let pauses = pauses(&server);
     assert!((8..=10).contains(&pauses.len()), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause >= 0.999), "{pauses:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_does_not_answer_is_left_alone_for_a_while() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(60, &["10.0.0.1", "10.0.0.2"]));
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(60, &["10.0.0.1", "10.0.0.2"]));
     let settings = Settings {
         headless: Headless::Spread(Balance::RoundRobin),
         ..settings()
     };
-    let watch = watch(&script, settings);
+    let watch = watch(&server, settings);
     let bad = watch.ready().await.unwrap().addr();
     watch.report_failure(bad);
-    // A refresh with the same pods does not forget it.
+    // A refresh with the same pods does not forget_queries it.
     tokio::time::sleep(secs(5)).await;
-    assert!(script.asked().len() > 1);
+    assert!(server.queries().len() > 1);
     for _ in 0..10 {
         assert_ne!(watch.get().unwrap().unwrap().addr(), bad);
     }
@@ -212,21 +212,21 @@ async fn a_pod_that_does_not_answer_is_left_alone_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_second_family_delays_the_first_answer_by_fifty_milliseconds() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(5, &["10.96.0.7"]));
-    script.reply(RecordType::AAAA, Reply::Silence);
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(5, &["10.96.0.7"]));
+    server.reply(RecordType::AAAA, Reply::Silence);
     let settings = Settings {
         families: IpFamilies::Both,
         ..settings()
     };
-    let watch = watch(&script, settings);
+    let watch = watch(&server, settings);
     let started = Instant::now();
     watch.ready().await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_millis(50));
     // Nor does it delay the news of a change.
     let mut changes = watch.changes();
     changes.next().await.unwrap();
-    script.reply(RecordType::A, replies(5, &["10.96.0.8"]));
+    server.reply(RecordType::A, replies(5, &["10.96.0.8"]));
     let changed = Instant::now();
     changes.next().await.unwrap();
     assert!(changed.elapsed() <= secs(6));
@@ -234,23 +234,23 @@ async fn a_silent_second_family_delays_the_first_answer_by_fifty_milliseconds() 
 
 #[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_last_watch() {
-    let script = Script::new();
-    script.reply(RecordType::A, replies(5, &["10.96.0.7"]));
+    let server = MockNameServer::new();
+    server.reply(RecordType::A, replies(5, &["10.96.0.7"]));
     let alive = || {
         tokio::runtime::Handle::current()
             .metrics()
             .num_alive_tasks()
     };
-    let watch = watch(&script, settings());
+    let watch = watch(&server, settings());
     let clone = watch.clone();
     watch.ready().await.unwrap();
     assert_eq!(alive(), 1);
     drop(watch);
     tokio::time::sleep(secs(10)).await;
     assert_eq!(alive(), 1);
-    let asked = script.asked().len();
+    let asked = server.queries().len();
     drop(clone);
     tokio::time::sleep(secs(10)).await;
     assert_eq!(alive(), 0);
-    assert_eq!(script.asked().len(), asked);
+    assert_eq!(server.queries().len(), asked);
 }
