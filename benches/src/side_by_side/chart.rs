@@ -10,8 +10,9 @@ use super::rows::Kept;
 use super::scenario::by_id;
 
 const SCENARIOS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5a", "s5b", "s8", "s11"];
-const AGAINST: [&str; 9] = [
+const AGAINST: [&str; 10] = [
     "nginx",
+    "nginx-current",
     "nginx-mainline",
     "haproxy",
     "haproxy-current",
