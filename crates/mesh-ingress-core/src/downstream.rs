@@ -122,6 +122,14 @@ impl Downstream {
         (**memo).downcast_ref()
     }
 
+    /// Drops what a service [remembers](Self::memo), unless a clone is in use: a server calls it for a
+    /// connection that is idle.
+    pub fn forget_memo(&mut self) {
+        if let Some(memo) = Arc::get_mut(&mut self.memo) {
+            memo.take();
+        }
+    }
+
     /// Whether both are of the same connection.
     #[inline]
     #[must_use]

@@ -13,7 +13,7 @@ use mesh_ingress_headers::trailers;
 
 pub(crate) use self::expect::{Expectation, expects_continue, hold_for_continue};
 pub(crate) use self::progress::{BodyStep, Progress};
-pub use self::request::RequestBody;
+pub(crate) use self::request::RequestBody;
 
 /// The result of polling a body.
 pub(crate) type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;

@@ -107,7 +107,6 @@ mod retry;
 mod settings;
 mod upgrade;
 
-pub use self::body::RequestBody;
 pub use self::breaker::{FailureAccrual, FailureAccrualBuilder};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

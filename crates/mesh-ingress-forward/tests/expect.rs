@@ -243,10 +243,10 @@ async fn rfc9110_10_1_1_end_to_end_expectation_does_not_deadlock() {
     // The client has not sent its body, and the origin has the head.
     origin.wait_for_received(0, is_head).await;
     let mut nothing = [0; 1];
-    let told = client.try_read(&mut nothing);
+    let early = client.try_read(&mut nothing);
     assert!(
-        told.is_err(),
-        "told to go on before the origin said so: {told:?}"
+        early.is_err(),
+        "100 Continue before that of the origin: {early:?}"
     );
     gate.open();
     assert!(read_head(&mut client).await.starts_with("HTTP/1.1 100 "));
@@ -269,25 +269,25 @@ async fn rfc9110_10_1_1_end_to_end_refusal_replaces_the_100() {
 #[tokio::test]
 async fn rfc9110_15_2_interim_responses_are_skipped() {
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
-    for said in [
+    for interim in [
         early.to_owned(),
         format!("{CONTINUE}{early}{early}"),
         "HTTP/1.1 102 Processing\r\n\r\n".to_owned(),
         "HTTP/1.1 199 Whatever\r\ncontent-length: 5\r\n\r\n".to_owned(),
     ] {
-        let answer = vec![Step::ReadHead, Step::send(format!("{said}{OK}"))];
+        let answer = vec![Step::ReadHead, Step::send(format!("{interim}{OK}"))];
         let twice = [answer.clone(), answer].concat();
         let origin = origin(twice).await;
         let forwarder = Forwarder::default();
         for _ in 0..2 {
             let response = send(&forwarder, get(origin.addr())).await;
             let head = response.as_ref().unwrap();
-            assert_eq!(head.status(), StatusCode::OK, "{said}");
+            assert_eq!(head.status(), StatusCode::OK, "{interim}");
             // hyper's servers cannot forward it: it is dropped, not mixed into the final response.
-            assert!(!head.headers().contains_key("link"), "{said}");
+            assert!(!head.headers().contains_key("link"), "{interim}");
             assert_eq!(read(response).await.0, "ok");
         }
-        assert_eq!(origin.connections(), 1, "{said}");
+        assert_eq!(origin.connections(), 1, "{interim}");
     }
 }
 

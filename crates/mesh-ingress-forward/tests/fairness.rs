@@ -6,6 +6,7 @@
 //! and pods added under load stay idle. Hence
 //! [`max_lifetime`](mesh_ingress_forward::ForwarderBuilder::max_lifetime), which makes kube-proxy
 //! choose again from time to time, is on by default.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

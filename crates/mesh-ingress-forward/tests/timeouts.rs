@@ -235,7 +235,7 @@ async fn request_timeout_applies_in_every_phase() {
 async fn grpc_timeout_only_shortens_the_request_timeout() {
     support::fine_clock();
     let origin = origin(Behaviour::Gated(Gate::new())).await;
-    for (limit, said, seconds) in [
+    for (limit, client, seconds) in [
         (None, "250m", 0.25),
         (Some(secs(9)), "3S", 3.0),
         (Some(secs(9)), "1H", 9.0),
@@ -245,9 +245,9 @@ async fn grpc_timeout_only_shortens_the_request_timeout() {
         let headers = request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
-        headers.insert("grpc-timeout", HeaderValue::from_static(said));
+        headers.insert("grpc-timeout", HeaderValue::from_static(client));
         let error = fails_after(seconds, refusal(&forwarder, request)).await;
-        assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{said}");
+        assert_eq!(error.kind(), ErrorKind::HttpResponseTimeout, "{client}");
     }
     // The upstream gets the timeout, too.
     assert_eq!(origin.requests()[1].header("grpc-timeout"), Some("3S"));

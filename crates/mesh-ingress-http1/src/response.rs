@@ -280,6 +280,7 @@ pub fn write<B: Body>(
 }
 
 /// RFC 9112 §4.
+#[inline]
 fn write_status_line(
     status: StatusCode,
     reason: Option<&[u8]>,

@@ -1,6 +1,5 @@
 //! Accepting connections.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -8,24 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_ingress_core::Downstream;
-use mesh_ingress_io::Conn;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Timeouts};
+use crate::client::Client;
+use crate::connection::{self, ConnectionContext, Opening, Session, Timeouts};
 use crate::drain::DrainWatcher;
 use crate::report::Report;
 use crate::service::HttpService;
-
-/// What the connections of one worker share.
-#[derive(Debug)]
-struct Shared {
-    timeouts: Timeouts,
-    drain: DrainWatcher,
-    /// Never sent on: the other end sees when the last connection has ended.
-    _open: mpsc::Sender<Infallible>,
-}
 
 /// Serves what connects to the listeners until a drain begins. Resolves when the last connection has
 /// ended, tunnels included.
@@ -40,37 +30,43 @@ where
     M: FnMut(&Downstream) -> S + Clone + Send + 'static,
 {
     let (open, mut ended) = mpsc::channel(1);
-    let shared = Arc::new(Shared {
+    let context = Arc::new(ConnectionContext {
         timeouts,
         drain,
-        _open: open,
+        _open: Some(open),
     });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        accepting.spawn(accept(listener, make.clone(), Arc::clone(&shared)));
+        accepting.spawn(accept(listener, make.clone(), Arc::clone(&context)));
     }
-    drop((make, shared));
+    drop((make, context));
     while accepting.join_next().await.is_some() {}
     while ended.recv().await.is_some() {}
     Ok(())
 }
 
 /// Serves what connects until a drain begins, and then what had connected before.
-async fn accept<S, M>(listener: tokio::net::TcpListener, mut make: M, shared: Arc<Shared>)
-where
+async fn accept<S, M>(
+    listener: tokio::net::TcpListener,
+    mut make: M,
+    context: Arc<ConnectionContext>,
+) where
     S: HttpService,
     M: FnMut(&Downstream) -> S,
 {
     let addr = listener.local_addr().ok();
     let mut serve = |(stream, peer): (TcpStream, SocketAddr)| {
         let client = downstream(&stream, peer, addr);
-        let service = make(&client);
-        let shared = Arc::clone(&shared);
-        tokio::spawn(serve_accepted(stream, client, service, shared));
+        let session = Session {
+            service: make(&client),
+            client: Client::new(client),
+            context: Arc::clone(&context),
+        };
+        tokio::spawn(serve_accepted(stream, Box::new(session)));
     };
     let mut warned: Option<Instant> = None;
-    let mut draining = pin!(shared.drain.draining());
+    let mut draining = pin!(context.drain.draining());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -108,16 +104,16 @@ where
     }
 }
 
-async fn serve_accepted<S: HttpService>(
+#[allow(clippy::manual_async_fn)] // See `connection::serve`.
+fn serve_accepted<S: HttpService>(
     stream: TcpStream,
-    client: Downstream,
-    service: S,
-    shared: Arc<Shared>,
-) {
-    let (conn, guard) = (Conn::from(stream), Arc::clone(&shared));
-    let served = connection::serve(conn, client, service, shared.timeouts, &shared.drain, guard);
-    if let Err(error) = served.await {
-        tracing::debug!("client connection: {}", Report(&*error));
+    session: Box<Session<S>>,
+) -> impl Future<Output = ()> + Send {
+    let opening = Opening::new(stream);
+    async move {
+        if let Err(error) = connection::serve(opening, session).await {
+            tracing::debug!("client connection: {}", Report(&*error));
+        }
     }
 }
 
@@ -146,4 +142,36 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::{RequestBody, drain};
+
+    /// The future of a connection is most of what an idle one takes.
+    #[tokio::test]
+    async fn the_future_of_a_connection_is_small() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let (_trigger, drain) = drain::channel();
+        let context = ConnectionContext {
+            timeouts: Timeouts::default(),
+            drain,
+            _open: None,
+        };
+        let session = Session {
+            client: Client::new(Downstream::new(addr)),
+            service: tower::service_fn(async |_: http::Request<RequestBody>| {
+                Ok::<_, Infallible>(http::Response::new(String::new()))
+            }),
+            context: Arc::new(context),
+        };
+        let served = serve_accepted(stream, Box::new(session));
+        let size = size_of_val(&served);
+        assert!(size <= 384, "{size} bytes");
+    }
 }

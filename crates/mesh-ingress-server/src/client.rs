@@ -27,21 +27,34 @@ impl Client {
 
     /// Extensions with the [`Downstream`] in them and nothing else.
     pub(crate) fn extensions(&mut self) -> Extensions {
-        let mut extensions = self.spare.pop().unwrap_or_default();
-        let is_fresh = extensions.len() == 1
-            && extensions
-                .get::<Downstream>()
-                .is_some_and(|it| it.is_same(&self.downstream));
-        if !is_fresh {
-            extensions.clear();
+        self.spare.pop().unwrap_or_else(|| {
+            let mut extensions = Extensions::new();
             extensions.insert(self.downstream.clone());
-        }
-        extensions
+            extensions
+        })
     }
 
-    /// Keeps the extensions of a response for a later request.
+    /// Whether these are extensions of this client's requests as they were made.
+    #[inline]
+    pub(crate) fn is_unchanged(&self, extensions: &Extensions) -> bool {
+        extensions.len() == 1
+            && extensions
+                .get::<Downstream>()
+                .is_some_and(|it| it.is_same(&self.downstream))
+    }
+
+    /// Keeps [unchanged](Self::is_unchanged) extensions for a later request.
     pub(crate) fn recycle(&mut self, extensions: Extensions) {
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(extensions);
+        }
+    }
+
+    /// Keeps the memory of any other extensions.
+    pub(crate) fn recycle_changed(&mut self, mut extensions: Extensions) {
         if !extensions.is_empty() && self.spare.len() < MAX_SPARE {
+            extensions.clear();
+            extensions.insert(self.downstream.clone());
             self.spare.push(extensions);
         }
     }
@@ -49,6 +62,7 @@ impl Client {
     /// Frees what an idle connection does not need.
     pub(crate) fn shrink(&mut self) {
         self.spare = Vec::new();
+        self.downstream.forget_memo();
     }
 }
 
@@ -62,12 +76,15 @@ mod tests {
         let mut client = Client::new(downstream(1));
         let mut extensions = client.extensions();
         extensions.insert("of the first request");
-        client.recycle(extensions);
-        assert_eq!(client.extensions().len(), 1);
+        assert!(!client.is_unchanged(&extensions));
+        client.recycle_changed(extensions);
+        let extensions = client.extensions();
+        assert!(client.is_unchanged(&extensions));
 
         let mut extensions = Extensions::new();
         extensions.insert(downstream(2));
-        client.recycle(extensions);
+        assert!(!client.is_unchanged(&extensions));
+        client.recycle_changed(extensions);
         let extensions = client.extensions();
         assert_eq!(extensions.get::<Downstream>().unwrap().peer.port(), 1);
     }

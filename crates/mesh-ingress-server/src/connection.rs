@@ -1,13 +1,19 @@
 //! One client connection: which version of HTTP it speaks, and serving it.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Version;
 use mesh_ingress_core::{BoxError, Downstream};
 use mesh_ingress_http2::frame::PREFACE;
 use mesh_ingress_io::{Conn, MAX_READ, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use crate::client::Client;
 use crate::drain::{self, DrainWatcher};
@@ -104,16 +110,26 @@ impl ConnectionServer {
         client: Downstream,
         service: S,
     ) -> Result<(), BoxError> {
-        let (_trigger, idle);
+        let (_trigger, never);
         let drain = match self.drain {
             Some(drain) => drain,
             None => {
-                (_trigger, idle) = drain::channel();
-                idle
+                (_trigger, never) = drain::channel();
+                never
             }
         };
-        let guard = drain.clone();
-        serve(conn.into(), client, service, self.timeouts, &drain, guard).await
+        let context = Arc::new(ConnectionContext {
+            timeouts: self.timeouts,
+            drain,
+            _open: None,
+        });
+        let client = Client::new(client);
+        let session = Session {
+            client,
+            service,
+            context,
+        };
+        serve(Opening::new(conn), Box::new(session)).await
     }
 }
 
@@ -121,58 +137,110 @@ fn non_zero(timeout: impl Into<Option<Duration>>) -> Option<Duration> {
     timeout.into().filter(|timeout| !timeout.is_zero())
 }
 
-/// Serves a connection to its end. `guard` goes along with a connection that becomes a tunnel.
-pub(crate) async fn serve<S: HttpService>(
-    mut conn: Conn,
-    client: Downstream,
-    service: S,
-    timeouts: Timeouts,
-    drain: &DrainWatcher,
-    guard: impl Clone + Send + 'static,
-) -> Result<(), BoxError> {
-    let mut notice = pin!(drain.notice());
-    let timeout = Box::pin(elapsed(timeouts.request_header));
-    let begun = tokio::select! {
-        biased;
-        begun = read_preface(&mut conn) => begun,
-        () = timeout => return Ok(()),
-        () = notice.as_mut().given() => return Ok(()),
-    };
-    // A client that sends nothing, or leaves, gets no answer.
-    let Ok(Some(read_buf)) = begun else {
-        return Ok(());
-    };
-    let client = Client::new(client);
-    if read_buf.bytes().starts_with(PREFACE) {
-        let idle = timeouts.http2_idle;
-        http2::serve(conn, read_buf, client, service, notice, idle, guard).await
-    } else {
-        let header = timeouts.request_header;
-        http1::serve(conn, read_buf, client, service, notice, header, guard).await
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub(crate) struct ConnectionContext {
+    pub(crate) timeouts: Timeouts,
+    pub(crate) drain: DrainWatcher,
+    /// Never sent on: the other end sees when the last connection has ended.
+    pub(crate) _open: Option<mpsc::Sender<Infallible>>,
+}
+
+/// What a connection keeps from its first byte to its last.
+pub(crate) struct Session<S> {
+    pub(crate) client: Client,
+    pub(crate) service: S,
+    pub(crate) context: Arc<ConnectionContext>,
+}
+
+/// A connection whose version of HTTP is not known yet.
+pub(crate) struct Opening {
+    conn: Conn,
+    read_buf: ReadBuf,
+}
+
+impl Opening {
+    pub(crate) fn new(conn: impl Into<Conn>) -> Box<Self> {
+        Box::new(Self {
+            conn: conn.into(),
+            read_buf: ReadBuf::new(MAX_READ),
+        })
+    }
+
+    /// Reads at least enough to tell the version. `None` if nothing comes.
+    async fn read_preface(&mut self) -> io::Result<Option<Version>> {
+        let Self { conn, read_buf } = self;
+        loop {
+            // No buffer is taken for a client that sends nothing.
+            poll_fn(|cx| conn.poll_read_ready(cx)).await?;
+            let read = poll_fn(|cx| read_buf.poll_fill(conn, cx)).await?;
+            let bytes = read_buf.bytes();
+            let compared = bytes.len().min(PREFACE.len());
+            if bytes[..compared] != PREFACE[..compared] {
+                return Ok(Some(Version::HTTP_11));
+            }
+            match compared {
+                _ if compared == PREFACE.len() => return Ok(Some(Version::HTTP_2)),
+                0 if read == 0 => return Ok(None),
+                _ if read == 0 => return Ok(Some(Version::HTTP_11)),
+                _ => {}
+            }
+        }
     }
 }
 
-/// Reads at least enough to tell the version of HTTP. `None` if nothing comes.
-async fn read_preface(conn: &mut Conn) -> io::Result<Option<ReadBuf>> {
-    let mut read_buf = ReadBuf::new(MAX_READ);
-    loop {
-        // No buffer is taken for a client that sends nothing.
-        poll_fn(|cx| conn.poll_read_ready(cx)).await?;
-        if poll_fn(|cx| read_buf.poll_fill(conn, cx)).await? == 0 {
-            return Ok((!read_buf.bytes().is_empty()).then_some(read_buf));
-        }
-        let bytes = read_buf.bytes();
-        let compared = bytes.len().min(PREFACE.len());
-        if compared == PREFACE.len() || bytes[..compared] != PREFACE[..compared] {
-            return Ok(Some(read_buf));
+/// Serves a connection to its end.
+// The futures of a connection are kept small, since most connections are idle: what is large is boxed, and
+// arguments are captured once. An `async fn` would have room for them twice.
+#[allow(clippy::manual_async_fn)]
+pub(crate) fn serve<S: HttpService>(
+    mut opening: Box<Opening>,
+    session: Box<Session<S>>,
+) -> impl Future<Output = Result<(), BoxError>> + Send {
+    async move {
+        let context = Arc::clone(&session.context);
+        let mut notice = pin!(context.drain.notice());
+        let version = {
+            let timeout = pin!(Timeout::new(context.timeouts.request_header));
+            tokio::select! {
+                biased;
+                version = opening.read_preface() => version,
+                () = timeout => return Ok(()),
+                () = notice.as_mut().given() => return Ok(()),
+            }
+        };
+        match version {
+            Ok(Some(Version::HTTP_2)) => {
+                let Opening { conn, read_buf } = *opening;
+                http2::serve(conn, read_buf, session, notice).await
+            }
+            Ok(Some(_)) => {
+                let Opening { conn, read_buf } = *opening;
+                let transport = Box::new(http1::Transport::new(conn, read_buf));
+                http1::serve(transport, session, notice).await
+            }
+            // A client that sends nothing, or leaves, gets no answer.
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 }
 
 /// Resolves after a while; without one, never.
-pub(crate) async fn elapsed(after: Option<Duration>) {
-    match after {
-        Some(after) => tokio::time::sleep(after).await,
-        None => std::future::pending().await,
+pub(crate) struct Timeout(Option<Pin<Box<Sleep>>>);
+
+impl Timeout {
+    pub(crate) fn new(after: Option<Duration>) -> Self {
+        Self(after.map(|after| Box::pin(tokio::time::sleep(after))))
+    }
+}
+
+impl Future for Timeout {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }

@@ -16,12 +16,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mesh_ingress_io::coop;
 use pin_project_lite::pin_project;
-use tokio::sync::watch;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
 
 /// How long requests may still arrive when a drain begins: those that were on their way are served.
 const GRACE: Duration = Duration::from_millis(250);
@@ -39,7 +40,10 @@ enum DrainState {
 /// Begins a drain, and knows when it has ended. Dropped, it begins one, too: nobody is left to do it
 /// later.
 #[derive(Debug)]
-pub struct DrainTrigger(watch::Sender<DrainState>);
+pub struct DrainTrigger {
+    state: watch::Sender<DrainState>,
+    begun: Arc<Notify>,
+}
 
 /// Waits for a drain. As long as there is a watcher, the drain has not ended: whoever has one drops it
 /// when its work is done.
@@ -47,13 +51,20 @@ pub struct DrainTrigger(watch::Sender<DrainState>);
 pub struct DrainWatcher {
     /// Never marked as seen, nor are its clones: any change is news to all of them.
     state: watch::Receiver<DrainState>,
+    /// Notified when a drain begins: a connection that waits for it is smaller than with `state`.
+    begun: Arc<Notify>,
 }
 
 /// A trigger and the first watcher, to be cloned for others.
 #[must_use]
 pub fn channel() -> (DrainTrigger, DrainWatcher) {
     let (sender, state) = watch::channel(DrainState::Serving);
-    (DrainTrigger(sender), DrainWatcher { state })
+    let begun = Arc::new(Notify::new());
+    let trigger = DrainTrigger {
+        state: sender,
+        begun: Arc::clone(&begun),
+    };
+    (trigger, DrainWatcher { state, begun })
 }
 
 /// A drain that begins when `signal` resolves, and may take `timeout`. To be called in a tokio runtime,
@@ -87,23 +98,25 @@ where
 impl DrainTrigger {
     /// Tells all watchers to take nothing new and to finish what is under way.
     pub fn start(&self) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let starts = *state == DrainState::Serving;
             if starts {
                 *state = DrainState::Draining;
             }
             starts
         });
+        self.begun.notify_waiters();
     }
 
     /// Tells all watchers to drop what is under way.
     pub fn close(&self) {
-        self.0.send_replace(DrainState::Closing);
+        self.state.send_replace(DrainState::Closing);
+        self.begun.notify_waiters();
     }
 
     /// Resolves when all watchers have been dropped.
     pub async fn drained(&self) {
-        self.0.closed().await;
+        self.state.closed().await;
     }
 
     /// Drains: [starts](Self::start), waits up to `timeout` for all watchers to be dropped, and
@@ -113,6 +126,12 @@ impl DrainTrigger {
         let in_time = tokio::time::timeout(timeout, self.drained()).await.is_ok();
         self.close();
         in_time
+    }
+}
+
+impl Drop for DrainTrigger {
+    fn drop(&mut self) {
+        self.start();
     }
 }
 
@@ -135,16 +154,17 @@ impl DrainWatcher {
         let mut state = self.state.clone();
         let closing = state.wait_for(|state| *state == DrainState::Closing);
         if closing.await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
     /// A notice for one connection.
-    pub(crate) fn notice(&self) -> DrainNotice<'_, impl Future<Output = ()> + use<>> {
+    pub(crate) fn notice(&self) -> DrainNotice<'_> {
         DrainNotice {
             watcher: self,
-            drained: drained(self.state.clone()),
+            begun: self.begun.notified(),
             registered: false,
+            grace: None,
             given: false,
         }
     }
@@ -153,16 +173,17 @@ impl DrainWatcher {
 pin_project! {
     /// When a connection is to come to its end. It lasts as long as the connection, so that no part of the
     /// connection has to register and deregister.
-    pub(crate) struct DrainNotice<'w, D> {
+    pub(crate) struct DrainNotice<'w> {
         watcher: &'w DrainWatcher,
         #[pin]
-        drained: D,
+        begun: Notified<'w>,
         registered: bool,
+        grace: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
         given: bool,
     }
 }
 
-impl<'w, D: Future<Output = ()>> DrainNotice<'w, D> {
+impl<'w> DrainNotice<'w> {
     pub(crate) fn watcher(&self) -> &'w DrainWatcher {
         self.watcher
     }
@@ -174,14 +195,22 @@ impl<'w, D: Future<Output = ()>> DrainNotice<'w, D> {
     /// To be polled by one task only.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        // Once registered, it has the waker of this task, and is ready only after a change.
-        if *this.registered && !this.watcher.is_draining() {
-            return Poll::Pending;
+        if !this.watcher.is_draining() {
+            // Once registered, it has the waker of this task.
+            if !*this.registered {
+                // A `Notify` takes nothing of the task's cooperative budget.
+                *this.registered = this.begun.poll(cx).is_pending();
+            }
+            // A drain that began in between has notified nobody.
+            if !this.watcher.is_draining() {
+                return Poll::Pending;
+            }
         }
         if !*this.given {
-            let polled = this.drained.poll(cx);
-            *this.registered = coop::is_registered(&polled);
-            ready!(polled);
+            let state = this.watcher.state.clone();
+            let grace = this.grace.get_or_insert_with(|| Box::pin(grace(state)));
+            ready!(grace.as_mut().poll(cx));
+            *this.grace = None;
             *this.given = true;
         }
         Poll::Ready(())
@@ -189,11 +218,9 @@ impl<'w, D: Future<Output = ()>> DrainNotice<'w, D> {
 }
 
 /// Resolves when a drain has gone on for a moment.
-async fn drained(mut state: watch::Receiver<DrainState>) {
-    let _ = state.wait_for(|state| *state != DrainState::Serving).await;
-    let grace = Box::pin(tokio::time::sleep(GRACE));
+async fn grace(mut state: watch::Receiver<DrainState>) {
     tokio::select! {
-        () = grace => {}
+        () = tokio::time::sleep(GRACE) => {}
         _ = state.wait_for(|state| *state == DrainState::Closing) => {}
     }
 }
@@ -202,7 +229,7 @@ async fn drained(mut state: watch::Receiver<DrainState>) {
 /// `None` if it is not given the time.
 pub(crate) async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
-    mut notice: Pin<&mut DrainNotice<'_, impl Future<Output = ()>>>,
+    mut notice: Pin<&mut DrainNotice<'_>>,
     graceful_shutdown: impl FnOnce(Pin<&mut C>),
 ) -> Option<C::Output> {
     let served = poll_fn(|cx| {

@@ -18,10 +18,8 @@ mod stream;
 mod streams;
 mod tunnel;
 
-use std::any::Any;
 use std::error::Error;
 use std::pin::Pin;
-use std::time::Duration;
 
 use mesh_ingress_core::BoxError;
 use mesh_ingress_http2::Reason;
@@ -29,7 +27,7 @@ use mesh_ingress_io::{Conn, ReadBuf};
 
 pub(crate) use self::body::Http2Body;
 use self::connection::Connection;
-use crate::client::Client;
+use crate::connection::Session;
 use crate::drain::{DrainNotice, drive};
 use crate::service::HttpService;
 
@@ -40,26 +38,21 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// Flow-control window of all request bodies of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Makes what goes along with a stream that becomes a tunnel.
-type TunnelGuard = Box<dyn Fn() -> Box<dyn Any + Send> + Send>;
-
 /// Serves an HTTP/2 connection to its end. `read_buf` holds what has been read of it, from the preface on.
-/// Without an `idle_timeout` a client may stay as long as it likes, whether it sends requests or not.
-pub(crate) async fn serve<S: HttpService>(
+#[allow(clippy::manual_async_fn)] // See `connection::serve`.
+pub(crate) fn serve<S: HttpService>(
     conn: Conn,
     read_buf: ReadBuf,
-    client: Client,
-    service: S,
-    notice: Pin<&mut DrainNotice<'_, impl Future<Output = ()>>>,
-    idle_timeout: Option<Duration>,
-    guard: impl Clone + Send + 'static,
-) -> Result<(), BoxError> {
-    let guard: TunnelGuard = Box::new(move || Box::new(guard.clone()));
-    let connection = Connection::new(conn, read_buf, client, service, idle_timeout, guard);
-    let mut connection = Box::pin(connection);
-    let shutdown = |connection: Pin<&mut Connection<S>>| connection.get_mut().graceful_shutdown();
-    let served = drive(connection.as_mut(), notice, shutdown).await;
-    served.unwrap_or(Ok(()))
+    session: Box<Session<S>>,
+    notice: Pin<&mut DrainNotice<'_>>,
+) -> impl Future<Output = Result<(), BoxError>> + Send {
+    let mut connection = Box::pin(Connection::new(conn, read_buf, session));
+    async move {
+        let shutdown =
+            |connection: Pin<&mut Connection<S>>| connection.get_mut().graceful_shutdown();
+        let served = drive(connection.as_mut(), notice, shutdown).await;
+        served.unwrap_or(Ok(()))
+    }
 }
 
 /// The reason with which to reset a stream whose response broke off: the upstream's own, if it speaks

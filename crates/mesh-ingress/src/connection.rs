@@ -17,6 +17,7 @@ use mesh_ingress_headers::{
 use tower_service::Service;
 
 use crate::mesh::Inner;
+use crate::request::Sender;
 use crate::{MeshIngress, ResponseFuture, request};
 
 /// A [`MeshIngress`] that knows its client, for servers that do not insert a [`Downstream`] into each
@@ -190,13 +191,8 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let memory = &self.memory;
-        request::dispatch(
-            self.mesh.inner(),
-            &memory.client,
-            Some(&memory.host),
-            request,
-        )
+        let sender = Sender::Remembered(&self.memory);
+        request::dispatch(self.mesh.inner(), sender, request)
     }
 }
 

@@ -56,23 +56,22 @@ pin_project! {
 }
 
 impl<B> ResponseFuture<B> {
-    pub(crate) fn failed(inner: &Inner, format: ErrorFormat, error: &Error) -> Self {
-        Self::ready(inner.settings.responder.respond(format, error))
+    pub(crate) fn failed(
+        inner: &Inner,
+        format: ErrorFormat,
+        error: &Error,
+        extensions: Extensions,
+    ) -> Self {
+        Self::ready(inner.settings.responder.respond(format, error), extensions)
     }
 
-    pub(crate) fn ready(response: Response<ResponseBody>) -> Self {
+    pub(crate) fn ready(response: Response<ResponseBody>, extensions: Extensions) -> Self {
         Self {
             state: State::Answered {
                 response: Some(Box::new(response)),
             },
-            extensions: Extensions::new(),
+            extensions,
         }
-    }
-
-    /// The extensions of the request become some of the response.
-    #[inline]
-    pub(crate) fn set_extensions(&mut self, extensions: Extensions) {
-        self.extensions = extensions;
     }
 
     pub(crate) fn resolving(
@@ -80,6 +79,7 @@ impl<B> ResponseFuture<B> {
         format: ErrorFormat,
         ready: Ready,
         waiting: (RoutedRequest, Request<B>),
+        extensions: Extensions,
     ) -> Self {
         Self {
             state: State::Resolving {
@@ -88,13 +88,15 @@ impl<B> ResponseFuture<B> {
                 inner: Arc::clone(inner),
                 format,
             },
-            extensions: Extensions::new(),
+            extensions,
         }
     }
 
+    #[inline]
     pub(crate) fn forwarding(
         format: ErrorFormat,
         (forwarding, context): (Forwarding, ResponseContext),
+        extensions: Extensions,
     ) -> Self {
         Self {
             state: State::Forwarding {
@@ -102,7 +104,7 @@ impl<B> ResponseFuture<B> {
                 context,
                 format,
             },
-            extensions: Extensions::new(),
+            extensions,
         }
     }
 }
@@ -114,7 +116,8 @@ where
 {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
-    #[inline]
+    // A response is large, and a call would copy it.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
@@ -137,9 +140,11 @@ where
                         let forwarder = &inner.settings.forwarder;
                         let pool = routed.target.resolve_pool(forwarder, None, upstream);
                         let forwarding = routed.forward(request, pool);
-                        ResponseFuture::forwarding(*format, forwarding).state
+                        Self::forwarding(*format, forwarding, Extensions::new()).state
                     }
-                    (Err(error), _) => ResponseFuture::failed(inner, *format, &error).state,
+                    (Err(error), _) => {
+                        Self::failed(inner, *format, &error, Extensions::new()).state
+                    }
                     (Ok(_), None) => return Poll::Pending,
                 },
                 StateProj::Forwarding {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_ingress_core::{BoxError, ClusterDomain, Downstream, Error, ServiceRef};
 use mesh_ingress_forward::{Forwarder, ResponseBody};
@@ -18,7 +18,7 @@ use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 use tower_service::Service;
 
-use crate::connection::ConnectionMemory;
+use crate::request::Sender;
 use crate::respond::Responder;
 use crate::table::{self, Table};
 use crate::{
@@ -100,33 +100,19 @@ impl MeshIngress {
     }
 
     /// Serves one request. The same as calling the service, without `&mut` and without a clone.
-    #[inline]
+    #[inline(always)]
     pub fn handle<B>(&self, mut request: Request<B>) -> ResponseFuture<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (mut alone, mut cloned) = (Extensions::new(), None);
         let extensions = request.extensions_mut();
-        if extensions.len() == 1 && extensions.get::<Downstream>().is_some() {
-            // Nobody on the way needs them. They go back with the response.
-            alone = std::mem::take(extensions);
-        } else {
-            cloned = extensions.get::<Downstream>().cloned();
-        }
-        let downstream = alone.get().or(cloned.as_ref());
-        let memory = downstream.and_then(|it| ConnectionMemory::of(&self.inner, it));
-        let once;
-        let (client, host) = match memory {
-            Some(memory) => (&memory.client, Some(&memory.host)),
-            None => {
-                once = downstream.map_or_else(Client::unknown, Client::new);
-                (&once, None)
-            }
+        let client = extensions.get::<Downstream>();
+        let sender = match client {
+            Some(_) if extensions.len() == 1 => Sender::Extensions(std::mem::take(extensions)),
+            client => Sender::Downstream(client.cloned()),
         };
-        let mut response = request::dispatch(&self.inner, client, host, request);
-        response.set_extensions(alone);
-        response
+        request::dispatch(&self.inner, sender, request)
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether
@@ -230,7 +216,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Request<B>) -> ResponseFuture<B> {
         self.handle(request)
     }

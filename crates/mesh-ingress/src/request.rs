@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use mesh_ingress_core::{BoxError, Error, ErrorKind};
+use mesh_ingress_core::{BoxError, Downstream, Error, ErrorKind};
 use mesh_ingress_forward::{ResponseBody, ResponseFuture as Forwarding, is_extended_connect};
 use mesh_ingress_headers::hop_by_hop::{self, ConnectionOptions};
 use mesh_ingress_headers::max_forwards::{self, MaxForwards};
@@ -14,7 +14,7 @@ use mesh_ingress_route::{Action, Miss, Route, RouteQuery};
 use mesh_ingress_vhost::{PublicIdentity, rewrite_host};
 
 use crate::ResponseFuture;
-use crate::connection::LastHost;
+use crate::connection::{ConnectionMemory, LastHost};
 use crate::mesh::Inner;
 use crate::respond::{self, ErrorFormat};
 use crate::response::ResponseContext;
@@ -53,11 +53,47 @@ pub(crate) enum Decision {
     Answer(Box<Response<ResponseBody>>),
 }
 
+/// Who has sent a request.
+pub(crate) enum Sender<'m> {
+    /// What is remembered of its connection.
+    Remembered(&'m ConnectionMemory),
+    /// The connection in these extensions, which nobody on the way needs: they go back with the response.
+    Extensions(Extensions),
+    /// A connection, if that is known.
+    Downstream(Option<Downstream>),
+}
+
+impl Sender<'_> {
+    fn downstream(&self) -> Option<&Downstream> {
+        match self {
+            Self::Remembered(_) => None,
+            Self::Extensions(extensions) => extensions.get(),
+            Self::Downstream(downstream) => downstream.as_ref(),
+        }
+    }
+
+    /// What is remembered of the connection.
+    fn memory(&self, inner: &Arc<Inner>) -> Option<&ConnectionMemory> {
+        match self {
+            Self::Remembered(memory) => Some(memory),
+            _ => ConnectionMemory::of(inner, self.downstream()?),
+        }
+    }
+
+    fn into_extensions(self) -> Extensions {
+        match self {
+            Self::Extensions(extensions) => extensions,
+            Self::Remembered(_) | Self::Downstream(_) => Extensions::new(),
+        }
+    }
+}
+
 /// Takes a request to its backend.
+// Inlined, as its callers are: a request is large, and each call would copy it.
+#[inline(always)]
 pub(crate) fn dispatch<B>(
     inner: &Arc<Inner>,
-    client: &Client,
-    last: Option<&LastHost>,
+    sender: Sender<'_>,
     mut request: Request<B>,
 ) -> ResponseFuture<B>
 where
@@ -70,22 +106,38 @@ where
     } else {
         ErrorFormat::of(request.method(), request.headers())
     };
-    let mut routed = match decide(inner, client, last, &mut request, PreparedRoute::pick) {
+    let decision = {
+        let memory = sender.memory(inner);
+        let once;
+        let (client, host) = match memory {
+            Some(memory) => (&memory.client, Some(&memory.host)),
+            None => {
+                once = sender
+                    .downstream()
+                    .map_or_else(Client::unknown, Client::new);
+                (&once, None)
+            }
+        };
+        decide(inner, client, host, &mut request, PreparedRoute::pick)
+    };
+    let extensions = sender.into_extensions();
+    let mut routed = match decision {
         Ok(Decision::Forward(routed)) => routed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {
             // A local reply cannot be the other end of a tunnel.
             let responder = &inner.settings.responder;
-            return ResponseFuture::ready(responder.local_reply(StatusCode::NOT_IMPLEMENTED));
+            let refusal = responder.local_reply(StatusCode::NOT_IMPLEMENTED);
+            return ResponseFuture::ready(refusal, extensions);
         }
         Ok(Decision::Answer(response)) if format == ErrorFormat::Head => {
-            return ResponseFuture::ready(respond::without_body(*response));
+            return ResponseFuture::ready(respond::without_body(*response), extensions);
         }
-        Ok(Decision::Answer(response)) => return ResponseFuture::ready(*response),
-        Err(error) => return ResponseFuture::failed(inner, format, &error),
+        Ok(Decision::Answer(response)) => return ResponseFuture::ready(*response, extensions),
+        Err(error) => return ResponseFuture::failed(inner, format, &error, extensions),
     };
     if let Some(pool) = routed.pool.take() {
         let forwarding = routed.forward(request, pool);
-        return ResponseFuture::forwarding(format, forwarding);
+        return ResponseFuture::forwarding(format, forwarding, extensions);
     }
     let revision = routed.target.watch.revision();
     match routed.target.watch.get() {
@@ -93,12 +145,12 @@ where
             let forwarder = &inner.settings.forwarder;
             let pool = routed.target.resolve_pool(forwarder, revision, upstream);
             let forwarding = routed.forward(request, pool);
-            ResponseFuture::forwarding(format, forwarding)
+            ResponseFuture::forwarding(format, forwarding, extensions)
         }
-        Some(Err(error)) => ResponseFuture::failed(inner, format, &error),
+        Some(Err(error)) => ResponseFuture::failed(inner, format, &error, extensions),
         None => {
             let ready = routed.target.watch.ready();
-            ResponseFuture::resolving(inner, format, ready, (routed, request))
+            ResponseFuture::resolving(inner, format, ready, (routed, request), extensions)
         }
     }
 }

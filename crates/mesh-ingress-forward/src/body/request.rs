@@ -17,7 +17,7 @@ use super::{BodyStep, Progress, without_forbidden_trailers};
 /// The body of a request on its way to an upstream.
 ///
 /// It wraps any body; hyper's [`Incoming`] and [`Body`] are not boxed.
-pub struct RequestBody {
+pub(crate) struct RequestBody {
     kind: RequestKind,
     progress: Option<Arc<Progress>>,
     /// Holds the body back until the upstream sends `100 Continue`.

@@ -239,10 +239,8 @@ impl<G> Connection<G> {
         }
         self.read_buf.settle();
         self.body = head.body;
-        if let Some(reason) = head.reason.take()
-            && let Ok(reason) = ReasonPhrase::try_from(reason)
-        {
-            head.response.extensions_mut().insert(reason);
+        if let Some(reason) = head.reason.take() {
+            keep_reason(&mut head.response, reason);
         }
         self.keep_alive = head.keep_alive;
         if self.writer.is_done() {
@@ -367,6 +365,14 @@ impl<G> Connection<G> {
         self.writer
             .is_done()
             .then(|| (self.stream, self.read_buf.into_bytes(), self.guard))
+    }
+}
+
+/// Keeps a reason phrase that is not the canonical one, as hyper does.
+#[cold]
+fn keep_reason(response: &mut Response<()>, reason: Bytes) {
+    if let Ok(reason) = ReasonPhrase::try_from(reason) {
+        response.extensions_mut().insert(reason);
     }
 }
 

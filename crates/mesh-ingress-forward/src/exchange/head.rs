@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
-use http::{Response, StatusCode, Version};
+use http::{Extensions, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_ingress_core::Error;
@@ -45,9 +45,7 @@ impl Exchange {
         let pool = &self.pool;
         let stream = http1::ResponseStream::new(connection, Arc::clone(pool));
         if stream.is_spliceable() {
-            response
-                .extensions_mut()
-                .insert(Splice::<ResponseBody>::new());
+            advertise_splice(response.extensions_mut());
         }
         Ok(response.map(|()| {
             ResponseBody::http1(stream)
@@ -131,4 +129,11 @@ impl Exchange {
         let addr = self.pool.addr;
         upgrade.check_refusal(addr, response.status(), response.version())
     }
+}
+
+/// Tells the server that the body can be spliced.
+// Out of line: only large bodies can, and the allocation does not count beside them.
+#[cold]
+fn advertise_splice(extensions: &mut Extensions) {
+    extensions.insert(Splice::<ResponseBody>::new());
 }

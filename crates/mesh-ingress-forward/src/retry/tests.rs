@@ -1,3 +1,4 @@
+mod origin;
 mod wire;
 
 use std::collections::VecDeque;
@@ -12,104 +13,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use mesh_ingress_core::{Body, BoxError};
 use tokio::sync::mpsc;
 
+use self::origin::{Action, Origin, answer};
 use super::*;
 
 type Outcome = Result<Response<Body>, Error>;
-
-/// How the upstream handles an attempt.
-enum Action {
-    Answer(u16),
-    /// Answers without reading the body.
-    AnswerEarly(u16),
-    Fail(ErrorKind),
-    /// Fails before anything was sent.
-    Unsent(ErrorKind),
-    /// Reads the body and does not answer.
-    Hang,
-    /// Neither reads nor answers.
-    Stall,
-}
-
-/// An attempt, as the upstream has received it.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    line: String,
-    fields: HeaderMap,
-    size: Option<u64>,
-    body: Bytes,
-    trailers: Option<HeaderMap>,
-}
-
-/// An upstream that follows a script.
-#[derive(Default)]
-struct Origin {
-    script: Mutex<VecDeque<Action>>,
-    seen: Mutex<Vec<Seen>>,
-    attempts: Mutex<Vec<Instant>>,
-}
-
-impl Origin {
-    fn new(script: impl IntoIterator<Item = Action>) -> Self {
-        Self {
-            script: Mutex::new(script.into_iter().collect()),
-            ..Self::default()
-        }
-    }
-
-    async fn serve(&self, request: Request<RequestBody>) -> Outcome {
-        let action = self.script.lock().unwrap().pop_front();
-        self.attempts.lock().unwrap().push(Instant::now());
-        let failed = |kind| Error::new(kind, "as in the script");
-        match action.expect("more attempts than the script has") {
-            Action::AnswerEarly(status) => Ok(answer(status)),
-            Action::Unsent(kind) => Err(failed(kind).retryable()),
-            Action::Stall => {
-                let _body = request;
-                pending().await
-            }
-            Action::Answer(status) => self.read(request).await.map(|()| answer(status)),
-            Action::Fail(kind) => self.read(request).await.and_then(|()| Err(failed(kind))),
-            Action::Hang => {
-                self.read(request).await?;
-                pending().await
-            }
-        }
-    }
-
-    async fn read(&self, request: Request<RequestBody>) -> Result<(), Error> {
-        let (head, body) = request.into_parts();
-        let size = http_body::Body::size_hint(&body).exact();
-        let broken = |error| Error::new(ErrorKind::HttpRequestError, error);
-        let body = body.collect().await.map_err(broken)?;
-        self.seen.lock().unwrap().push(Seen {
-            line: format!("{} {} {:?}", head.method, head.uri, head.version),
-            fields: head.headers,
-            size,
-            trailers: body.trailers().cloned(),
-            body: body.to_bytes(),
-        });
-        Ok(())
-    }
-
-    fn attempts(&self) -> usize {
-        self.attempts.lock().unwrap().len()
-    }
-
-    /// The attempt, if all were the same.
-    fn only_seen(&self) -> Seen {
-        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap());
-        let last = seen.pop().unwrap();
-        for other in seen {
-            assert_eq!(other, last);
-        }
-        last
-    }
-}
-
-fn answer(status: u16) -> Response<Body> {
-    let body = Body::from("unavailable");
-    Response::builder().status(status).body(body).unwrap()
-}
 
 fn request(method: &Method, body: RequestBody) -> Request<RequestBody> {
     Request::builder()
@@ -156,7 +63,7 @@ async fn request_is_retried_until_it_succeeds() {
     ]);
     let response = send(policy().attempts(5), &origin, get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    let seen = origin.only_seen();
+    let seen = origin.only_received();
     let line = "GET http://web.default.svc.cluster.local/a?b HTTP/1.1";
     assert_eq!(seen.line, line);
     assert_eq!(seen.fields.get_all("x-field").iter().count(), 2);
@@ -201,7 +108,7 @@ async fn rfc9110_9_2_2_post_is_retried_only_if_it_was_not_sent() {
         ]);
         let response = send(policy(), &origin, request()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(origin.only_seen().body, "once");
+        assert_eq!(origin.only_received().body, "once");
     }
 }
 
@@ -236,7 +143,7 @@ async fn body_and_trailers_are_the_same_in_each_attempt() {
     let request = request(&Method::PUT, body);
     let response = send(policy().attempts(3), &origin, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    let seen = origin.only_seen();
+    let seen = origin.only_received();
     assert_eq!((seen.body, seen.size), (Bytes::from("one two"), None));
     assert_eq!(seen.trailers, Some(fields));
 }
@@ -252,7 +159,7 @@ async fn known_length_is_the_same_in_each_attempt() {
     let request = request(&Method::PUT, body);
     let response = send(policy().attempts(3), &origin, request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    let seen = origin.only_seen();
+    let seen = origin.only_received();
     assert_eq!((seen.size, seen.body.len()), (Some(65_536), 65_536));
 }
 
@@ -264,7 +171,7 @@ async fn body_beyond_the_buffer_is_sent_once() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(origin.only_seen().body.len(), 65_537);
+    assert_eq!(origin.only_received().body.len(), 65_537);
     // It is retried if none of it was read.
     let origin = Origin::new([
         Action::Unsent(ErrorKind::ConnectionRefused),
@@ -274,7 +181,7 @@ async fn body_beyond_the_buffer_is_sent_once() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(origin.only_seen().body.len(), 65_537);
+    assert_eq!(origin.only_received().body.len(), 65_537);
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,7 +315,7 @@ async fn slow_client_does_not_time_out_an_attempt() {
         .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     client.await.unwrap();
-    assert_eq!(origin.only_seen().body, "slow slow slow slow slow ");
+    assert_eq!(origin.only_received().body, "slow slow slow slow slow ");
     let took = started.elapsed();
     assert!(took >= 16 * second && took < 17 * second, "{took:?}");
 }

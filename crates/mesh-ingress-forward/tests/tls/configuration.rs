@@ -122,11 +122,11 @@ fn debug_omits_the_key() {
     let builder = TlsClient::builder()
         .roots_pem(ca.pem())
         .client_certificate_pem(me.chain.as_str(), me.key.as_str());
-    let said = format!("{builder:?} {:?}", builder.clone().build().unwrap());
-    assert!(!said.contains("PRIVATE"));
+    let text = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+    assert!(!text.contains("PRIVATE"));
     let bytes = format!("{:?}", me.key.as_bytes());
-    assert!(!said.contains(bytes.trim_matches(['[', ']'])));
-    assert!(said.contains("client_certificate: true"), "{said}");
+    assert!(!text.contains(bytes.trim_matches(['[', ']'])));
+    assert!(text.contains("client_certificate: true"), "{text}");
 }
 
 /// A program may use another provider elsewhere, or none.

@@ -20,12 +20,12 @@ use crate::{fail, forwarder, https, https_over, trusting};
 /// Answers with the request that it received.
 pub(crate) async fn http2(stream: ServerStream) {
     let answer = service_fn(async |request: Request<Incoming>| {
-        let said = format!(
+        let echo = format!(
             "{:?} {}",
             request.version(),
             request.uri().authority().unwrap()
         );
-        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(said))))
+        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(echo))))
     });
     let served =
         http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);

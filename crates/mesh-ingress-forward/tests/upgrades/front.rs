@@ -167,5 +167,5 @@ pub(crate) fn is(kind: ErrorKind, response: &Response<Incoming>) -> bool {
     response
         .headers()
         .get("x-error")
-        .is_some_and(|said| *said == kind.to_string())
+        .is_some_and(|value| *value == kind.to_string())
 }

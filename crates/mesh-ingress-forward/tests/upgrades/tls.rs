@@ -25,7 +25,7 @@ type Received = mpsc::UnboundedReceiver<io::Result<String>>;
 /// An origin that accepts WebSockets in HTTP/1.1, and speaks HTTP/2 without extended `CONNECT`.
 async fn open(protocol: Protocol) -> (Origin, Received, Front, Forwarder, TcpStream) {
     let ca = Ca::new();
-    let (sender, heard) = mpsc::unbounded_channel();
+    let (sender, received) = mpsc::unbounded_channel();
     let origin = Origin::start(Server::of(&ca), move |mut stream| {
         let sender = sender.clone();
         async move {
@@ -39,9 +39,9 @@ async fn open(protocol: Protocol) -> (Origin, Received, Front, Forwarder, TcpStr
             tls_origin::head(&mut stream).await.unwrap();
             let early = switching("early");
             stream.write_all(early.as_bytes()).await.unwrap();
-            let mut said = String::new();
-            let read = stream.read_to_string(&mut said).await;
-            let _ = sender.send(read.map(|_| said));
+            let mut text = String::new();
+            let read = stream.read_to_string(&mut text).await;
+            let _ = sender.send(read.map(|_| text));
             let _ = stream.write_all(b"bye").await;
             let _ = stream.shutdown().await;
         }
@@ -56,15 +56,15 @@ async fn open(protocol: Protocol) -> (Origin, Received, Front, Forwarder, TcpStr
     let reply = head(&mut client).await;
     assert!(reply.starts_with("http/1.1 101 "), "{reply}");
     expect(&mut client, b"early").await;
-    (origin, heard, front, forwarder, client)
+    (origin, received, front, forwarder, client)
 }
 
 #[tokio::test]
 async fn rfc8446_6_1_half_close_passes_through_tls() {
-    let (_origin, mut heard, _front, forwarder, mut client) = open(Protocol::Http1).await;
+    let (_origin, mut received, _front, forwarder, mut client) = open(Protocol::Http1).await;
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();
-    assert_eq!(soon(heard.recv()).await.unwrap().unwrap(), "hello");
+    assert_eq!(soon(received.recv()).await.unwrap().unwrap(), "hello");
     expect(&mut client, b"bye").await;
     ends(&mut client).await;
     soon(forwarder.tunnels_closed()).await;
@@ -73,19 +73,19 @@ async fn rfc8446_6_1_half_close_passes_through_tls() {
 
 #[tokio::test]
 async fn rfc8446_6_1_reset_is_no_end_in_tls() {
-    let (_origin, mut heard, _front, forwarder, client) = open(Protocol::Http1).await;
+    let (_origin, mut received, _front, forwarder, client) = open(Protocol::Http1).await;
     client.set_zero_linger().unwrap();
     drop(client);
-    soon(heard.recv()).await.unwrap().unwrap_err();
+    soon(received.recv()).await.unwrap().unwrap_err();
     soon(forwarder.tunnels_closed()).await;
 }
 
 #[tokio::test]
 async fn rfc7301_origin_that_chose_http2_without_websockets_is_asked_over_http1() {
-    let (mut origin, mut heard, _front, _forwarder, mut client) = open(Protocol::Alpn).await;
+    let (mut origin, mut received, _front, _forwarder, mut client) = open(Protocol::Alpn).await;
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();
-    assert_eq!(soon(heard.recv()).await.unwrap().unwrap(), "hello");
+    assert_eq!(soon(received.recv()).await.unwrap().unwrap(), "hello");
     let chosen = origin.handshake().await.unwrap().alpn;
     assert_eq!(chosen.as_deref(), Some("h2"));
     let chosen = origin.handshake().await.unwrap().alpn;

@@ -344,7 +344,7 @@ impl<S: HttpService> Connection<'_, S> {
     fn answer(mut self: Pin<&mut Self>, status: StatusCode, cx: &mut Context<'_>) {
         let mut response = Response::new(http_body_util::Empty::<bytes::Bytes>::new());
         *response.status_mut() = status;
-        self.as_mut().write_head(&response, cx);
+        self.as_mut().write_head(&response, None, cx);
         let writer = ResponseWriter::new(None, None, None, false);
         self.project().state.set(State::WriteResponse { writer });
     }
@@ -356,16 +356,24 @@ impl<S: HttpService> Connection<'_, S> {
         response: &mut Response<S::ResponseBody>,
         cx: &mut Context<'_>,
     ) -> (Option<Framing>, Option<Splice<S::ResponseBody>>) {
-        let framing = self.as_mut().write_head(response, cx);
-        let this = self.project();
-        let splice = match framing {
-            Some(Framing::Length(_)) if !response.extensions().is_empty() => response
-                .extensions_mut()
-                .remove::<Splice<S::ResponseBody>>(),
-            _ => None,
+        let unchanged = self.client.is_unchanged(response.extensions());
+        let reason = match unchanged {
+            true => None,
+            false => response.extensions().get::<ReasonPhrase>().cloned(),
         };
-        this.client
-            .recycle(std::mem::take(response.extensions_mut()));
+        let framing = self.as_mut().write_head(response, reason.as_ref(), cx);
+        let this = self.project();
+        let mut extensions = std::mem::take(response.extensions_mut());
+        let mut splice = None;
+        if unchanged {
+            this.client.recycle(extensions);
+        } else {
+            splice = extensions.remove::<Splice<S::ResponseBody>>();
+            match this.client.is_unchanged(&extensions) {
+                true => this.client.recycle(extensions),
+                false => this.client.recycle_changed(extensions),
+            }
+        }
         *this.headers = std::mem::take(response.headers_mut());
         this.headers.clear();
         (framing, splice)
@@ -375,6 +383,7 @@ impl<S: HttpService> Connection<'_, S> {
     fn write_head<B: Body>(
         self: Pin<&mut Self>,
         response: &Response<B>,
+        reason: Option<&ReasonPhrase>,
         cx: &mut Context<'_>,
     ) -> Option<Framing> {
         let this = self.project();
@@ -397,7 +406,6 @@ impl<S: HttpService> Connection<'_, S> {
         if *keep_alive && let BodyState::Abandoned(left) = transport.body {
             *keep_alive = transport.discard_now(left, cx);
         }
-        let reason = response.extensions().get::<ReasonPhrase>();
         let reason = reason.map(ReasonPhrase::as_bytes);
         let out = transport.write_buf.begin();
         let (framing, keep_alive) = response::write(response, reason, exchange.request, out);

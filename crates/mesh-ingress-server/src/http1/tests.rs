@@ -1,7 +1,7 @@
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -10,7 +10,6 @@ use http_body_util::Empty;
 use mesh_ingress_core::Downstream;
 use mesh_ingress_http1::Decoder;
 use mesh_ingress_http1::request::Head;
-use mesh_ingress_io::MAX_READ;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,6 +18,7 @@ use super::header_timeout::Elapsed;
 use super::transport::{BodyState, MAX_DISCARDED};
 use super::*;
 use crate::RequestBody;
+use crate::client::Client;
 use crate::drain;
 
 /// Both ends of a connection.
@@ -34,7 +34,7 @@ async fn received(bytes: &str) -> (TcpStream, SharedTransport, Head) {
     let (mut client, stream) = connected().await;
     client.write_all(bytes.as_bytes()).await.unwrap();
     let transport = Transport::new(stream.into(), ReadBuf::new(MAX_READ));
-    let mut transport = SharedTransport::new(transport);
+    let mut transport = SharedTransport::new(Box::new(transport));
     let mut headers = http::HeaderMap::new();
     let head = poll_fn(|cx| transport.lock().poll_head(&mut headers, cx)).await;
     (client, transport, head.unwrap())
@@ -63,7 +63,7 @@ async fn served() -> Served<impl HttpService> {
     let transport = Transport::new(stream.into(), ReadBuf::new(MAX_READ));
     Served {
         client,
-        transport: SharedTransport::new(transport),
+        transport: SharedTransport::new(Box::new(transport)),
         downstream: Client::new(Downstream::new(peer)),
         service: tower::service_fn(no_content),
         drain,

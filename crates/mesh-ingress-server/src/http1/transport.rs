@@ -29,7 +29,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A client's socket, what was read from it, and what is to be written to it. Only bytes that a
 /// [`RequestGuard`] has let pass are parsed.
 #[derive(Debug)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     pub(super) conn: Conn,
     read_buf: ReadBuf,
     pub(super) write_buf: WriteBuf,
@@ -114,7 +114,7 @@ impl Drop for BodyReader {
 
 impl Transport {
     /// `read_buf` holds what has been read from the connection already.
-    pub(super) fn new(conn: Conn, read_buf: ReadBuf) -> Self {
+    pub(crate) fn new(conn: Conn, read_buf: ReadBuf) -> Self {
         let mut transport = Self {
             conn,
             unguarded: read_buf.bytes().len(),
@@ -324,6 +324,16 @@ impl Transport {
             Conn::Tcp(stream) => self.write_buf.poll_write(&mut TryWrite(stream), cx),
             conn => self.write_buf.poll_write(conn, cx),
         }
+    }
+
+    /// Whether it is as it was when it was made: then a new one can take its place.
+    fn is_pristine(&self) -> bool {
+        self.read_buf.bytes().is_empty()
+            && self.write_buf.is_empty()
+            && self.body == BodyState::Complete
+            && self.refused.is_none()
+            && !self.eof
+            && self.guard.is_between_requests()
     }
 
     /// Frees what an idle connection does not need.

@@ -5,7 +5,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use mesh_ingress_core::BoxError;
 use mesh_ingress_http2::response::Writer;
@@ -21,8 +20,8 @@ use super::reset_budget::ResetBudget;
 use super::send::MAX_BUFFERED;
 use super::stream::{Blocked, Progress, SendState, State};
 use super::streams::Streams;
-use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, TunnelGuard};
-use crate::client::Client;
+use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
+use crate::connection::Session;
 use crate::linger::Linger;
 use crate::service::HttpService;
 use crate::write_timeout::WriteTimeout;
@@ -50,9 +49,7 @@ pub(super) struct Connection<S: HttpService> {
     /// What had been read when the connection began has been looked at.
     begun: bool,
     pub(super) send: SendState,
-    pub(super) client: Client,
-    pub(super) service: S,
-    tunnel_guard: TunnelGuard,
+    pub(super) session: Box<Session<S>>,
     pub(super) streams: Streams<S>,
     pub(super) queue: Arc<ReadyQueue>,
     ready: Vec<usize>,
@@ -103,14 +100,7 @@ pub(super) enum Phase {
 
 impl<S: HttpService> Connection<S> {
     /// `read_buf` holds what has been read, from the preface on.
-    pub(super) fn new(
-        conn: Conn,
-        mut read_buf: ReadBuf,
-        client: Client,
-        service: S,
-        idle_timeout: Option<Duration>,
-        tunnel_guard: TunnelGuard,
-    ) -> Self {
+    pub(super) fn new(conn: Conn, mut read_buf: ReadBuf, session: Box<Session<S>>) -> Self {
         bytes::Buf::advance(read_buf.bytes_mut(), frame::PREFACE.len());
         let queue = ReadyQueue::new();
         let mut buf = WriteBuf::default();
@@ -125,7 +115,9 @@ impl<S: HttpService> Connection<S> {
         frame::settings(frames, &settings);
         frame::window_update(frames, 0, CONNECTION_WINDOW - frame::WINDOW);
         Self {
+            idle_timeout: IdleTimeout::new(session.context.timeouts.http2_idle),
             conn,
+            session,
             read_buf,
             begun: false,
             send: SendState {
@@ -135,9 +127,6 @@ impl<S: HttpService> Connection<S> {
                 data_sent: false,
                 max_frame: frame::MAX_PAYLOAD,
             },
-            client,
-            service,
-            tunnel_guard,
             streams: Streams::new(&queue),
             queue,
             ready: Vec::new(),
@@ -154,7 +143,6 @@ impl<S: HttpService> Connection<S> {
             initial_send_window: frame::WINDOW.into(),
             reset_budget: ResetBudget::new(),
             keep_alive: KeepAlive::new(),
-            idle_timeout: IdleTimeout::new(idle_timeout),
             write_timeout: WriteTimeout::default(),
             socket_full: false,
             phase: Phase::Open,
@@ -273,8 +261,10 @@ impl<S: HttpService> Connection<S> {
             if id == 0 {
                 continue;
             }
-            let guard = &self.tunnel_guard;
-            let progress = stream.poll(&mut self.send, spare, &mut self.client, guard);
+            let Session {
+                client, context, ..
+            } = &mut *self.session;
+            let progress = stream.poll(&mut self.send, spare, client, context);
             self.on_progress(id, progress);
         }
         let any = !ready.is_empty();

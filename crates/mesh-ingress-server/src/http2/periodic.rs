@@ -64,7 +64,7 @@ impl<S: HttpService> Connection<S> {
         }
         if !any_open {
             self.streams.shrink();
-            self.client.shrink();
+            self.session.client.shrink();
             self.send.buf.shrink();
         }
         self.read_buf.settle();

@@ -102,7 +102,7 @@ impl<S: HttpService> Connection<S> {
             _ => RequestBody::empty(),
         };
         let mut request = head.request.map(|()| body);
-        let mut extensions = self.client.extensions();
+        let mut extensions = self.session.client.extensions();
         if let Some(protocol) = head.protocol.as_ref().and_then(|value| value.to_str().ok()) {
             let (sender, on_upgrade) = upgrade::channel();
             extensions.insert(Protocol::from(protocol));
@@ -110,19 +110,17 @@ impl<S: HttpService> Connection<S> {
             stream.upgrade = Some(sender);
         }
         *request.extensions_mut() = extensions;
-        let state = match self
-            .service
-            .poll_ready(&mut Context::from_waker(Waker::noop()))
-        {
+        let service = &mut self.session.service;
+        let state = match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => State::AwaitResponse {
-                response: self.service.call(request),
+                response: service.call(request),
             },
             // The stream polls it again, with its own waker. The connection goes on with a clone, because
             // this one may hold a place in a queue.
             _ => {
-                let fresh = self.service.clone();
+                let fresh = service.clone();
                 State::AwaitService {
-                    service: std::mem::replace(&mut self.service, fresh),
+                    service: std::mem::replace(service, fresh),
                     request: Some(Box::new(request)),
                 }
             }

@@ -80,7 +80,7 @@ where
     /// Sends what the windows and the buffer allow.
     pub(super) fn poll(
         self: Pin<&mut Self>,
-        stream: SendProgress<'_>,
+        stream: &mut SendProgress<'_>,
         send: &mut SendState,
         cx: &mut Context<'_>,
     ) -> Progress {

@@ -15,13 +15,13 @@ use mesh_ingress_io::{Conn, WriteBuf};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::TunnelGuard;
 use super::body::{Http2Body, RecvBody};
 use super::ready_queue::{ReadyQueue, StreamWaker};
 use super::send::{BodySender, SendProgress, Source};
 use super::tunnel::{Tunnel, TunnelOutput};
 use crate::RequestBody;
 use crate::client::Client;
+use crate::connection::ConnectionContext;
 use crate::report::Report;
 use crate::service::HttpService;
 
@@ -144,7 +144,7 @@ impl<S: HttpService> Stream<S> {
         send: &mut SendState,
         spare: &mut Vec<HeaderMap>,
         client: &mut Client,
-        guard: &TunnelGuard,
+        context: &Arc<ConnectionContext>,
     ) -> Progress {
         let task = self.task.clone();
         let mut cx = Context::from_waker(&task);
@@ -163,7 +163,7 @@ impl<S: HttpService> Stream<S> {
         if let StateProj::AwaitResponse { response } = self.state.as_mut().project() {
             match response.poll(&mut cx) {
                 Poll::Ready(Ok(response)) => {
-                    if self.send_head(response, send, spare, client, guard) {
+                    if self.send_head(response, send, spare, client, context) {
                         return Progress::EndStreamSent;
                     }
                 }
@@ -176,13 +176,13 @@ impl<S: HttpService> Stream<S> {
         }
         let progress = match self.state.as_mut().project() {
             StateProj::SendBody { sender } => {
-                let stream = SendProgress {
+                let mut stream = SendProgress {
                     id: self.id,
                     window: &mut self.send_window,
                     blocked: &mut self.blocked,
                     stalled_since: &mut self.stalled_since,
                 };
-                sender.poll(stream, send, &mut cx)
+                sender.poll(&mut stream, send, &mut cx)
             }
             _ => Progress::Pending,
         };
@@ -227,7 +227,7 @@ impl<S: HttpService> Stream<S> {
         send: &mut SendState,
         spare: &mut Vec<HeaderMap>,
         client: &mut Client,
-        guard: &TunnelGuard,
+        context: &Arc<ConnectionContext>,
     ) -> bool {
         let status = response.status();
         let wants_tunnel = self.upgrade.is_some();
@@ -257,14 +257,18 @@ impl<S: HttpService> Stream<S> {
         let mut headers = std::mem::take(response.headers_mut());
         headers.clear();
         spare.push(headers);
-        client.recycle(std::mem::take(response.extensions_mut()));
+        let extensions = std::mem::take(response.extensions_mut());
+        match client.is_unchanged(&extensions) {
+            true => client.recycle(extensions),
+            false => client.recycle_changed(extensions),
+        }
         if ends {
             self.state.set(State::EndStreamSent);
             return true;
         }
         let source = match upgrade {
             Some(upgrade) => {
-                let output = self.open_tunnel(upgrade, guard);
+                let output = self.open_tunnel(upgrade, context);
                 Source::Tunnel { output }
             }
             None => Source::Body {
@@ -276,11 +280,15 @@ impl<S: HttpService> Stream<S> {
         false
     }
 
-    fn open_tunnel(&mut self, upgrade: UpgradeSender, guard: &TunnelGuard) -> Arc<TunnelOutput> {
+    fn open_tunnel(
+        &mut self,
+        upgrade: UpgradeSender,
+        context: &Arc<ConnectionContext>,
+    ) -> Arc<TunnelOutput> {
         let body = self.request_body.as_ref().map(Http2Body::of);
         let (tunnel, output) = Tunnel::new(body, &self.waker);
         let upgraded = Upgraded::new(Conn::other(tunnel), Bytes::new());
-        upgrade.send(upgraded.with_guard(guard()));
+        upgrade.send(upgraded.with_guard(Arc::clone(context)));
         output
     }
 

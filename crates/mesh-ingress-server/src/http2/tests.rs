@@ -23,7 +23,9 @@ use super::ready_queue::{ReadyQueue, StreamWaker};
 use super::reset_budget::ResetBudget;
 use super::*;
 use crate::RequestBody;
-use crate::drain::{self, DrainTrigger};
+use crate::client::Client;
+use crate::connection::{ConnectionContext, Timeouts};
+use crate::drain::{self, DrainTrigger, DrainWatcher};
 
 /// `GET http://shop.example.com/`
 const GET: &[u8] = b"\x82\x86\x84\x01\x10shop.example.com";
@@ -51,9 +53,9 @@ async fn client_with_timeout(bytes: &[u8], idle_timeout: Option<Duration>) -> Pe
     stream.write_all(bytes).await.unwrap();
     let (drain, watcher) = drain::channel();
     let served = async move {
+        let session = session(client, idle_timeout, watcher.clone());
         let notice = pin!(watcher.notice());
-        let service = tower::service_fn(not_found);
-        serve(accepted, begun, client, service, notice, idle_timeout, ()).await
+        serve(accepted, begun, session, notice).await
     };
     Peer {
         stream,
@@ -74,17 +76,30 @@ async fn connected() -> (TcpStream, Conn, ReadBuf, Client) {
     (stream.unwrap(), accepted.into(), begun, client)
 }
 
+fn session(
+    client: Client,
+    http2_idle: Option<Duration>,
+    drain: DrainWatcher,
+) -> Box<Session<impl HttpService>> {
+    let context = Arc::new(ConnectionContext {
+        timeouts: Timeouts {
+            http2_idle,
+            ..Timeouts::default()
+        },
+        drain,
+        _open: None,
+    });
+    Box::new(Session {
+        client,
+        service: tower::service_fn(not_found),
+        context,
+    })
+}
+
 /// A connection that is polled by the test.
 fn connection(conn: Conn, begun: ReadBuf, client: Client) -> Connection<impl HttpService> {
-    let service = tower::service_fn(not_found);
-    Connection::new(
-        conn,
-        begun,
-        client,
-        service,
-        None,
-        Box::new(|| Box::new(())),
-    )
+    let (_, watcher) = drain::channel();
+    Connection::new(conn, begun, session(client, None, watcher))
 }
 
 async fn next(stream: &mut TcpStream) -> Option<(FrameHeader, Vec<u8>)> {

@@ -102,9 +102,9 @@ async fn end_of_one_direction_leaves_the_other_open() {
         };
         first.write_all(b"last words").await.unwrap();
         first.shutdown().await.unwrap();
-        let mut heard = String::new();
-        second.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "last words");
+        let mut received = String::new();
+        second.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "last words");
         second.write_all(b"still here").await.unwrap();
         expect(&mut first, "still here").await;
         second.shutdown().await.unwrap();
@@ -288,10 +288,10 @@ async fn ends_that_have_ended_are_not_reset() {
     upstream.write_all(b"same here").await.unwrap();
     upstream.shutdown().await.unwrap();
     assert_eq!(joined.await.unwrap().unwrap(), Ended::Complete);
-    let mut heard = String::new();
-    client.read_to_string(&mut heard).await.unwrap();
-    upstream.read_to_string(&mut heard).await.unwrap();
-    assert_eq!(heard, "same herelast words");
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    upstream.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "same herelast words");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,6 +34,8 @@ pin_project! {
     }
 }
 
+type PolledFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
 /// How a response has ended.
 pub(super) enum Wrote {
     All,
@@ -130,10 +132,7 @@ where
         }
     }
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame<B> {
         match (self.framing, self.project().body.as_pin_mut()) {
             (Some(_), Some(body)) => body.poll_frame(cx),
             _ => Poll::Ready(None),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use replace_with::replace_with_or_abort_and_return;
 
 use super::Transport;
+use mesh_ingress_io::Conn;
 
 /// A [`Transport`] that the body of a request may use. The driver of the connection owns it: when the
 /// driver has ended there is no socket any more, even if somebody still has a body.
@@ -40,8 +41,8 @@ impl TransportHandle {
 }
 
 impl SharedTransport {
-    pub(in crate::http1) fn new(transport: Transport) -> Self {
-        Self::Owned(Box::new(transport))
+    pub(in crate::http1) fn new(transport: Box<Transport>) -> Self {
+        Self::Owned(transport)
     }
 
     #[inline]
@@ -67,6 +68,23 @@ impl SharedTransport {
                 Self::Shared(transport),
             )
         })
+    }
+
+    /// The connection, if nobody else uses it and nothing has been read or waits to be written.
+    pub(in crate::http1) fn into_conn(mut self) -> Result<Conn, Self> {
+        if !self.lock().is_pristine() {
+            return Err(self);
+        }
+        match self {
+            Self::Owned(transport) => Ok(transport.conn),
+            Self::Shared(transport) => match Arc::try_unwrap(transport) {
+                Ok(transport) => {
+                    let transport = transport.into_inner();
+                    Ok(transport.unwrap_or_else(PoisonError::into_inner).conn)
+                }
+                Err(transport) => Err(Self::Shared(transport)),
+            },
+        }
     }
 
     /// The transport, if nobody else uses it at this moment.
