@@ -32,7 +32,7 @@ use Kind::{
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
-const EVERYBODY: &[Subject] = &all([
+const ALL_PROXIES: &[Subject] = &all([
     Ours,
     Nginx,
     NginxCurrent,
@@ -68,11 +68,11 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         "s1",
         "GET 1 KiB, 64 keep-alive connections",
         Load::Get("/1k"),
-        EVERYBODY,
+        ALL_PROXIES,
     ),
-    plain("s2", "GET 64 KiB", Load::Get("/64k"), EVERYBODY),
-    plain("s3", "GET 1 MiB", Load::Get("/1m"), EVERYBODY),
-    plain("s4", "POST 16 KiB", Load::Post, EVERYBODY),
+    plain("s2", "GET 64 KiB", Load::Get("/64k"), ALL_PROXIES),
+    plain("s3", "GET 1 MiB", Load::Get("/1m"), ALL_PROXIES),
+    plain("s4", "POST 16 KiB", Load::Post, ALL_PROXIES),
     plain(
         "s5a",
         "HTTP/2 to HTTP/1.1, 8 connections × 8 streams",
