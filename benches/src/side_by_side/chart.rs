@@ -23,7 +23,7 @@ const AGAINST: [&str; 10] = [
     "floor-hyper",
 ];
 const WIDTH: f64 = 760.0;
-const LEFT: f64 = 170.0;
+const LEFT: f64 = 195.0;
 const RIGHT: f64 = 620.0;
 const ROW: f64 = 17.0;
 /// Ratios to the right of this are drawn at the edge; their numbers say what they are.
