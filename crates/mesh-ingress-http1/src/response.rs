@@ -17,15 +17,18 @@ use crate::{Decoder, Framing, Limits, Malformed};
 /// A head, and what it says of what follows.
 #[derive(Debug)]
 pub struct Head {
-    /// The response without its body, and without a `Connection` that says `keep-alive` and no more.
+    /// The response without its body, and without a `Connection` that says `keep-alive` and no more. A
+    /// reason phrase that is not the canonical one of the status code is its only extension.
     pub response: Response<()>,
-    /// The reason phrase, where it is not the one that goes with the status code.
-    pub reason: Option<Bytes>,
     /// How its body is to be read.
     pub body: Decoder,
     /// The connection may be used again behind the body.
     pub keep_alive: bool,
 }
+
+/// An extension of a response: its reason phrase (RFC 9112 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasonPhrase(pub Bytes);
 
 /// What the first look at a head finds.
 struct RawHead {
@@ -123,12 +126,12 @@ fn build(
     *response.status_mut() = raw.status;
     *response.version_mut() = raw.version;
     *response.headers_mut() = headers;
-    let reason = raw
-        .reason
-        .map(|(start, end)| Bytes::copy_from_slice(&bytes[start..end]));
+    if let Some((start, end)) = raw.reason {
+        let reason = ReasonPhrase(Bytes::copy_from_slice(&bytes[start..end]));
+        response.extensions_mut().insert(reason);
+    }
     Ok(Head {
         response,
-        reason,
         body,
         keep_alive: persistence.keep_alive(raw.version),
     })

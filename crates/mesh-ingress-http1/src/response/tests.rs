@@ -28,10 +28,10 @@ fn a_head_is_taken_and_what_is_behind_it_stays() {
     assert_eq!(&buf[..], b"ok");
     assert_eq!(head.body, Decoder::Length(2));
     assert!(head.keep_alive);
-    assert_eq!(head.reason, None);
     let response = head.response;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.version(), Version::HTTP_11);
+    assert!(response.extensions().is_empty());
     let values: Vec<_> = response.headers().get_all("x-a").iter().collect();
     assert_eq!(values, ["b", "c"]);
     assert_eq!(response.headers()["x-empty"], "");
@@ -56,8 +56,10 @@ fn rfc9112_4_a_reason_of_its_own_is_kept() {
         ("HTTP/1.1 200 \u{e4}", Some("")),
     ] {
         let head = head(&Method::GET, &format!("{line}\r\n\r\n"));
-        let kept = head.unwrap().unwrap().reason;
-        assert_eq!(kept.as_deref(), reason.map(str::as_bytes), "{line}");
+        let response = head.unwrap().unwrap().response;
+        let kept = response.extensions().get::<ReasonPhrase>();
+        let kept = kept.map(|kept| &kept.0[..]);
+        assert_eq!(kept, reason.map(str::as_bytes), "{line}");
     }
 }
 
@@ -346,6 +348,12 @@ fn rfc9112_4_a_reason_is_written_as_it_was_read() {
     let head = head.unwrap().unwrap();
     let mut out = Vec::new();
     let response = head.response.map(|()| streamed());
-    write(&response, head.reason.as_deref(), HEAD, &mut out);
+    let reason = response.extensions().get::<ReasonPhrase>();
+    write(
+        &response,
+        reason.map(|reason| &reason.0[..]),
+        HEAD,
+        &mut out,
+    );
     assert!(out.starts_with(b"HTTP/1.1 200 Fine, thanks\r\n"));
 }
