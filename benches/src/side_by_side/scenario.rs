@@ -27,14 +27,15 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 
 use Kind::{
     AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, HaproxyCurrent,
-    LegacyClient, Nginx, NginxMainline, Ours, Pingora,
+    LegacyClient, Nginx, NginxCurrent, NginxMainline, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
-const EVERYBODY: &[Subject] = &all([
+const ALL_PROXIES: &[Subject] = &all([
     Ours,
     Nginx,
+    NginxCurrent,
     NginxMainline,
     Haproxy,
     HaproxyCurrent,
@@ -67,11 +68,11 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         "s1",
         "GET 1 KiB, 64 keep-alive connections",
         Load::Get("/1k"),
-        EVERYBODY,
+        ALL_PROXIES,
     ),
-    plain("s2", "GET 64 KiB", Load::Get("/64k"), EVERYBODY),
-    plain("s3", "GET 1 MiB", Load::Get("/1m"), EVERYBODY),
-    plain("s4", "POST 16 KiB", Load::Post, EVERYBODY),
+    plain("s2", "GET 64 KiB", Load::Get("/64k"), ALL_PROXIES),
+    plain("s3", "GET 1 MiB", Load::Get("/1m"), ALL_PROXIES),
+    plain("s4", "POST 16 KiB", Load::Post, ALL_PROXIES),
     plain(
         "s5a",
         "HTTP/2 to HTTP/1.1, 8 connections × 8 streams",
@@ -79,6 +80,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -96,6 +98,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Load::H2,
             &all([
                 Ours,
+                NginxCurrent,
                 NginxMainline,
                 Haproxy,
                 HaproxyCurrent,
@@ -113,6 +116,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -131,6 +135,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Direct,
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -148,6 +153,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -171,6 +177,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
                 Subject::of(Embedded).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
+                Subject::of(NginxCurrent),
+                Subject::of(NginxCurrent).workers(2),
                 Subject::of(NginxMainline),
                 Subject::of(NginxMainline).workers(2),
                 Subject::of(Haproxy),
@@ -197,6 +205,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Subject::of(Ours).routes(ManyAllUsed),
             Subject::of(Nginx),
             Subject::of(Nginx).routes(ManyAllUsed),
+            Subject::of(NginxCurrent),
+            Subject::of(NginxCurrent).routes(ManyAllUsed),
             Subject::of(NginxMainline),
             Subject::of(NginxMainline).routes(ManyAllUsed),
             Subject::of(Haproxy),
@@ -216,6 +226,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,

@@ -22,7 +22,9 @@ pub(crate) enum Kind {
     Embedded,
     /// The one of Debian stable.
     Nginx,
-    /// The current one of the mainline branch.
+    /// The newest one that Debian has, of nginx's stable branch.
+    NginxCurrent,
+    /// The mainline branch, linked statically with musl.
     NginxMainline,
     /// The one of Debian stable.
     Haproxy,
@@ -39,10 +41,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Ours,
         Self::Embedded,
         Self::Nginx,
+        Self::NginxCurrent,
         Self::NginxMainline,
         Self::Haproxy,
         Self::HaproxyCurrent,
@@ -60,6 +63,7 @@ impl Kind {
             Self::Ours => "ours",
             Self::Embedded => "embedded",
             Self::Nginx => "nginx",
+            Self::NginxCurrent => "nginx-current",
             Self::NginxMainline => "nginx-mainline",
             Self::Haproxy => "haproxy",
             Self::HaproxyCurrent => "haproxy-current",
@@ -182,6 +186,7 @@ pub(crate) struct Programs {
     ours: Option<PathBuf>,
     peers: Option<PathBuf>,
     envoy: Option<PathBuf>,
+    nginx_current: Option<PathBuf>,
     nginx_mainline: Option<PathBuf>,
     haproxy_current: Option<PathBuf>,
     versions: Versions,
@@ -207,6 +212,9 @@ impl Programs {
                 .then(|| build::peers(args))
                 .transpose()?,
             envoy: has(K::Envoy).then(|| build::envoy(args)).transpose()?,
+            nginx_current: has(K::NginxCurrent)
+                .then(|| build::nginx_current(args))
+                .transpose()?,
             nginx_mainline: has(K::NginxMainline)
                 .then(|| build::nginx_mainline(args))
                 .transpose()?,
@@ -218,6 +226,7 @@ impl Programs {
         programs.versions = Versions::ask(kinds, |kind| match kind {
             K::Nginx => Some("nginx".into()),
             K::Haproxy => Some("haproxy".into()),
+            K::NginxCurrent => programs.nginx_current.clone(),
             K::NginxMainline => programs.nginx_mainline.clone(),
             K::HaproxyCurrent => programs.haproxy_current.clone(),
             K::Envoy => programs.envoy.clone(),
@@ -250,11 +259,12 @@ impl Programs {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         Ok(match kind {
             Kind::Ours => (found(&self.ours)?, ours(setup)),
-            Kind::Nginx | Kind::NginxMainline => {
+            Kind::Nginx | Kind::NginxCurrent | Kind::NginxMainline => {
                 let conf = write("conf", super::configs::nginx(&name, kind, setup))?;
                 let mut args = words(&["-e", "stderr", "-p"]);
                 args.extend([dir.into(), "-c".into(), conf]);
                 let program = match kind {
+                    Kind::NginxCurrent => found(&self.nginx_current)?,
                     Kind::NginxMainline => found(&self.nginx_mainline)?,
                     _ => "nginx".into(),
                 };
