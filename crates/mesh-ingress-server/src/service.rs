@@ -52,3 +52,14 @@ where
     type ServiceError = S::Error;
     type ResponseFuture = S::Future;
 }
+
+/// Calls a service that was not ready when the request came.
+// Out of line: a service that is always ready is inlined where it is called at once, and only there.
+#[cold]
+#[inline(never)]
+pub(crate) fn call_late<S: HttpService>(
+    service: &mut S,
+    request: Box<Request<RequestBody>>,
+) -> S::ResponseFuture {
+    service.call(*request)
+}
