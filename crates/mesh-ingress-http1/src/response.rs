@@ -188,7 +188,7 @@ pub fn may_begin(bytes: &[u8]) -> bool {
     bytes[..length] == BEGIN[..length]
 }
 
-/// What the encoding of a response depends on, besides the response.
+/// Facts about the request that the encoding of its response depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestContext {
     /// The client's version: it is answered in the same.

@@ -102,7 +102,7 @@ pin_project! {
     }
 }
 
-/// What the response has to know of the request under way.
+/// Facts about the request under way that its response depends on.
 #[derive(Debug)]
 struct Exchange {
     request: RequestContext,
