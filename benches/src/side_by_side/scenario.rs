@@ -26,14 +26,16 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 }
 
 use Kind::{
-    AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, HaproxyCurrent,
-    LegacyClient, Nginx, NginxMainline, Ours, Pingora,
+    AxumReverseProxy, Direct, Embedded, EmbeddedHyper, Envoy, FloorBytes, FloorHyper, Haproxy,
+    HaproxyCurrent, LegacyClient, Nginx, NginxMainline, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
 const EVERYBODY: &[Subject] = &all([
     Ours,
+    Embedded,
+    EmbeddedHyper,
     Nginx,
     NginxMainline,
     Haproxy,
@@ -78,6 +80,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         Load::H2,
         &all([
             Ours,
+            Embedded,
+            EmbeddedHyper,
             Nginx,
             NginxMainline,
             Haproxy,
@@ -169,6 +173,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
                 Subject::of(Ours).workers(2),
                 Subject::of(Embedded),
                 Subject::of(Embedded).workers(2),
+                Subject::of(EmbeddedHyper),
+                Subject::of(EmbeddedHyper).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
                 Subject::of(NginxMainline),
