@@ -1,4 +1,4 @@
-//! Allocations of one proxied GET on the thread that serves it: hyper's server, the whole of
+//! Allocations of one proxied GET on the thread that serves it: the server, the whole of
 //! `MeshIngress` and the connection to the origin, which are one task. Held to `benches/gates.toml`.
 
 use std::io::{Read as _, Write as _};
@@ -7,11 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use allocation_counter::measure;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use mesh_ingress::{Downstream, Mesh, MeshIngress, Resolve, Route, ServiceRef, Upstream, Watch};
 use mesh_ingress_benches::{BoxError, recorded};
+use mesh_ingress_server::ConnectionServer;
 
 /// More than recorded is let through up to this share: less than one allocation a request.
 const SLACK: f64 = 0.03;
@@ -107,17 +105,13 @@ fn allocations(requests: usize) -> Result<u64, BoxError> {
         .verdict_extension(false)
         .build()?;
     let downstream = Downstream::new(peer).listener_port(front.port());
-    let mesh_connection = mesh.for_connection(&downstream);
     let mut served = Ok(());
     let counted = measure(|| {
         served = runtime.block_on(async {
-            let io = TokioIo::new(tokio::net::TcpStream::from_std(stream)?);
-            // As the gateway sets it up.
-            http1::Builder::new()
-                .max_buf_size(416 * 1024)
-                .serve_connection(io, TowerToHyperService::new(mesh_connection))
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            ConnectionServer::new()
+                .serve_connection(stream, downstream, mesh.clone())
                 .await
-                .map_err(BoxError::from)
         });
     });
     served?;

@@ -26,16 +26,16 @@ options:
   --rounds N      how often each proxy gets its turn [default: 151; s3, s7: 61; s5a, s5b: 9; s6: 2]
   --turn MS       how long a turn is, in milliseconds [default: 50; s3, s7: 200; s5a, s5b: 1000,
                   and no less]
-  --only A,B      these proxies: ours, embedded, embedded-hyper, nginx, nginx-mainline, haproxy,
-                  haproxy-current, envoy, pingora, axum-reverse-proxy, legacy-client, floor-hyper,
-                  floor-bytes
+  --only A,B      these proxies: ours, embedded, embedded-hyper, nginx, nginx-current,
+                  nginx-mainline, haproxy, haproxy-current, envoy, pingora, axum-reverse-proxy,
+                  legacy-client, floor-hyper, floor-bytes
   --without A,B   all but these
   --profile DIR   keep what callgrind wrote there, for callgrind_annotate
   --ours FILE     this gateway, instead of building it
   --envoy FILE, --nginx-mainline FILE
                   these, instead of those that .ci/install-real-parts installs
-  --haproxy-current FILE
-                  this haproxy, instead of the one that .ci/install-haproxy installs
+  --nginx-current FILE, --haproxy-current FILE
+                  these, instead of those that .ci/install-current-peers installs
   --no-build      take what was built before
   --keep          replace the rows in benches/results, the tables in benches/README.md and the chart";
 
@@ -59,6 +59,7 @@ pub(crate) struct Args {
     pub(crate) profile: Option<PathBuf>,
     pub(crate) ours: Option<PathBuf>,
     pub(crate) envoy: Option<PathBuf>,
+    pub(crate) nginx_current: Option<PathBuf>,
     pub(crate) nginx_mainline: Option<PathBuf>,
     pub(crate) haproxy_current: Option<PathBuf>,
     pub(crate) build: bool,
@@ -78,6 +79,7 @@ impl Args {
             profile: None,
             ours: None,
             envoy: None,
+            nginx_current: None,
             nginx_mainline: None,
             haproxy_current: None,
             build: true,
@@ -99,6 +101,9 @@ impl Args {
                 "--profile" => parsed.profile = Some(std::path::absolute(value()?)?),
                 "--ours" => parsed.ours = Some(std::path::absolute(value()?)?),
                 "--envoy" => parsed.envoy = Some(std::path::absolute(value()?)?),
+                "--nginx-current" => {
+                    parsed.nginx_current = Some(std::path::absolute(value()?)?);
+                }
                 "--nginx-mainline" => {
                     parsed.nginx_mainline = Some(std::path::absolute(value()?)?);
                 }

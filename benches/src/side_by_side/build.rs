@@ -79,19 +79,31 @@ pub(crate) fn envoy(args: &Args) -> Result<PathBuf, BoxError> {
     built(envoy).map_err(|error| format!("{error}; .ci/install-real-parts installs it").into())
 }
 
-/// The newer nginx, from where `.ci/install-real-parts` puts it.
+/// nginx of the mainline branch, from where `.ci/install-real-parts` puts it.
 pub(crate) fn nginx_mainline(args: &Args) -> Result<PathBuf, BoxError> {
     let nginx = args.nginx_mainline.clone();
     let nginx = nginx.unwrap_or_else(|| target().join("real-parts/nginx-mainline"));
     built(nginx).map_err(|error| format!("{error}; .ci/install-real-parts installs it").into())
 }
 
-/// The newer haproxy, from where `.ci/install-haproxy` puts it.
+/// The newer nginx of Debian.
+pub(crate) fn nginx_current(args: &Args) -> Result<PathBuf, BoxError> {
+    current("nginx-current", args.nginx_current.as_ref())
+}
+
+/// The newer haproxy of Debian.
 pub(crate) fn haproxy_current(args: &Args) -> Result<PathBuf, BoxError> {
-    let haproxy = args.haproxy_current.clone();
-    let haproxy = haproxy.unwrap_or_else(|| target().join("real-parts/haproxy-current"));
-    let hint = ".ci/install-haproxy installs it, --without haproxy-current does without";
-    built(haproxy).map_err(|error| format!("{error}; {hint}").into())
+    current("haproxy-current", args.haproxy_current.as_ref())
+}
+
+/// A peer from where `.ci/install-current-peers` puts it, unless another program is given.
+fn current(name: &str, given: Option<&PathBuf>) -> Result<PathBuf, BoxError> {
+    let program = given.cloned();
+    let program = program.unwrap_or_else(|| target().join("real-parts").join(name));
+    built(program).map_err(|error| {
+        format!("{error}; .ci/install-current-peers installs it, --without {name} leaves it out")
+            .into()
+    })
 }
 
 pub(crate) fn all(args: &Args) -> Result<(), BoxError> {
@@ -100,6 +112,7 @@ pub(crate) fn all(args: &Args) -> Result<(), BoxError> {
         embedded(args)?,
         peers(args)?,
         envoy(args)?,
+        nginx_current(args)?,
         nginx_mainline(args)?,
         haproxy_current(args)?,
     ] {

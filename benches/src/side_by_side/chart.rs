@@ -10,8 +10,9 @@ use super::rows::Kept;
 use super::scenario::by_id;
 
 const SCENARIOS: [&str; 8] = ["s1", "s2", "s3", "s4", "s5a", "s5b", "s8", "s11"];
-const AGAINST: [&str; 9] = [
+const AGAINST: [&str; 10] = [
     "nginx",
+    "nginx-current",
     "nginx-mainline",
     "haproxy",
     "haproxy-current",
@@ -22,7 +23,7 @@ const AGAINST: [&str; 9] = [
     "floor-hyper",
 ];
 const WIDTH: f64 = 760.0;
-const LEFT: f64 = 170.0;
+const LEFT: f64 = 195.0;
 const RIGHT: f64 = 620.0;
 const ROW: f64 = 17.0;
 /// Ratios to the right of this are drawn at the edge; their numbers say what they are.

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use crate::BoxError;
 
 use super::engine;
-use super::lab::{self, MANY, PATIENCE, PUBLIC_HOST, Services, VHOST};
+use super::lab::{self, ANSWER_TIMEOUT, MANY, PUBLIC_HOST, Services, VHOST};
 use super::subject::{Kind, Setup};
 
 /// As large as those of S4.
@@ -110,8 +110,8 @@ fn exchanges(kind: Kind, setup: &Setup<'_>, public: &str, vhost: &str) -> Result
 }
 
 fn over_h1(to: SocketAddr, public: &str) -> Result<[Told; 3], BoxError> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let get = format!("GET /told HTTP/1.1\r\nHost: {public}\r\n\r\n");
     let mut post =
         format!("POST /told HTTP/1.1\r\nHost: {public}\r\nContent-Length: {BODY}\r\n\r\n");
@@ -158,7 +158,7 @@ fn over_h2(to: SocketAddr, public: &str) -> Result<[Told; 3], BoxError> {
             exchange(Method::POST, vec![b'x'; BODY]).await?,
         ])
     };
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, exchanges).await })?
+    runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchanges).await })?
 }
 
 #[cfg(test)]

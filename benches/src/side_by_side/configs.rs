@@ -66,10 +66,10 @@ pub(crate) fn nginx(name: &str, kind: Kind, setup: &Setup<'_>) -> String {
     // Since 1.25.1 `http2` is a directive; as a word of `listen` it is deprecated.
     let (h2, http2_on) = match (setup.h2, kind) {
         (false, _) => ("", ""),
-        (true, Kind::NginxMainline) => ("", "http2 on;"),
-        (true, _) => ("http2", ""),
+        (true, Kind::Nginx) => ("http2", ""),
+        (true, _) => ("", "http2 on;"),
     };
-    // Since 1.29.4; the one of Debian is in no scenario with an HTTP/2 origin.
+    // Since 1.29.4; Debian stable's is in no scenario with an HTTP/2 origin.
     let protocol = if setup.h2_origin { "2" } else { "1.1" };
     // A socket a worker, as ours.
     let reuse = if workers > 1 { "reuseport" } else { "" };

@@ -254,13 +254,13 @@ fn under_callgrind(
         command.args(["-g", "master_process off;"]);
     }
     let mut running = Running::start("callgrind", &mut command, &lab.dir)?;
-    let patience = Duration::from_secs(60);
-    running.wait_until(patience, || {
+    let timeout = Duration::from_secs(60);
+    running.wait_until(timeout, || {
         engine::run(setup.listen, Talk::Get("/1k"), 1, Pace::Count(1)).map(drop)
     })?;
     let talk = Talk::Get("/1k");
     engine::run(setup.listen, talk, connections, Pace::Count(requests))?;
-    running.stop(Signal::TERM, patience);
+    running.stop(Signal::TERM, timeout);
     let text = fs::read_to_string(&file).unwrap_or_default();
     let total = text.lines().find_map(|line| {
         let rest = line

@@ -22,7 +22,7 @@ use rustix::time::Timespec;
 
 use crate::BoxError;
 
-use super::lab::PATIENCE;
+use super::lab::ANSWER_TIMEOUT;
 use answer::Answer;
 pub(crate) use answer::length;
 pub(crate) use talk::{Talk, idle, upgrade};
@@ -145,7 +145,7 @@ impl Client {
         }
         let mut answered = Vec::new();
         while self.busy > 0 {
-            let now = self.wait(PATIENCE, &mut answered)?;
+            let now = self.wait(ANSWER_TIMEOUT, &mut answered)?;
             let over = end.is_some_and(|end| now >= end);
             for number in answered.drain(..) {
                 if left > 0 && !over {
@@ -180,7 +180,7 @@ impl Client {
             if now >= end && self.busy == 0 && waiting.is_empty() {
                 return Ok(());
             }
-            if now >= end + PATIENCE {
+            if now >= end + ANSWER_TIMEOUT {
                 return Err("far behind the rate it was to serve".into());
             }
             let until = if due < end {
@@ -188,7 +188,7 @@ impl Client {
             } else if now < end {
                 end
             } else {
-                now + PATIENCE
+                now + ANSWER_TIMEOUT
             };
             self.wait(until.saturating_duration_since(now), &mut answered)?;
             free.extend(answered.drain(..));
@@ -204,8 +204,8 @@ impl Client {
             Err(Errno::INTR) => return Ok(Instant::now()),
             waited => waited?,
         };
-        if events.is_empty() && most >= PATIENCE {
-            return Err(format!("no answer for {PATIENCE:?}").into());
+        if events.is_empty() && most >= ANSWER_TIMEOUT {
+            return Err(format!("no answer for {ANSWER_TIMEOUT:?}").into());
         }
         for event in &events {
             let (number, flags) = (event.data.u64() as usize, event.flags);
@@ -222,7 +222,7 @@ impl Client {
     fn connect(&self, number: usize) -> Result<Connection, BoxError> {
         let stream = match &self.talk {
             Talk::Echo => upgrade(self.to)?,
-            _ => TcpStream::connect_timeout(&self.to, PATIENCE)?,
+            _ => TcpStream::connect_timeout(&self.to, ANSWER_TIMEOUT)?,
         };
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;

@@ -28,7 +28,7 @@ pub(crate) const VHOST: &str = "web.default.svc.cluster.local";
 /// Routes and Services of S10.
 pub(crate) const MANY: usize = 1000;
 /// The bound of every single answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The surroundings of one scenario.
 pub(crate) struct Lab {
@@ -80,7 +80,7 @@ impl Lab {
             .arg(&dir)
             .args(["-e", "stderr"]);
         let mut nginx = Running::start("origin", &mut command, &dir)?;
-        nginx.wait_until(PATIENCE, || answers(origin))?;
+        nginx.wait_until(ANSWER_TIMEOUT, || answers(origin))?;
 
         let dns = runtime.block_on(DnsServer::start())?;
         dns.set_ttl(30);
@@ -191,8 +191,8 @@ pub(crate) fn free_port(address: Ipv4Addr) -> Result<u16, BoxError> {
 
 /// Checks that a GET is answered with a 200.
 fn answers(to: SocketAddr) -> Result<(), BoxError> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let request = format!("GET /1k HTTP/1.1\r\nHost: {VHOST}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

@@ -54,14 +54,14 @@ impl Running {
     /// Waits until `ready` says so.
     pub(crate) fn wait_until(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         mut ready: impl FnMut() -> Result<(), BoxError>,
     ) -> Result<(), BoxError> {
         let begin = Instant::now();
         loop {
             let Err(error) = ready() else { return Ok(()) };
             let ended = self.child.try_wait()?;
-            if ended.is_some() || begin.elapsed() > patience {
+            if ended.is_some() || begin.elapsed() > timeout {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
                 let why = match ended {
                     Some(status) => format!("has ended: {status}"),
@@ -118,7 +118,7 @@ impl Running {
     }
 
     /// Asks it to end, and waits for it.
-    pub(crate) fn stop(&mut self, signal: Signal, patience: Duration) {
+    pub(crate) fn stop(&mut self, signal: Signal, timeout: Duration) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // The child has not been waited for, so the id is still its own.
             if matches!(self.child.try_wait(), Ok(None)) {
@@ -126,7 +126,7 @@ impl Running {
             }
         }
         let begin = Instant::now();
-        while begin.elapsed() < patience {
+        while begin.elapsed() < timeout {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }

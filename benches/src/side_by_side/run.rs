@@ -77,7 +77,7 @@ fn one(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<(), BoxE
 }
 
 /// A proxy that waits for its turn.
-struct Player {
+struct Contender {
     subject: Subject,
     running: Option<Running>,
     load: Generator,
@@ -110,7 +110,7 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
         false => &[LOAD_CORE],
     })?;
     let lab = Lab::start(&load_cores, scenario.load == Load::Hosts)?;
-    let mut players = Vec::new();
+    let mut contenders = Vec::new();
     for subject in scenario
         .subjects
         .iter()
@@ -126,35 +126,35 @@ fn turns(scenario: &Scenario, programs: &Programs, args: &Args) -> Result<Vec<Ro
         let load = scenario
             .load
             .against(address, subject.routes, &load_cores, &lab.dir)?;
-        players.push(Player {
+        contenders.push(Contender {
             subject: *subject,
             running,
             load,
         });
     }
-    for player in &mut players {
+    for contender in &mut contenders {
         // Opens the connections to the origin, and fills the caches.
-        player.turn(Duration::from_secs(1))?;
+        contender.turn(Duration::from_secs(1))?;
     }
     let (rounds, turn) = scenario.load.turns();
     let (rounds, turn) = (args.rounds.unwrap_or(rounds), args.turn.unwrap_or(turn));
     let mut rows = Vec::new();
     for round in 0..rounds {
-        for place in 0..players.len() {
-            let next = (round + place) % players.len();
-            if let Some(player) = players.get_mut(next) {
-                player.run_up()?;
-                rows.push(player.row(scenario.id, round + 1, turn)?);
+        for place in 0..contenders.len() {
+            let next = (round + place) % contenders.len();
+            if let Some(contender) = contenders.get_mut(next) {
+                contender.run_up()?;
+                rows.push(contender.row(scenario.id, round + 1, turn)?);
             }
         }
         if (round + 1) % rounds.div_ceil(8) == 0 {
-            progress(round + 1, rows.iter().rev().take(players.len()));
+            progress(round + 1, rows.iter().rev().take(contenders.len()));
         }
     }
     Ok(rows)
 }
 
-impl Player {
+impl Contender {
     fn turn(&mut self, duration: Duration) -> Result<Report, BoxError> {
         let report = self.load.turn(duration);
         report.map_err(|error| format!("{}: {error}", self.subject.label()).into())

@@ -27,16 +27,17 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 
 use Kind::{
     AxumReverseProxy, Direct, Embedded, EmbeddedHyper, Envoy, FloorBytes, FloorHyper, Haproxy,
-    HaproxyCurrent, LegacyClient, Nginx, NginxMainline, Ours, Pingora,
+    HaproxyCurrent, LegacyClient, Nginx, NginxCurrent, NginxMainline, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
-const EVERYBODY: &[Subject] = &all([
+const ALL_PROXIES: &[Subject] = &all([
     Ours,
     Embedded,
     EmbeddedHyper,
     Nginx,
+    NginxCurrent,
     NginxMainline,
     Haproxy,
     HaproxyCurrent,
@@ -69,11 +70,11 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         "s1",
         "GET 1 KiB, 64 keep-alive connections",
         Load::Get("/1k"),
-        EVERYBODY,
+        ALL_PROXIES,
     ),
-    plain("s2", "GET 64 KiB", Load::Get("/64k"), EVERYBODY),
-    plain("s3", "GET 1 MiB", Load::Get("/1m"), EVERYBODY),
-    plain("s4", "POST 16 KiB", Load::Post, EVERYBODY),
+    plain("s2", "GET 64 KiB", Load::Get("/64k"), ALL_PROXIES),
+    plain("s3", "GET 1 MiB", Load::Get("/1m"), ALL_PROXIES),
+    plain("s4", "POST 16 KiB", Load::Post, ALL_PROXIES),
     plain(
         "s5a",
         "HTTP/2 to HTTP/1.1, 8 connections × 8 streams",
@@ -83,6 +84,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Embedded,
             EmbeddedHyper,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -100,6 +102,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Load::H2,
             &all([
                 Ours,
+                NginxCurrent,
                 NginxMainline,
                 Haproxy,
                 HaproxyCurrent,
@@ -117,6 +120,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -135,6 +139,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Direct,
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -152,6 +157,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,
@@ -177,6 +183,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
                 Subject::of(EmbeddedHyper).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
+                Subject::of(NginxCurrent),
+                Subject::of(NginxCurrent).workers(2),
                 Subject::of(NginxMainline),
                 Subject::of(NginxMainline).workers(2),
                 Subject::of(Haproxy),
@@ -203,6 +211,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             Subject::of(Ours).routes(ManyAllUsed),
             Subject::of(Nginx),
             Subject::of(Nginx).routes(ManyAllUsed),
+            Subject::of(NginxCurrent),
+            Subject::of(NginxCurrent).routes(ManyAllUsed),
             Subject::of(NginxMainline),
             Subject::of(NginxMainline).routes(ManyAllUsed),
             Subject::of(Haproxy),
@@ -222,6 +232,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         &all([
             Ours,
             Nginx,
+            NginxCurrent,
             NginxMainline,
             Haproxy,
             HaproxyCurrent,

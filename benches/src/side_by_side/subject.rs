@@ -24,7 +24,9 @@ pub(crate) enum Kind {
     EmbeddedHyper,
     /// The one of Debian stable.
     Nginx,
-    /// The current one of the mainline branch.
+    /// The newest one that Debian has, of nginx's stable branch.
+    NginxCurrent,
+    /// The mainline branch, linked statically with musl.
     NginxMainline,
     /// The one of Debian stable.
     Haproxy,
@@ -41,11 +43,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Ours,
         Self::Embedded,
         Self::EmbeddedHyper,
         Self::Nginx,
+        Self::NginxCurrent,
         Self::NginxMainline,
         Self::Haproxy,
         Self::HaproxyCurrent,
@@ -64,6 +67,7 @@ impl Kind {
             Self::Embedded => "embedded",
             Self::EmbeddedHyper => "embedded-hyper",
             Self::Nginx => "nginx",
+            Self::NginxCurrent => "nginx-current",
             Self::NginxMainline => "nginx-mainline",
             Self::Haproxy => "haproxy",
             Self::HaproxyCurrent => "haproxy-current",
@@ -187,6 +191,7 @@ pub(crate) struct Programs {
     embedded: Option<PathBuf>,
     peers: Option<PathBuf>,
     envoy: Option<PathBuf>,
+    nginx_current: Option<PathBuf>,
     nginx_mainline: Option<PathBuf>,
     haproxy_current: Option<PathBuf>,
     versions: Versions,
@@ -215,6 +220,9 @@ impl Programs {
                 .then(|| build::peers(args))
                 .transpose()?,
             envoy: has(K::Envoy).then(|| build::envoy(args)).transpose()?,
+            nginx_current: has(K::NginxCurrent)
+                .then(|| build::nginx_current(args))
+                .transpose()?,
             nginx_mainline: has(K::NginxMainline)
                 .then(|| build::nginx_mainline(args))
                 .transpose()?,
@@ -226,6 +234,7 @@ impl Programs {
         programs.versions = Versions::ask(kinds, |kind| match kind {
             K::Nginx => Some("nginx".into()),
             K::Haproxy => Some("haproxy".into()),
+            K::NginxCurrent => programs.nginx_current.clone(),
             K::NginxMainline => programs.nginx_mainline.clone(),
             K::HaproxyCurrent => programs.haproxy_current.clone(),
             K::Envoy => programs.envoy.clone(),
@@ -270,11 +279,12 @@ impl Programs {
                 ];
                 (found(&self.embedded)?, args.map(OsString::from).into())
             }
-            Kind::Nginx | Kind::NginxMainline => {
+            Kind::Nginx | Kind::NginxCurrent | Kind::NginxMainline => {
                 let conf = write("conf", super::configs::nginx(&name, kind, setup))?;
                 let mut args = words(&["-e", "stderr", "-p"]);
                 args.extend([dir.into(), "-c".into(), conf]);
                 let program = match kind {
+                    Kind::NginxCurrent => found(&self.nginx_current)?,
                     Kind::NginxMainline => found(&self.nginx_mainline)?,
                     _ => "nginx".into(),
                 };

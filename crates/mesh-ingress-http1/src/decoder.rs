@@ -1,4 +1,4 @@
-//! How a body is read.
+//! Decoding a body.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,45 +7,43 @@ use httparse::Status;
 
 use crate::{Limits, Malformed};
 
-/// Bytes that all chunk extensions of one body may take together. Nobody uses them but to be a
-/// burden.
+/// Bytes that all chunk extensions of one body may take together. Nobody uses them but attackers.
 const EXTENSIONS: usize = 16 * 1024;
 
 /// Whitespace behind the size of a chunk: some servers fill up to a fixed width.
 const PADDING: usize = 64;
 
-/// What ends nearly every body: the line end of the last chunk, the one without bytes, and no
-/// trailers.
+/// The end of nearly every chunked body: a line end, the last chunk, and no trailers.
 const END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// What of a body is still to come.
+/// Decodes a body: it knows what is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
     /// Nothing.
     Complete,
-    /// So many bytes, not none.
+    /// So many bytes, at least one.
     Length(u64),
     /// Chunks, the last of which is empty (RFC 9112 §7.1).
     Chunked {
-        /// Where in them the next byte is.
+        /// What the next byte belongs to.
         state: Chunk,
-        /// Bytes of chunk extensions there may still be.
+        /// Bytes that chunk extensions may still take.
         extensions: usize,
     },
-    /// All that comes.
+    /// All bytes up to the end of the connection.
     UntilClose,
 }
 
-/// Where in a body of chunks the next byte is.
+/// What the next byte of a chunked body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// The line that says its size.
+    /// The line with the size of a chunk.
     Size,
-    /// So many bytes, not none.
+    /// The data of a chunk: so many bytes, at least one.
     Data(u64),
-    /// The line end behind its bytes.
+    /// The line end behind the data.
     End,
-    /// So many bytes have been seen to be no end of the section.
+    /// The trailer section, of which so many bytes have been searched for its end.
     Trailers(usize),
 }
 
@@ -74,10 +72,11 @@ impl Decoder {
         *self == Self::Complete
     }
 
-    /// The next piece of the body, as far as `buf` has it. Never a piece without bytes.
+    /// Takes the next frame of the body off `buf`. Data frames are never empty. `None` if more bytes are
+    /// needed, or the body [is complete](Self::is_complete).
     ///
     /// # Errors
-    /// When what comes is no chunk, or no trailer.
+    /// When the bytes are no chunk, or no trailer section.
     pub fn next(
         &mut self,
         buf: &mut BytesMut,
@@ -107,7 +106,7 @@ impl Decoder {
                         let piece = take(buf, left);
                         if *left == 0 {
                             *state = Chunk::End;
-                            // With its last piece, so that nobody has to ask once more.
+                            // Complete with its last frame, so that the caller need not ask again.
                             if buf.starts_with(END) {
                                 buf.advance(END.len());
                                 *self = Self::Complete;
@@ -138,19 +137,19 @@ impl Decoder {
     }
 }
 
-/// What there is of the bytes that are still to come.
+/// Takes the bytes that have come, up to `left`.
 fn take(buf: &mut BytesMut, left: &mut u64) -> Option<Bytes> {
     let bytes = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
     *left -= bytes as u64;
     (bytes > 0).then(|| buf.split_to(bytes).freeze())
 }
 
-/// Takes the line that says the size of a chunk (RFC 9112 §7.1) off `buf`, if it is all there.
+/// Takes the size line of a chunk (RFC 9112 §7.1) off `buf`, if it is complete.
 fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, Malformed> {
     let mut size = 0_u64;
     let mut digits = 0;
     while let Some(digit) = buf.get(digits).and_then(|&byte| hex(byte)) {
-        // Zeros in front would make it endless.
+        // Leading zeros would make it endless.
         if digits == 16 {
             return Err(Malformed::Chunk("a size of more than 16 digits"));
         }
@@ -167,7 +166,7 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
     if !matches!(rest[0], b'\r' | b';' | b' ' | b'\t') {
         return Err(Malformed::Chunk("a size with something behind it"));
     }
-    // Whitespace and extensions say nothing that matters, and are dropped.
+    // Whitespace and extensions have no meaning here and are dropped.
     let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let line = &rest[..end.unwrap_or(rest.len())];
     let extension = line.trim_ascii_start();
@@ -185,7 +184,7 @@ fn size_line(buf: &mut BytesMut, extensions: &mut usize) -> Result<Option<u64>, 
     match &rest[end..rest.len().min(end + 2)] {
         b"\r\n" => *extensions = left,
         b"\r" => return Ok(None),
-        // A line end that some take for one, and some do not.
+        // Parsers disagree on whether this is a line end.
         _ => return Err(Malformed::Chunk("a line that does not end with CR LF")),
     }
     buf.advance(digits + end + 2);
@@ -196,8 +195,7 @@ fn hex(byte: u8) -> Option<u64> {
     (byte as char).to_digit(16).map(u64::from)
 }
 
-/// Where the trailer section ends, if it is all there. The first `seen` bytes need not be looked at
-/// again.
+/// The length of the trailer section, if it is complete. Its first `seen` bytes have been searched.
 fn trailers_end(buf: &[u8], seen: usize, limits: Limits) -> Result<Option<usize>, Malformed> {
     for (at, _) in buf
         .iter()

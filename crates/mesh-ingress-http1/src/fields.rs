@@ -1,4 +1,4 @@
-//! Sections of fields: where they are in what has been read, and how they are written.
+//! Field sections: parsed without a copy, and written.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -12,31 +12,31 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use crate::Malformed;
 
-/// Fields that are read without an allocation. To clear room for as many as there may be would cost
-/// more than to read those there are.
+/// Fields that are parsed without an allocation. To initialise room for the maximum would cost more than
+/// to parse a typical head.
 pub(crate) const INLINE_FIELDS: usize = 32;
 
-/// Room for what a gateway adds as a rule, and for an answer that has more to say than the request:
-/// a map that grows sorts all its fields anew.
+/// Room for the fields that a gateway adds, and for a response with more fields than the request: a map that
+/// grows inserts all its fields again.
 const EXTRA_FIELDS: usize = 6;
 
-/// Bounds to a section of fields.
+/// Bounds of a header or trailer section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of it, with the line in front.
+    /// Bytes, with the start line.
     pub bytes: usize,
-    /// How many there may be.
+    /// Number of fields.
     pub fields: usize,
 }
 
-/// Where a field is.
+/// Where a field is in a head.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Span {
     name: (usize, usize),
     value: (usize, usize),
 }
 
-/// Where in `whole` a part of it is. What is empty need not be within.
+/// The range of `part` in `whole`. An empty part may lie elsewhere.
 pub(crate) fn within(whole: &[u8], part: &[u8]) -> (usize, usize) {
     match part.len() {
         0 => (0, 0),
@@ -47,7 +47,7 @@ pub(crate) fn within(whole: &[u8], part: &[u8]) -> (usize, usize) {
     }
 }
 
-/// Notes where the fields are that were found in `whole`.
+/// Records the ranges of the fields that were found in `whole`.
 pub(crate) fn record(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [Span]) {
     for (field, span) in found.iter().zip(spans) {
         span.name = within(whole, field.name.as_bytes());
@@ -56,15 +56,15 @@ pub(crate) fn record(whole: &[u8], found: &[httparse::Header<'_>], spans: &mut [
 }
 
 thread_local! {
-    /// Room for the heads of requests, one behind the other.
+    /// A buffer for the heads of requests, one behind the other.
     static HEADS: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// So much of it at a time.
+/// Capacity of that buffer.
 const HEADS_CAPACITY: usize = 8 * 1024;
 
-/// Copies the head of a request. It is kept until there is an answer, and where it was read,
-/// something else is read meanwhile.
+/// Copies the head of a request. It is kept until the response comes, and meanwhile the read buffer is used
+/// for other bytes.
 pub(crate) fn copy_head(head: &[u8]) -> Bytes {
     if head.len() > HEADS_CAPACITY / 4 {
         return Bytes::copy_from_slice(head);
@@ -76,15 +76,15 @@ pub(crate) fn copy_head(head: &[u8]) -> Bytes {
     }
     heads.extend_from_slice(head);
     let kept = heads.split().freeze();
-    // Not at the end of the thread.
+    // The thread-local is gone while the thread ends.
     let _ = HEADS.try_with(|room| room.set(Some(heads)));
     kept
 }
 
-/// Adds the fields to a map, sharing their bytes, and shows each.
+/// Adds the fields to a map, sharing their bytes, and calls `show` with each.
 ///
-/// A `Connection: keep-alive` is only shown: it is about this connection, is not to be passed on
-/// (RFC 9110 §7.6.1), and names nothing else that is not. Many send it always.
+/// A `Connection: keep-alive` is only shown: it must not be forwarded (RFC 9110 §7.6.1), names no other
+/// field, and many clients send it always.
 pub(crate) fn collect(
     bytes: &Bytes,
     spans: &[Span],
@@ -110,8 +110,8 @@ pub(crate) fn collect(
     Ok(())
 }
 
-/// A field's name. Those that most heads have, as most write them, are told by a look at each: to make
-/// all letters small and to look through all names there are costs several times as much.
+/// Parses a field name. The most common ones are compared first: lower-casing a name and looking it up
+/// among all known ones costs several times as much.
 #[inline]
 fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     Ok(match bytes.len() {
@@ -142,7 +142,7 @@ fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
 
 const KEEP_ALIVE: &[u8] = b"keep-alive";
 
-/// What `Connection` says of the connection itself (RFC 9112 §9.3).
+/// The connection options `close` and `keep-alive` (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Persistence {
     closes: bool,
@@ -150,11 +150,11 @@ pub(crate) struct Persistence {
 }
 
 impl Persistence {
-    /// Said once on any line, it holds.
+    /// An option on any field line counts.
     #[inline]
     pub(crate) fn observe(&mut self, value: &[u8]) {
         match value {
-            // What nearly all say, in one look.
+            // The most common value, compared as a whole.
             KEEP_ALIVE => self.keep_alive = true,
             b"close" => self.closes = true,
             _ => {
@@ -169,13 +169,13 @@ impl Persistence {
     }
 }
 
-/// Whether a list of words has this one in it, in any case.
+/// Whether a comma-separated list contains a token, in any case.
 pub(crate) fn has_token(value: &[u8], token: &[u8]) -> bool {
     let mut tokens = value.split(|&byte| byte == b',');
     tokens.any(|word| word.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// Writes the line in front of a chunk (RFC 9112 §7.1).
+/// Writes the size line of a chunk (RFC 9112 §7.1).
 pub(crate) fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
     // Writing to memory does not fail.
     let _ = write!(out, "{size:x}\r\n");
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_what_it_is_to_all(
+        fn names_are_parsed_as_by_the_http_crate(
             text in select(&NAMES[..]),
             small: bool,
             other in any::<Option<(prop::sample::Index, u8)>>(),

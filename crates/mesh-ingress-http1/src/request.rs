@@ -12,24 +12,24 @@ use mesh_ingress_headers::{PreparedFields, framing};
 use crate::fields::{self, INLINE_FIELDS, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
-/// A head, and what it says of what follows.
+/// A parsed head.
 #[derive(Debug)]
 pub struct Head {
-    /// The request without its body, and without a `Connection` that says `keep-alive` and no more.
+    /// The request without its body, and without a `Connection: keep-alive`.
     pub request: Request<()>,
-    /// How its body is to be read.
+    /// Decodes the body.
     pub body: Decoder,
-    /// The client wants to use the connection again (RFC 9112 §9.3).
+    /// The client wants to reuse the connection (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// It takes trailers (`TE: trailers`, RFC 9110 §6.5.1).
+    /// The client accepts trailers (`TE: trailers`, RFC 9110 §6.5.1).
     pub accepts_trailers: bool,
-    /// It waits to be told to send the body (`Expect: 100-continue`, RFC 9110 §10.1.1).
+    /// The client waits for `100 Continue` (`Expect: 100-continue`, RFC 9110 §10.1.1).
     pub expects_continue: bool,
-    /// It asks for another protocol behind the request (RFC 9110 §7.8, §9.3.6).
+    /// The client asks for another protocol (`Upgrade` or `CONNECT`, RFC 9110 §7.8, §9.3.6).
     pub wants_upgrade: bool,
 }
 
-/// What the first look at a head finds.
+/// A head before its fields are collected.
 struct RawHead {
     length: usize,
     method: Method,
@@ -38,14 +38,15 @@ struct RawHead {
     fields: usize,
 }
 
-/// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
+/// Takes a complete head off `buf`; `None` if more bytes are needed. `headers` is an empty map whose
+/// capacity is reused.
 ///
 /// The bytes are expected to have passed a
 /// [`RequestGuard`](mesh_ingress_headers::guard::RequestGuard), which refuses what is ambiguous
 /// about the end of a body.
 ///
 /// # Errors
-/// When it is no request of HTTP/1, or beyond `limits`.
+/// When the bytes are no HTTP/1 request, or exceed `limits`.
 pub fn parse(
     buf: &mut BytesMut,
     limits: Limits,
@@ -57,7 +58,7 @@ pub fn parse(
     match scan(buf, limits, &mut parsed[..few], &mut spans) {
         Ok(None) => Ok(None),
         Ok(Some(raw)) => build(buf, headers, raw, &spans).map(Some),
-        // It may only be that there are more fields.
+        // There may just be more fields than fit inline.
         Err(Malformed::HeadTooLarge) if limits.fields > few => {
             let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
             let mut spans = vec![Span::default(); limits.fields];
@@ -147,8 +148,8 @@ fn build(
     })
 }
 
-/// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with the one framing field that
-/// tells the truth, and with extra lines, if there are any.
+/// Writes the head of a request in origin-form (RFC 9112 §3.2.1), with exactly the framing field that is
+/// true, and with `extra` fields.
 pub fn write<B>(
     request: &Request<B>,
     extra: Option<&PreparedFields>,
@@ -169,7 +170,7 @@ pub fn write<B>(
     for (name, value) in request.headers() {
         if *name == CONTENT_LENGTH {
             let truth = match framing {
-                // It says something: that a `POST` means to have no body.
+                // A length of zero has a meaning: the `POST` has an empty body on purpose.
                 None => Some(0),
                 Some(Framing::Length(length)) => Some(length),
                 Some(Framing::Chunked | Framing::UntilClose) => None,

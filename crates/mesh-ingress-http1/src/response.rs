@@ -14,20 +14,23 @@ use mesh_ingress_headers::framing;
 use crate::fields::{self, INLINE_FIELDS, Persistence, Span, has_token, within};
 use crate::{Decoder, Framing, Limits, Malformed};
 
-/// A head, and what it says of what follows.
+/// A parsed head.
 #[derive(Debug)]
 pub struct Head {
-    /// The response without its body, and without a `Connection` that says `keep-alive` and no more.
+    /// The response without its body, and without a `Connection: keep-alive`. A [`ReasonPhrase`] other than
+    /// the canonical one is its only extension.
     pub response: Response<()>,
-    /// The reason phrase, where it is not the one that goes with the status code.
-    pub reason: Option<Bytes>,
-    /// How its body is to be read.
+    /// Decodes the body.
     pub body: Decoder,
-    /// The connection may be used again behind the body.
+    /// The connection may be reused behind the body.
     pub keep_alive: bool,
 }
 
-/// What the first look at a head finds.
+/// An extension of a response: its reason phrase (RFC 9112 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasonPhrase(pub Bytes);
+
+/// A head before its fields are collected.
 struct RawHead {
     length: usize,
     status: StatusCode,
@@ -36,10 +39,11 @@ struct RawHead {
     fields: usize,
 }
 
-/// Takes a complete head off `buf`, if there is one. `headers` is an empty map whose room it gets.
+/// Takes a complete head off `buf`; `None` if more bytes are needed. `headers` is an empty map whose
+/// capacity is reused.
 ///
 /// # Errors
-/// When it is no response of HTTP/1, or beyond `limits`.
+/// When the bytes are no HTTP/1 response, or exceed `limits`.
 pub fn parse(
     buf: &mut BytesMut,
     method: &Method,
@@ -52,7 +56,7 @@ pub fn parse(
     match scan(buf, limits, &mut parsed[..few], &mut spans) {
         Ok(None) => Ok(None),
         Ok(Some(raw)) => build(buf, method, headers, &raw, &spans).map(Some),
-        // It may only be that there are more fields.
+        // There may just be more fields than fit inline.
         Err(Malformed::HeadTooLarge) if limits.fields > few => {
             let mut parsed = vec![MaybeUninit::uninit(); limits.fields];
             let mut spans = vec![Span::default(); limits.fields];
@@ -82,7 +86,7 @@ fn scan<'b>(
     fields::record(buf, response.headers, spans);
     let status = StatusCode::from_u16(response.code.unwrap_or_default())
         .map_err(|error| Malformed::Head(error.into()))?;
-    // Only what says more than the number does.
+    // The canonical phrase is not worth keeping.
     let reason = response
         .reason
         .filter(|reason| Some(*reason) != status.canonical_reason());
@@ -123,24 +127,24 @@ fn build(
     *response.status_mut() = raw.status;
     *response.version_mut() = raw.version;
     *response.headers_mut() = headers;
-    let reason = raw
-        .reason
-        .map(|(start, end)| Bytes::copy_from_slice(&bytes[start..end]));
+    if let Some((start, end)) = raw.reason {
+        let reason = ReasonPhrase(Bytes::copy_from_slice(&bytes[start..end]));
+        response.extensions_mut().insert(reason);
+    }
     Ok(Head {
         response,
-        reason,
         body,
         keep_alive: persistence.keep_alive(raw.version),
     })
 }
 
-/// What the fields say of the body's length.
+/// The fields about the body's length.
 #[derive(Default)]
 struct BodyLength {
     length: Option<u64>,
     transfer_encoding: bool,
     chunked: bool,
-    /// They can be read in two ways.
+    /// Parsers may disagree about them.
     ambiguous: bool,
 }
 
@@ -157,9 +161,9 @@ impl BodyLength {
         self.transfer_encoding = true;
     }
 
-    /// RFC 9112 §6.3. What is in doubt is refused by whoever relays the response
-    /// (`check_response`, which also says why); until then it is read in the one way that harms
-    /// nobody: all that comes belongs to it, and the connection ends with it.
+    /// RFC 9112 §6.3. An ambiguous response is refused where it is forwarded (`check_response` says why).
+    /// Until then it is decoded in the one harmless way: all bytes belong to it, and the connection ends
+    /// with it.
     fn decoder(&self, method: &Method, status: StatusCode, version: Version) -> Decoder {
         let bodiless = status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -175,8 +179,8 @@ impl BodyLength {
     }
 }
 
-/// Whether these may be the begin of a response: without a line end it could take a while to find
-/// out that somebody speaks something else.
+/// Whether a response may begin with these bytes. Another protocol is found out at once that way, and not
+/// only at the first line end.
 #[must_use]
 pub fn may_begin(bytes: &[u8]) -> bool {
     const BEGIN: &[u8] = b"HTTP/1.";
@@ -184,23 +188,23 @@ pub fn may_begin(bytes: &[u8]) -> bool {
     bytes[..length] == BEGIN[..length]
 }
 
-/// What the form of a response depends on, apart from itself.
+/// Facts about the request that the encoding of its response depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestContext {
-    /// The client's: it is answered in a version that it knows.
+    /// The client's version: it is answered in the same.
     pub version: Version,
-    /// The method was `HEAD`: there is no body, whatever the fields say.
+    /// The method is `HEAD`: the response has no body, whatever its fields say.
     pub head: bool,
-    /// The connection may be used again.
+    /// The connection may be reused.
     pub keep_alive: bool,
 }
 
-/// Writes the head of a response, with the one framing field that tells the truth, `Connection` as
-/// is to be, and a `Date` (RFC 9110 §6.6.1). Tells how the body is to be written, if there is one,
-/// and whether the connection may be used again.
+/// Writes the head of a response, with exactly the framing field that is true, the right `Connection`, and a
+/// `Date` (RFC 9110 §6.6.1). `reason` replaces the canonical reason phrase. Returns the framing of the body,
+/// if there is one, and whether the connection may be reused.
 ///
-/// A length in the fields stays where there is no body: it is that of the body a `GET` would have
-/// had (RFC 9110 §8.6).
+/// A `Content-Length` of a response without a body is kept: it is the length that a `GET` would have got
+/// (RFC 9110 §8.6).
 pub fn write<B: Body>(
     response: &Response<B>,
     reason: Option<&[u8]>,
@@ -209,7 +213,7 @@ pub fn write<B: Body>(
 ) -> (Option<Framing>, bool) {
     let status = response.status();
     let headers = response.headers();
-    // Never a length (RFC 9110 §8.6), and never a body.
+    // Neither a length (RFC 9110 §8.6) nor a body.
     let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
     let bodiless = lengthless || status == StatusCode::NOT_MODIFIED || context.head;
     let framing = match bodiless {
@@ -252,7 +256,7 @@ pub fn write<B: Body>(
     }
     let http10 = context.version == Version::HTTP_10;
     if status != StatusCode::SWITCHING_PROTOCOLS {
-        // `close` wins, whatever else was said.
+        // `close` wins over other options.
         if !keep_alive && !says_close {
             out.extend_from_slice(b"connection: close\r\n");
         } else if keep_alive && http10 && !says_keep_alive {

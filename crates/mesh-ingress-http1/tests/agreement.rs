@@ -1,5 +1,4 @@
-//! What the guard lets pass is read as the guard has read it: both find the same requests in the
-//! same bytes, whatever these are.
+//! The guard and the parser find the same requests in any bytes that the guard lets pass.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
 
 use std::path::Path;
@@ -15,7 +14,7 @@ const LIMITS: Limits = Limits {
     fields: 100,
 };
 
-/// How far into the bytes the guard sees whole requests, if it refuses nothing: the ends of all.
+/// The ends of the requests that the guard finds; `None` if it refuses something.
 fn ends_by_guard(bytes: &[u8]) -> Option<Vec<usize>> {
     let mut guard = RequestGuard::new();
     let mut ends = Vec::new();
@@ -32,7 +31,7 @@ fn ends_by_guard(bytes: &[u8]) -> Option<Vec<usize>> {
     Some(ends)
 }
 
-/// The same by the parser; an error if it refuses something.
+/// The ends of the requests that the parser finds.
 fn ends_by_parser(bytes: &[u8]) -> Result<Vec<usize>, Malformed> {
     let mut buf = BytesMut::from(bytes);
     let mut ends = Vec::new();
@@ -51,16 +50,16 @@ fn agree(bytes: &[u8]) {
     let Some(by_guard) = ends_by_guard(bytes) else {
         return;
     };
-    // It may refuse more: targets that are none, and too many fields.
+    // The parser may refuse more: invalid targets, too many fields.
     if let Ok(by_parser) = ends_by_parser(bytes) {
         assert_eq!(by_guard, by_parser, "{}", bytes.escape_ascii());
     }
 }
 
 #[test]
-fn on_what_the_fuzzers_have_found() {
+fn on_the_corpus_of_the_fuzzers() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/request_guard");
-    // The published crate comes without them.
+    // They are not part of the published crate.
     let Ok(corpus) = corpus.read_dir() else {
         return;
     };

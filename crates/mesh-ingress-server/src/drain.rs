@@ -17,6 +17,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use tokio::sync::{Notify, watch};
 /// How long requests may still arrive when a drain begins: those that were on their way are served.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// What everybody is to do.
+/// Stages of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DrainState {
     Serving,
@@ -42,24 +43,37 @@ enum DrainState {
 #[derive(Debug)]
 pub struct DrainTrigger {
     state: watch::Sender<DrainState>,
-    begun: Arc<Notify>,
+    begun: Arc<Begun>,
 }
 
-/// Waits for a drain. As long as there is a watcher, the drain has not ended: whoever has one drops it
-/// when its work is done.
+/// Waits for a drain. As long as there is a watcher, the drain has not ended: each owner drops its
+/// watcher when its work is done.
 #[derive(Clone, Debug)]
 pub struct DrainWatcher {
-    /// Never marked as seen, nor are its clones: any change is news to all of them.
     state: watch::Receiver<DrainState>,
-    /// Notified when a drain begins: a connection that waits for it is smaller than with `state`.
-    begun: Arc<Notify>,
+    begun: Arc<Begun>,
+}
+
+/// Whether a drain has begun: cheaper to ask than `state`, and a connection that waits for it is smaller.
+#[derive(Debug, Default)]
+struct Begun {
+    flag: AtomicBool,
+    /// Notified when the flag has been set.
+    notify: Notify,
+}
+
+impl Begun {
+    fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
 }
 
 /// A trigger and the first watcher, to be cloned for others.
 #[must_use]
 pub fn channel() -> (DrainTrigger, DrainWatcher) {
     let (sender, state) = watch::channel(DrainState::Serving);
-    let begun = Arc::new(Notify::new());
+    let begun = Arc::new(Begun::default());
     let trigger = DrainTrigger {
         state: sender,
         begun: Arc::clone(&begun),
@@ -105,13 +119,13 @@ impl DrainTrigger {
             }
             starts
         });
-        self.begun.notify_waiters();
+        self.begun.set();
     }
 
     /// Tells all watchers to drop what is under way.
     pub fn close(&self) {
         self.state.send_replace(DrainState::Closing);
-        self.begun.notify_waiters();
+        self.begun.set();
     }
 
     /// Resolves when all watchers have been dropped.
@@ -140,7 +154,7 @@ impl DrainWatcher {
     #[inline]
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.state.has_changed().unwrap_or(true)
+        self.begun.flag.load(Ordering::Acquire)
     }
 
     /// Resolves when a drain begins.
@@ -162,7 +176,7 @@ impl DrainWatcher {
     pub(crate) fn notice(&self) -> DrainNotice<'_> {
         DrainNotice {
             watcher: self,
-            begun: self.begun.notified(),
+            begun: self.begun.notify.notified(),
             registered: false,
             grace: None,
             given: false,
@@ -193,6 +207,7 @@ impl<'w> DrainNotice<'w> {
     }
 
     /// To be polled by one task only.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if !this.watcher.is_draining() {

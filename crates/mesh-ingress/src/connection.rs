@@ -17,7 +17,6 @@ use mesh_ingress_headers::{
 use tower_service::Service;
 
 use crate::mesh::Inner;
-use crate::request::Sender;
 use crate::{MeshIngress, ResponseFuture, request};
 
 /// A [`MeshIngress`] that knows its client, for servers that do not insert a [`Downstream`] into each
@@ -191,8 +190,7 @@ impl MeshConnection {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let sender = Sender::Remembered(&self.memory);
-        request::dispatch(self.mesh.inner(), sender, request)
+        request::dispatch(self.mesh.inner(), Some(&self.memory), request)
     }
 }
 

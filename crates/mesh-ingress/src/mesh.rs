@@ -18,7 +18,6 @@ use mesh_ingress_resolve::Resolve;
 use mesh_ingress_route::Route;
 use tower_service::Service;
 
-use crate::request::Sender;
 use crate::respond::Responder;
 use crate::table::{self, Table};
 use crate::{
@@ -101,18 +100,12 @@ impl MeshIngress {
 
     /// Serves one request. The same as calling the service, without `&mut` and without a clone.
     #[inline(always)]
-    pub fn handle<B>(&self, mut request: Request<B>) -> ResponseFuture<B>
+    pub fn handle<B>(&self, request: Request<B>) -> ResponseFuture<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let extensions = request.extensions_mut();
-        let client = extensions.get::<Downstream>();
-        let sender = match client {
-            Some(_) if extensions.len() == 1 => Sender::Extensions(std::mem::take(extensions)),
-            client => Sender::Downstream(client.cloned()),
-        };
-        request::dispatch(&self.inner, sender, request)
+        request::dispatch(&self.inner, None, request)
     }
 
     /// Diagnoses why requests bypass the mesh: whether the proxy beside this gateway is ready, whether

@@ -53,47 +53,13 @@ pub(crate) enum Decision {
     Answer(Box<Response<ResponseBody>>),
 }
 
-/// Who has sent a request.
-pub(crate) enum Sender<'m> {
-    /// What is remembered of its connection.
-    Remembered(&'m ConnectionMemory),
-    /// The connection in these extensions, which nobody on the way needs: they go back with the response.
-    Extensions(Extensions),
-    /// A connection, if that is known.
-    Downstream(Option<Downstream>),
-}
-
-impl Sender<'_> {
-    fn downstream(&self) -> Option<&Downstream> {
-        match self {
-            Self::Remembered(_) => None,
-            Self::Extensions(extensions) => extensions.get(),
-            Self::Downstream(downstream) => downstream.as_ref(),
-        }
-    }
-
-    /// What is remembered of the connection.
-    fn memory(&self, inner: &Arc<Inner>) -> Option<&ConnectionMemory> {
-        match self {
-            Self::Remembered(memory) => Some(memory),
-            _ => ConnectionMemory::of(inner, self.downstream()?),
-        }
-    }
-
-    fn into_extensions(self) -> Extensions {
-        match self {
-            Self::Extensions(extensions) => extensions,
-            Self::Remembered(_) | Self::Downstream(_) => Extensions::new(),
-        }
-    }
-}
-
-/// Takes a request to its backend.
+/// Takes a request to its backend. `memory` is what is remembered of its connection, if the caller knows;
+/// otherwise it is in the request's [`Downstream`].
 // Inlined, as its callers are: a request is large, and each call would copy it.
 #[inline(always)]
 pub(crate) fn dispatch<B>(
     inner: &Arc<Inner>,
-    sender: Sender<'_>,
+    memory: Option<&ConnectionMemory>,
     mut request: Request<B>,
 ) -> ResponseFuture<B>
 where
@@ -106,21 +72,35 @@ where
     } else {
         ErrorFormat::of(request.method(), request.headers())
     };
+    // A single extension is the `Downstream`, as a rule. Nobody on the way needs it, and it goes back
+    // with the response.
+    let mut extensions = match request.extensions().len() {
+        1 => std::mem::take(request.extensions_mut()),
+        _ => Extensions::new(),
+    };
     let decision = {
-        let memory = sender.memory(inner);
+        let cloned;
+        let downstream = match extensions.get::<Downstream>() {
+            Some(downstream) => Some(downstream),
+            None => {
+                if !extensions.is_empty() {
+                    std::mem::swap(&mut extensions, request.extensions_mut());
+                }
+                cloned = request.extensions().get::<Downstream>().cloned();
+                cloned.as_ref()
+            }
+        };
+        let memory = memory.or_else(|| ConnectionMemory::of(inner, downstream?));
         let once;
         let (client, host) = match memory {
             Some(memory) => (&memory.client, Some(&memory.host)),
             None => {
-                once = sender
-                    .downstream()
-                    .map_or_else(Client::unknown, Client::new);
+                once = downstream.map_or_else(Client::unknown, Client::new);
                 (&once, None)
             }
         };
         decide(inner, client, host, &mut request, PreparedRoute::pick)
     };
-    let extensions = sender.into_extensions();
     let mut routed = match decision {
         Ok(Decision::Forward(routed)) => routed,
         Ok(Decision::Answer(response)) if tunnel && response.status().is_success() => {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::BoxError;
 
-use super::super::lab::{PATIENCE, PUBLIC_HOST};
+use super::super::lab::{ANSWER_TIMEOUT, PUBLIC_HOST};
 use super::answer::length;
 
 /// An echo's payload with the head of its frame and its mask.
@@ -53,9 +53,9 @@ impl Talk {
 
 /// An upgraded connection.
 pub(crate) fn upgrade(to: SocketAddr) -> Result<TcpStream, BoxError> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let request = format!(
         "GET /ws HTTP/1.1\r\nHost: {PUBLIC_HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -78,8 +78,8 @@ pub(crate) fn idle(to: SocketAddr, count: usize) -> Result<Vec<TcpStream>, BoxEr
     let mut answer = Vec::with_capacity(4096);
     (0..count)
         .map(|_| {
-            let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut stream = TcpStream::connect_timeout(&to, ANSWER_TIMEOUT)?;
+            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
             stream.write_all(request.as_bytes())?;
             answer.clear();
             let mut buffer = [0; 4096];

@@ -19,7 +19,7 @@ use std::fmt;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode};
 use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 use mesh_ingress_headers::PreparedFields;
@@ -239,8 +239,8 @@ impl<G> Connection<G> {
         }
         self.read_buf.settle();
         self.body = head.body;
-        if let Some(reason) = head.reason.take() {
-            keep_reason(&mut head.response, reason);
+        if !head.response.extensions().is_empty() {
+            keep_reason(head.response.extensions_mut());
         }
         self.keep_alive = head.keep_alive;
         if self.writer.is_done() {
@@ -368,11 +368,12 @@ impl<G> Connection<G> {
     }
 }
 
-/// Keeps a reason phrase that is not the canonical one, as hyper does.
+/// Keeps a reason phrase as hyper does, for whatever server comes next.
 #[cold]
-fn keep_reason(response: &mut Response<()>, reason: Bytes) {
-    if let Ok(reason) = ReasonPhrase::try_from(reason) {
-        response.extensions_mut().insert(reason);
+fn keep_reason(extensions: &mut Extensions) {
+    let reason = extensions.remove::<head::ReasonPhrase>();
+    if let Some(Ok(reason)) = reason.map(|reason| ReasonPhrase::try_from(reason.0)) {
+        extensions.insert(reason);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::lab::{Gateway, Lab, Process, SOON};
+use crate::lab::{Gateway, Lab, Process, WAIT_TIMEOUT};
 
 const ROUTE: [&str; 2] = ["--route", "shop.example.com/=web.default:80"];
 
@@ -124,7 +124,7 @@ fn a_second_gateway_on_the_same_port_is_refused() {
 /// Runs the gateway, which must refuse; returns its exit code and the line that says why.
 fn refused(args: &[&str]) -> (i32, String) {
     let mut process = Process::start("mesh-ingress", &Gateway::command(args));
-    let status = process.wait(SOON);
+    let status = process.wait(WAIT_TIMEOUT);
     let lines = process.lines();
     let code = status
         .code()

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::lab::{Curl, Dnsmasq, Gateway, Lab, SOON, poll};
+use crate::lab::{Curl, Dnsmasq, Gateway, Lab, WAIT_TIMEOUT, poll};
 use crate::mesh::{
     Call, DNS, Embedded, Failures, Kind, Load, Mesh, OutboundPolicy, Outcome, SLOW, Service,
     Sidecar, api, builder, legacy, web,
@@ -34,7 +34,7 @@ fn a_dns_outage_of_30_seconds_fails_no_request() {
         let outage = outage.elapsed();
         mesh.start_dns(lab);
         // It asks again by itself, all the services.
-        let asked = poll(SOON, "DNS is asked again", || {
+        let asked = poll(WAIT_TIMEOUT, "DNS is asked again", || {
             let queries = mesh.dns_queries();
             let asked =
                 |service: &Service| queries.iter().any(|query| query.contains(&service.fqdn()));
@@ -67,9 +67,11 @@ fn a_changed_cluster_ip_is_used_within_the_ttl_and_a_second() {
         let load = Load::start(mixed(), CLIENTS, PAUSE);
         // One of each service is under way while its address changes.
         let in_flight = [API, LEGACY].map(|(_, host, _)| slow(host));
-        poll(SOON, "the slow requests are with their pods", || {
-            (mesh.pods().slow_requests() == in_flight.len()).then_some(())
-        });
+        poll(
+            WAIT_TIMEOUT,
+            "the slow requests are with their pods",
+            || (mesh.pods().slow_requests() == in_flight.len()).then_some(()),
+        );
 
         mesh.recreate(&sidecar, "api.default", [10, 96, 7, 8]);
         mesh.recreate(&sidecar, "legacy.shop", [10, 96, 7, 10]);
@@ -220,12 +222,14 @@ fn a_gateway_told_to_stop_finishes_what_is_under_way() {
         let route = format!("{}/={}", API.1, api().reference());
         let mut gateway = Gateway::serve(&["--dns", DNS, "--route", &route]);
         let under_way = [slow(API.1), slow(API.1)];
-        poll(SOON, "the slow requests are with their pods", || {
-            (mesh.pods().slow_requests() == under_way.len()).then_some(())
-        });
+        poll(
+            WAIT_TIMEOUT,
+            "the slow requests are with their pods",
+            || (mesh.pods().slow_requests() == under_way.len()).then_some(()),
+        );
 
         gateway.ask_to_stop();
-        poll(SOON, "the gateway takes nothing new", || {
+        poll(WAIT_TIMEOUT, "the gateway takes nothing new", || {
             TcpStream::connect(Gateway::ADDR).is_err().then_some(())
         });
         assert!(gateway.is_running(), "it waits for what is under way");

@@ -1,7 +1,7 @@
 //! Names on the wire, as a real name server sees them.
 
 use crate::dns_and_nginx::{DNS, VHOST, WEB, dns, shop, web};
-use crate::lab::{Dnsmasq, Gateway, Lab, Nginx, Record, SOON, poll};
+use crate::lab::{Dnsmasq, Gateway, Lab, Nginx, Record, WAIT_TIMEOUT, poll};
 
 /// A pod's `/etc/resolv.conf`, except for the address.
 const POD: &str = "search default.svc.cluster.local svc.cluster.local cluster.local\n\
@@ -56,7 +56,7 @@ fn a_changed_resolv_conf_is_read_again() {
 
         lab.host()
             .set_resolv_conf(&format!("nameserver 127.0.0.1\n{POD}"));
-        poll(SOON, "a request is served", || {
+        poll(WAIT_TIMEOUT, "a request is served", || {
             (shop("/").send().status == 200).then_some(())
         });
         assert!(gateway.stop().success());

@@ -2,7 +2,7 @@
 
 use mesh_ingress_testkit::Step;
 
-use crate::world::{OK, World, answer, get, head, ok, told};
+use crate::world::{OK, World, answer, field_values, get, head, ok};
 
 /// The head that the origin gets of a request with these fields, as the first of its connection and
 /// as the fourth, when the gateway has everything cached.
@@ -30,7 +30,7 @@ async fn got(fields: &str) -> String {
 }
 
 fn gone(head: &str, name: &str) {
-    assert!(told(head, name).is_empty(), "{name} is in {head}");
+    assert!(field_values(head, name).is_empty(), "{name} is in {head}");
 }
 
 /// Requests with fields: those under `gone` must be removed, those under `kept` present.
@@ -42,7 +42,7 @@ macro_rules! requests {
                 for name in gone_ { gone(&head, name); }
                 let kept: &[(&str, &[&str])] = &$kept;
                 for (name, values) in kept {
-                    assert_eq!(told(&head, name), *values, "{name}: {head}");
+                    assert_eq!(field_values(&head, name), *values, "{name}: {head}");
                 }
             }
         })*
@@ -144,11 +144,11 @@ async fn each_request_of_a_connection_is_told_its_own_host() {
     }
     let received = world.all_received();
     let heads: Vec<&str> = received.split_terminator("\r\n\r\n").collect();
-    let told: Vec<_> = heads
+    let hosts: Vec<_> = heads
         .iter()
-        .flat_map(|head| told(head, "x-forwarded-host"))
+        .flat_map(|head| field_values(head, "x-forwarded-host"))
         .collect();
-    assert_eq!(told, order.collect::<Vec<_>>());
+    assert_eq!(hosts, order.collect::<Vec<_>>());
     for name in [
         "x-forwarded-for",
         "x-forwarded-proto",
@@ -166,7 +166,7 @@ async fn each_request_of_a_connection_is_told_its_own_host() {
 #[tokio::test]
 async fn ingress_nginx_a_request_id_is_a_uuid() {
     let [head, _] = sent("X-Request-ID: 0123456789abcdef0123456789abcdef\r\n").await;
-    let [id] = told(&head, "x-request-id")[..] else {
+    let [id] = field_values(&head, "x-request-id")[..] else {
         panic!("{head}");
     };
     let groups: Vec<usize> = id.split('-').map(str::len).collect();
@@ -182,7 +182,7 @@ macro_rules! responses {
             let gone_: &[&str] = &$gone;
             for name in gone_ { gone(&head, name); }
             let kept: &[(&str, &[&str])] = &$kept;
-            for (name, values) in kept { assert_eq!(told(&head, name), *values, "{name}: {head}"); }
+            for (name, values) in kept { assert_eq!(field_values(&head, name), *values, "{name}: {head}"); }
         })*
     };
 }
@@ -216,10 +216,10 @@ responses! {
 
 #[tokio::test]
 async fn rfc9110_6_6_1_a_date_is_added_once() {
-    assert_eq!(told(&got("").await, "date").len(), 1);
+    assert_eq!(field_values(&got("").await, "date").len(), 1);
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
     assert_eq!(
-        told(&got(&format!("Date: {date}\r\n")).await, "date"),
+        field_values(&got(&format!("Date: {date}\r\n")).await, "date"),
         [date]
     );
 }

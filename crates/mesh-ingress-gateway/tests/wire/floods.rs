@@ -31,7 +31,7 @@ async fn cut_off(code: u32, bytes: Vec<u8>) {
     let mut client = FrameClient::connect(&world).await;
     client.send(bytes).await;
     match client.outcome(u32::MAX).await {
-        Outcome::GoAway(told) => assert_eq!(told, code),
+        Outcome::GoAway(error) => assert_eq!(error, code),
         outcome => panic!("it ends with {outcome:?}"),
     }
     others_are_served(&world).await;
@@ -217,8 +217,8 @@ large! {
 async fn cve_2019_18801_a_method_of_40_000_bytes_arrives_whole() {
     let world = World::start([ok()]).await;
     let line = format!("{} / HTTP/1.1", "A".repeat(40_000));
-    let told = world.forwarded(head(&line, "")).await;
-    assert!(told.starts_with(&format!("{line}\r\n")));
+    let head = world.forwarded(head(&line, "")).await;
+    assert!(head.starts_with(&format!("{line}\r\n")));
 }
 
 /// Streams beyond the limit are refused, the others stay.

@@ -6,7 +6,7 @@ use crate::frames::{
     PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, field_section, frame,
     headers, literal, with,
 };
-use crate::world::{HOST, OK, VHOST, World, answer, ok, told};
+use crate::world::{HOST, OK, VHOST, World, answer, field_values, ok};
 
 type Fields<'f> = [(&'f str, &'f str)];
 
@@ -202,9 +202,9 @@ macro_rules! served {
             let head = sent(&with($base, &$more)).await;
             assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
             let none: [&str; 0] = [];
-            assert_eq!(told(&head, "transfer-encoding"), none, "{head}");
-            assert_eq!(told(&head, "host"), [VHOST], "{head}");
-            $(let told_: &[&str] = &$told; assert_eq!(told(&head, $field), told_, "{head}");)*
+            assert_eq!(field_values(&head, "transfer-encoding"), none, "{head}");
+            assert_eq!(field_values(&head, "host"), [VHOST], "{head}");
+            $(let told_: &[&str] = &$told; assert_eq!(field_values(&head, $field), told_, "{head}");)*
         })*
     };
 }

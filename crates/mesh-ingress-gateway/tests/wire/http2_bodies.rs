@@ -14,7 +14,7 @@ use crate::frames::{
     frame, headers, rst_stream, with,
 };
 use crate::reply::soon;
-use crate::world::{OK, World, answer, head, ok, told};
+use crate::world::{OK, World, answer, field_values, head, ok};
 
 /// An upload that does not match its length: it is cut off upstream, and its connection is not reused.
 async fn misfit(length: &'static str, frames: &[Vec<u8>]) {
@@ -33,7 +33,7 @@ async fn misfit(length: &'static str, frames: &[Vec<u8>]) {
     );
     let received = world.all_received();
     let (head, body) = received.split_once("\r\n\r\n").unwrap();
-    assert_eq!(told(head, "content-length"), [length], "{head}");
+    assert_eq!(field_values(head, "content-length"), [length], "{head}");
     assert!(body.len() < length.parse().unwrap(), "whole: {received}");
     world.first_connection_is_not_used_again().await;
 }
@@ -95,8 +95,12 @@ async fn uploaded(frames: &[Vec<u8>]) -> String {
     assert_eq!(client.outcome(1).await, Outcome::Status(200));
     let received = world.all_received();
     let (head, body) = received.split_once("\r\n\r\n").unwrap();
-    assert_eq!(told(head, "transfer-encoding"), ["chunked"], "{head}");
-    assert!(told(head, "content-length").is_empty(), "{head}");
+    assert_eq!(
+        field_values(head, "transfer-encoding"),
+        ["chunked"],
+        "{head}"
+    );
+    assert!(field_values(head, "content-length").is_empty(), "{head}");
     body.to_owned()
 }
 

@@ -1,7 +1,7 @@
 //! The host that a request is for: exactly one, or the request is refused.
 
 use crate::heads::refused;
-use crate::world::{HOST, SMUGGLED, VHOST, World, get, ok, told};
+use crate::world::{HOST, SMUGGLED, VHOST, World, field_values, get, ok};
 
 macro_rules! hosts {
     ($($(#[$attr:meta])* $name:ident: $status:literal, $head:expr;)*) => {
@@ -67,8 +67,8 @@ hosts! {
 async fn served(request: &str, public: &str) {
     let world = World::start([ok()]).await;
     let head = world.forwarded(request).await;
-    assert_eq!(told(&head, "host"), [VHOST], "{head}");
-    assert_eq!(told(&head, "x-forwarded-host"), [public], "{head}");
+    assert_eq!(field_values(&head, "host"), [VHOST], "{head}");
+    assert_eq!(field_values(&head, "x-forwarded-host"), [public], "{head}");
     assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{head}");
 }
 

@@ -5,7 +5,7 @@ use mesh_ingress_testkit::{Closed, Step};
 
 use crate::heads::refused;
 use crate::reply::soon;
-use crate::world::{HOST, OK, SMUGGLED, World, answer, get, head, ok, told};
+use crate::world::{HOST, OK, SMUGGLED, World, answer, field_values, get, head, ok};
 
 macro_rules! refused {
     ($($(#[$attr:meta])* $name:ident: $status:literal, $bytes:expr;)*) => {
@@ -259,7 +259,7 @@ async fn hyper_a_response_in_pieces_is_a_response() {
     let world = World::start([script]).await;
     let reply = world.ask(get("/")).await;
     assert_eq!((reply.status, reply.text()), (200, "ok"));
-    assert_eq!(told(&reply.head, "x-a"), ["b"]);
+    assert_eq!(field_values(&reply.head, "x-a"), ["b"]);
 }
 
 /// A reason phrase may be anything but a line end (RFC 9112 §4).

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 /// The bound of every wait, far longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection to the gateway.
 pub(crate) struct Client {
@@ -30,7 +30,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// The values of a field, in order.
     pub(crate) fn values(&self, name: &str) -> Vec<&str> {
-        values(&self.head, name)
+        field_values(&self.head, name)
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -44,7 +44,7 @@ impl Reply {
 }
 
 /// The values of a field of a head, in order.
-pub(crate) fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
+pub(crate) fn field_values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
     let fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
     let named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
     named.map(|(_, value)| value.trim()).collect()
@@ -52,7 +52,7 @@ pub(crate) fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
 
 /// Waits for something that must happen.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    let what = tokio::time::timeout(PATIENCE, what).await;
+    let what = tokio::time::timeout(WAIT_TIMEOUT, what).await;
     what.unwrap_or_else(|_| panic!("it does not happen"))
 }
 

@@ -4,7 +4,8 @@ use mesh_ingress_testkit::{DnsServer, RawOrigin, Step};
 use tokio::net::TcpStream;
 
 use crate::gateway::Gateway;
-use crate::reply::{Client, Reply, soon, values};
+pub(crate) use crate::reply::field_values;
+use crate::reply::{Client, Reply, soon};
 
 /// The public name of the site.
 pub(crate) const HOST: &str = "shop.example.com";
@@ -151,9 +152,4 @@ impl World {
         );
         assert_eq!(received.matches(" HTTP/1.").count(), 1, "{received}");
     }
-}
-
-/// The values of a field of the request at the origin, in order.
-pub(crate) fn told<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
-    values(head, name)
 }

@@ -5,7 +5,7 @@ const LIMITS: Limits = Limits {
     fields: 4,
 };
 
-/// What a body comes to: its bytes and trailers, whether it is complete, and what is left behind it.
+/// A decoded body: its bytes and trailers, whether it is complete, and what is left behind it.
 #[derive(Debug, Default, PartialEq)]
 struct Read {
     body: Vec<u8>,
@@ -40,7 +40,7 @@ fn read(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<Read, Malformed> {
     Ok(read)
 }
 
-/// The same however it is cut in two or three, and byte by byte.
+/// Checks that the result is the same in two or three pieces, and byte by byte.
 fn read_in_any_pieces(decoder: Decoder, bytes: &str) -> Result<Read, String> {
     let bytes = bytes.as_bytes();
     let whole = read(decoder, &[bytes]).map_err(|malformed| malformed.to_string());
@@ -75,7 +75,7 @@ fn complete(body: &str, behind: &str) -> Read {
 }
 
 #[test]
-fn rfc9112_6_2_a_length_is_kept_to_the_octet() {
+fn rfc9112_6_2_a_body_ends_at_its_length() {
     let read = |bytes| read_in_any_pieces(Decoder::length(5), bytes).unwrap();
     assert_eq!(read("hello"), complete("hello", ""));
     assert_eq!(read("helloHTTP/1.1"), complete("hello", "HTTP/1.1"));
@@ -84,7 +84,7 @@ fn rfc9112_6_2_a_length_is_kept_to_the_octet() {
 }
 
 #[test]
-fn rfc9112_6_3_without_a_length_all_that_comes_belongs_to_it() {
+fn rfc9112_6_3_a_body_without_a_length_ends_with_the_connection() {
     let read = read_in_any_pieces(Decoder::UntilClose, "0\r\n\r\nmore").unwrap();
     assert_eq!(read.body, b"0\r\n\r\nmore");
     assert!(!read.complete);
@@ -108,7 +108,7 @@ fn rfc9112_7_1_chunks_are_read() {
         ),
         ("5;name=value\r\nhello\r\n0;last\r\n\r\n", "hello", ""),
         ("5 ;a=\"b\"\r\nhello\r\n0 \r\n\r\n", "hello", ""),
-        // What looks like an end is none within a chunk.
+        // Data that looks like the end.
         ("7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", "\r\n0\r\n\r\n", ""),
     ] {
         let read = read_in_any_pieces(Decoder::chunked(), bytes);
@@ -128,7 +128,7 @@ fn rfc9112_7_1_chunks_are_read() {
 }
 
 #[test]
-fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
+fn rfc9112_7_1_ambiguous_chunks_are_refused() {
     for bytes in [
         "\r\n0\r\n\r\n",
         " 5\r\nhello\r\n0\r\n\r\n",
@@ -158,7 +158,7 @@ fn rfc9112_7_1_what_two_could_read_in_two_ways_is_refused() {
         let read = read_in_any_pieces(Decoder::chunked(), bytes);
         assert!(read.is_err(), "{bytes:?}: {read:?}");
     }
-    // As large as can be said, and not there.
+    // The largest size there is, without data.
     let read = read_in_any_pieces(Decoder::chunked(), "ffffffffffffffff\r\nx").unwrap();
     assert_eq!((read.body.as_slice(), read.complete), (&b"x"[..], false));
 }
@@ -198,7 +198,7 @@ fn trailers_and_extensions_are_bounded() {
 }
 
 #[test]
-fn sizes_that_are_filled_up_with_whitespace_are_no_extensions() {
+fn whitespace_behind_a_size_is_no_extension() {
     let chunks = "1         \r\nx\r\n".repeat(3000);
     let bytes = format!("{chunks}0         \r\n\r\n");
     let read = read(Decoder::chunked(), &[bytes.as_bytes()]).unwrap();
@@ -208,7 +208,7 @@ fn sizes_that_are_filled_up_with_whitespace_are_no_extensions() {
 }
 
 #[test]
-fn the_last_piece_says_that_it_is_the_last() {
+fn a_body_is_complete_with_its_last_piece() {
     let mut buf = BytesMut::from("2\r\nok\r\n0\r\n\r\n");
     let mut decoder = Decoder::chunked();
     assert!(decoder.next(&mut buf, LIMITS).unwrap().is_some());

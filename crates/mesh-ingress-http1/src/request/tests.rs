@@ -6,7 +6,7 @@ use mesh_ingress_core::{Body, BoxError};
 
 use super::*;
 
-/// A body that does not say how long it is.
+/// A body of unknown length.
 fn streamed(text: &'static str) -> Body {
     let data = Ok::<_, BoxError>(Frame::data(Bytes::from_static(text.as_bytes())));
     Body::new(StreamBody::new(futures_util::stream::iter([data])))
@@ -32,7 +32,7 @@ fn written(mut request: Request<Body>, fields: &[(&'static str, &'static str)]) 
 }
 
 #[test]
-fn rfc9112_3_2_1_the_target_goes_out_as_it_came() {
+fn rfc9112_3_2_1_the_target_is_sent_as_it_came() {
     for (target, sent) in [
         ("/", "/"),
         ("/a%2Fb/../c;d?e=f%20&g", "/a%2Fb/../c;d?e=f%20&g"),
@@ -49,7 +49,7 @@ fn rfc9112_3_2_1_the_target_goes_out_as_it_came() {
 }
 
 #[test]
-fn rfc9112_6_1_one_framing_field_and_it_is_true() {
+fn rfc9112_6_1_exactly_the_true_framing_field_is_sent() {
     let (post, get) = (Method::POST, Method::GET);
     let length = "content-length: 5\r\n";
     let chunked = "transfer-encoding: chunked\r\n";
@@ -62,7 +62,7 @@ fn rfc9112_6_1_one_framing_field_and_it_is_true() {
             &[("content-length", "0")],
             "content-length: 0\r\n",
         ),
-        // Nobody is to wait for what does not come.
+        // A false length would make the upstream wait.
         (&post, Body::empty(), &[("content-length", "5")], ""),
         (
             &post,
@@ -141,7 +141,7 @@ fn head(bytes: &str) -> Head {
 }
 
 #[test]
-fn a_head_is_taken_and_what_is_behind_it_stays() {
+fn a_head_is_taken_and_the_bytes_behind_it_stay() {
     let bytes =
         "PUT /a?b HTTP/1.1\r\nHost: h\r\nX-A: b\r\nx-a:  c \r\nContent-Length: 2\r\n\r\nokGET";
     let mut buf = BytesMut::from(bytes);
@@ -154,7 +154,7 @@ fn a_head_is_taken_and_what_is_behind_it_stays() {
     assert_eq!(head.request.version(), Version::HTTP_11);
     let values: Vec<_> = head.request.headers().get_all("x-a").iter().collect();
     assert_eq!(values, ["b", "c"]);
-    // Until it is all there, nothing is taken.
+    // An incomplete head is left alone.
     for end in 0..bytes.len() - 5 {
         let mut buf = BytesMut::from(&bytes[..end]);
         let none = parse(&mut buf, LIMITS, &mut HeaderMap::new());
@@ -177,7 +177,7 @@ fn rfc9112_6_3_where_a_request_ends() {
 }
 
 #[test]
-fn rfc9112_9_3_whether_the_client_wants_to_go_on() {
+fn rfc9112_9_3_whether_the_client_keeps_the_connection() {
     for (version, fields, keep_alive) in [
         ("1.1", "", true),
         ("1.1", "connection: close\r\n", false),
@@ -193,7 +193,7 @@ fn rfc9112_9_3_whether_the_client_wants_to_go_on() {
 }
 
 #[test]
-fn what_a_client_waits_for_or_takes_is_told() {
+fn expectations_trailers_and_upgrades_are_found() {
     let asks = |line: &str, fields: &str| {
         let head = head(&format!("{line}\r\n{fields}\r\n"));
         (
@@ -204,7 +204,7 @@ fn what_a_client_waits_for_or_takes_is_told() {
     };
     let expect = "expect: 100-Continue\r\n";
     assert_eq!(asks("PUT / HTTP/1.1", expect), (true, false, false));
-    // RFC 9110 §10.1.1: HTTP/1.0 knows nothing of it; nor, §7.8, of upgrades.
+    // HTTP/1.0 has neither expectations (RFC 9110 §10.1.1) nor upgrades (§7.8).
     assert_eq!(asks("PUT / HTTP/1.0", expect), (false, false, false));
     let te = "te: gzip, trailers\r\n";
     assert_eq!(asks("GET / HTTP/1.1", te), (false, true, false));
@@ -227,7 +227,7 @@ fn a_head_is_bounded() {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn bytes_that_are_no_request_are_refused() {
     for bytes in [
         "GET /\r\n\r\n",
         "GET / HTTP/2.0\r\n\r\n",
@@ -241,7 +241,7 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
-fn further_fields_go_out_behind_the_requests_own() {
+fn extra_fields_follow_those_of_the_request() {
     use http::header::HOST;
     use mesh_ingress_core::Downstream;
     use mesh_ingress_headers::{Client, ForwardedPolicy, RequestHost};
@@ -274,7 +274,7 @@ fn further_fields_go_out_behind_the_requests_own() {
 }
 
 #[test]
-fn rfc9110_7_6_1_a_connection_that_is_kept_is_nobody_elses_business() {
+fn rfc9110_7_6_1_connection_keep_alive_is_not_forwarded() {
     for (line, left) in [
         ("Connection: keep-alive", 0),
         ("connection: Keep-Alive", 0),

@@ -12,14 +12,14 @@ fn head(method: &Method, bytes: &str) -> Result<Option<Head>, Malformed> {
     parse(&mut buf, method, LIMITS, &mut HeaderMap::new())
 }
 
-/// What a response to a GET says of its body and connection.
+/// The framing of a response to a GET, and whether its connection is kept.
 fn says(bytes: &str) -> (Decoder, bool) {
     let head = head(&Method::GET, bytes).unwrap().unwrap();
     (head.body, head.keep_alive)
 }
 
 #[test]
-fn a_head_is_taken_and_what_is_behind_it_stays() {
+fn a_head_is_taken_and_the_bytes_behind_it_stay() {
     let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\nx-a:  c \r\nx-empty:\r\n\r\nok";
     let mut buf = BytesMut::from(bytes);
     let mut room = HeaderMap::with_capacity(10);
@@ -28,14 +28,14 @@ fn a_head_is_taken_and_what_is_behind_it_stays() {
     assert_eq!(&buf[..], b"ok");
     assert_eq!(head.body, Decoder::Length(2));
     assert!(head.keep_alive);
-    assert_eq!(head.reason, None);
     let response = head.response;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.version(), Version::HTTP_11);
+    assert!(response.extensions().is_empty());
     let values: Vec<_> = response.headers().get_all("x-a").iter().collect();
     assert_eq!(values, ["b", "c"]);
     assert_eq!(response.headers()["x-empty"], "");
-    // Until it is all there, nothing is taken.
+    // An incomplete head is left alone.
     for end in 0..bytes.len() - 2 {
         let mut buf = BytesMut::from(&bytes[..end]);
         let none = parse(&mut buf, &Method::GET, LIMITS, &mut HeaderMap::new());
@@ -45,19 +45,21 @@ fn a_head_is_taken_and_what_is_behind_it_stays() {
 }
 
 #[test]
-fn rfc9112_4_a_reason_of_its_own_is_kept() {
+fn rfc9112_4_a_non_canonical_reason_is_kept() {
     for (line, reason) in [
         ("HTTP/1.1 200 Fine", Some("Fine")),
         ("HTTP/1.1 299 What", Some("What")),
         ("HTTP/1.1 200 ", Some("")),
         ("HTTP/1.1 200", Some("")),
         ("HTTP/1.1 200 OK", None),
-        // Opaque, and not worth keeping.
+        // httparse reads other than ASCII as empty.
         ("HTTP/1.1 200 \u{e4}", Some("")),
     ] {
         let head = head(&Method::GET, &format!("{line}\r\n\r\n"));
-        let kept = head.unwrap().unwrap().reason;
-        assert_eq!(kept.as_deref(), reason.map(str::as_bytes), "{line}");
+        let response = head.unwrap().unwrap().response;
+        let kept = response.extensions().get::<ReasonPhrase>();
+        let kept = kept.map(|kept| &kept.0[..]);
+        assert_eq!(kept, reason.map(str::as_bytes), "{line}");
     }
 }
 
@@ -85,7 +87,7 @@ fn rfc9112_6_3_where_a_response_ends() {
 }
 
 #[test]
-fn rfc9112_6_3_a_response_whose_end_is_in_doubt_takes_its_connection_with_it() {
+fn rfc9112_6_3_an_ambiguous_response_ends_with_its_connection() {
     for (version, fields) in [
         ("1.1", "Content-Length: 5\r\nContent-Length: 6\r\n"),
         ("1.1", "Content-Length: 5, 5\r\n"),
@@ -111,7 +113,7 @@ fn rfc9112_6_3_a_response_whose_end_is_in_doubt_takes_its_connection_with_it() {
 }
 
 #[test]
-fn rfc9112_9_3_whether_the_connection_goes_on() {
+fn rfc9112_9_3_whether_the_connection_is_kept() {
     for (version, fields, keep_alive) in [
         ("1.1", "", true),
         ("1.0", "", false),
@@ -134,7 +136,7 @@ fn rfc9112_9_3_whether_the_connection_goes_on() {
 }
 
 #[test]
-fn what_is_no_response_is_refused() {
+fn bytes_that_are_no_response_are_refused() {
     for bytes in [
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/2.0 200 OK\r\n\r\n",
@@ -156,7 +158,7 @@ fn what_is_no_response_is_refused() {
 }
 
 #[test]
-fn what_cannot_become_a_response_is_known_at_once() {
+fn another_protocol_is_found_out_at_once() {
     for bytes in ["", "H", "HTTP/1", "HTTP/1.", "HTTP/1.1 200"] {
         assert!(may_begin(bytes.as_bytes()), "{bytes:?}");
     }
@@ -186,7 +188,7 @@ fn a_head_is_bounded() {
     }
 }
 
-/// A body that does not say how long it is.
+/// A body of unknown length.
 fn streamed() -> mesh_ingress_core::Body {
     let data = Ok::<_, mesh_ingress_core::BoxError>(http_body::Frame::data(Bytes::from("hello")));
     let stream = futures_util::stream::iter([data]);
@@ -230,14 +232,14 @@ fn written(
 }
 
 #[test]
-fn rfc9112_6_a_response_says_where_it_ends() {
+fn rfc9112_6_a_response_has_the_true_framing_field() {
     use mesh_ingress_core::Body;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n";
     let five = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n";
     let none = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n";
     let cases = [
         (Body::empty(), &[][..], none, None),
-        // Nobody is to wait for what does not come.
+        // A false length would make the client wait.
         (Body::empty(), &[("content-length", "5")], none, None),
         (Body::from("hello"), &[], five, Some(Framing::Length(5))),
         (
@@ -267,7 +269,7 @@ fn rfc9112_6_a_response_says_where_it_ends() {
 }
 
 #[test]
-fn rfc9110_6_4_1_what_has_no_body_gets_none() {
+fn rfc9110_6_4_1_bodiless_responses_get_no_body() {
     let length = &[("content-length", "5")][..];
     let five = "content-length: 5\r\n";
     for (status, context, fields, said) in [
@@ -288,7 +290,7 @@ fn rfc9110_6_4_1_what_has_no_body_gets_none() {
 }
 
 #[test]
-fn rfc9112_9_3_the_client_is_told_whether_the_connection_goes_on() {
+fn rfc9112_9_3_the_client_is_told_whether_the_connection_is_kept() {
     let hello = || mesh_ingress_core::Body::from("hello");
     let close = &[("connection", "close")][..];
     let keep = &[("connection", "keep-alive")][..];
@@ -346,6 +348,12 @@ fn rfc9112_4_a_reason_is_written_as_it_was_read() {
     let head = head.unwrap().unwrap();
     let mut out = Vec::new();
     let response = head.response.map(|()| streamed());
-    write(&response, head.reason.as_deref(), HEAD, &mut out);
+    let reason = response.extensions().get::<ReasonPhrase>();
+    write(
+        &response,
+        reason.map(|reason| &reason.0[..]),
+        HEAD,
+        &mut out,
+    );
     assert!(out.starts_with(b"HTTP/1.1 200 Fine, thanks\r\n"));
 }

@@ -28,7 +28,7 @@ use crate::client::Client;
 use crate::drain::DrainWatcher;
 use crate::linger::Linger;
 use crate::report::Report;
-use crate::service::HttpService;
+use crate::service::{HttpService, call_late};
 use crate::write_timeout::WriteTimeout;
 
 /// How many pipelined requests are answered before other tasks of the thread have their turn.
@@ -102,7 +102,7 @@ pin_project! {
     }
 }
 
-/// What the response has to know of the request under way.
+/// Facts about the request under way that its response depends on.
 #[derive(Debug)]
 struct Exchange {
     request: RequestContext,
@@ -173,7 +173,7 @@ impl<S: HttpService> Future for Connection<'_, S> {
                         let Some(request) = request.take() else {
                             return Poll::Pending;
                         };
-                        let response = this.service.call(*request);
+                        let response = call_late(*this.service, request);
                         State::AwaitResponse { response }
                     }
                     Poll::Ready(Err(error)) => {

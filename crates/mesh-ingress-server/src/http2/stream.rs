@@ -23,9 +23,9 @@ use crate::RequestBody;
 use crate::client::Client;
 use crate::connection::ConnectionContext;
 use crate::report::Report;
-use crate::service::HttpService;
+use crate::service::{HttpService, call_late};
 
-/// What the streams of a connection share to send.
+/// The sending side of a connection, which its streams share.
 #[derive(Debug)]
 pub(super) struct SendState {
     pub(super) buf: WriteBuf,
@@ -152,7 +152,7 @@ impl<S: HttpService> Stream<S> {
             match service.poll_ready(&mut cx) {
                 Poll::Ready(Ok(())) => {
                     if let Some(request) = request.take() {
-                        let response = service.call(*request);
+                        let response = call_late(service, request);
                         self.state.set(State::AwaitResponse { response });
                     }
                 }

@@ -4,7 +4,7 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
 
-use super::{Host, Process, SOON};
+use super::{Host, Process, WAIT_TIMEOUT};
 
 /// A running `mesh-ingress serve`.
 pub(crate) struct Gateway {
@@ -61,7 +61,7 @@ impl Gateway {
 
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> ExitStatus {
-        self.process.wait(SOON)
+        self.process.wait(WAIT_TIMEOUT)
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -24,7 +24,7 @@ pub(crate) use self::process::Process;
 pub(crate) use self::tools::tool;
 
 /// The bound of every wait for another program, unless a test has its own.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Prefix of the namespaces and directories, followed by the process id of their owner.
 const PREFIX: &str = "mesh-lab";

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use super::{Host, Lab, Process, SOON, poll};
+use super::{Host, Lab, Process, WAIT_TIMEOUT, poll};
 
 /// A running nginx.
 pub(crate) struct Nginx {
@@ -75,7 +75,7 @@ impl Nginx {
             .arg(config);
         let mut process = Process::start("nginx", &command);
         for (addr, _) in servers {
-            poll(SOON, "nginx listens", || {
+            poll(WAIT_TIMEOUT, "nginx listens", || {
                 assert!(process.is_running(), "nginx ended: {:#?}", process.lines());
                 host.call(|| TcpStream::connect(addr)).ok()
             });

@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{SOON, tool};
+use super::{WAIT_TIMEOUT, tool};
 
 /// How many lines a failed test shows of each program.
 const SHOWN: usize = 40;
@@ -83,7 +83,7 @@ impl Process {
 
     /// Waits until `pick` finds what it looks for among the lines.
     pub(crate) fn wait_for<T>(&self, what: &str, pick: impl Fn(&[String]) -> Option<T>) -> T {
-        let found = self.output.wait(SOON, |state| {
+        let found = self.output.wait(WAIT_TIMEOUT, |state| {
             pick(&state.lines)
                 .map(Some)
                 .or((state.closed == 2).then_some(None))
@@ -91,7 +91,7 @@ impl Process {
         match found {
             Some(Some(found)) => found,
             Some(None) => panic!("{} ended without: {what}", self.name),
-            None => panic!("{} did not within {SOON:?}: {what}", self.name),
+            None => panic!("{} did not within {WAIT_TIMEOUT:?}: {what}", self.name),
         }
     }
 
@@ -115,7 +115,7 @@ impl Process {
     /// Asks it to stop (`SIGTERM`) and waits for the end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait(SOON)
+        self.wait(WAIT_TIMEOUT)
     }
 
     /// Waits for its end.

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::app::{App, GRPC, GRPC_TRAILERS, WEBSOCKET};
-use crate::lab::{Lab, Process, SOON, poll, tool};
+use crate::lab::{Lab, Process, WAIT_TIMEOUT, poll, tool};
 
 /// The nginx since which a cleartext port speaks HTTP/1.1 and HTTP/2.
 const ONE_PORT_FOR_BOTH: [u32; 3] = [1, 25, 1];
@@ -74,7 +74,7 @@ impl Software {
             Self::Envoy => ("envoy", envoy(lab, addr)),
         };
         let mut process = Process::start(name, &command);
-        poll(SOON, &format!("{name} listens"), || {
+        poll(WAIT_TIMEOUT, &format!("{name} listens"), || {
             assert!(process.is_running(), "{name} ended: {:#?}", process.lines());
             TcpStream::connect(addr).ok()
         });

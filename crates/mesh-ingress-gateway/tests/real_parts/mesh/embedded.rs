@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::service::{PortKind, Service};
 use super::{DNS, api, legacy, orders, shop_api, web};
-use crate::lab::{Gateway, SOON};
+use crate::lab::{Gateway, WAIT_TIMEOUT};
 
 /// A running gateway of one thread, on the address of [`Gateway`]; ends when dropped.
 pub(crate) struct Embedded {
@@ -119,7 +119,7 @@ impl Embedded {
         let (tell, told) = mpsc::channel();
         let asked = question(self.mesh.clone());
         self.runtime.spawn(async move { tell.send(asked.await) });
-        told.recv_timeout(SOON).expect("an answer")
+        told.recv_timeout(WAIT_TIMEOUT).expect("an answer")
     }
 
     pub(crate) fn mesh(&self) -> &MeshIngress {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::pods::{GRPC, WEBSOCKET};
-use crate::lab::{Gateway, SOON, poll};
+use crate::lab::{Gateway, WAIT_TIMEOUT, poll};
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -121,7 +121,7 @@ impl Load {
     /// Waits until so many calls more have been sent.
     pub(crate) fn wait_for_more(&self, calls: usize) {
         let goal = self.sent.load(Ordering::Relaxed) + calls;
-        poll(SOON, &format!("{calls} calls more"), || {
+        poll(WAIT_TIMEOUT, &format!("{calls} calls more"), || {
             (self.sent.load(Ordering::Relaxed) >= goal).then_some(())
         });
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::config::{self, ADMIN, BLACK_HOLE, PASSTHROUGH, READY_PORT};
 use super::network::SIDECAR_USER;
 use super::service::{Outbound, Service};
-use crate::lab::{Curl, Lab, Process, SOON, poll, tool};
+use crate::lab::{Curl, Lab, Process, WAIT_TIMEOUT, poll, tool};
 
 /// The files that Envoy reads, which stand in for istiod.
 pub(crate) struct ControlPlane {
@@ -111,7 +111,7 @@ impl Sidecar {
         let mut sidecar = Self {
             process: Process::start("envoy", &command),
         };
-        poll(SOON, "the sidecar is ready", || {
+        poll(WAIT_TIMEOUT, "the sidecar is ready", || {
             assert!(
                 sidecar.process.is_running(),
                 "Envoy ended: {:#?}",
@@ -133,7 +133,7 @@ impl Sidecar {
 
     /// Waits until it has taken over what the control plane told.
     pub(crate) fn wait_for_version(&self, version: u32) {
-        poll(SOON, "the sidecar has the configuration", || {
+        poll(WAIT_TIMEOUT, "the sidecar has the configuration", || {
             let text = admin("/stats?filter=(listener_manager.lds|cds).version_text");
             let marks = format!(": \"{version}\"");
             (text.matches(&marks).count() == 2).then_some(())
