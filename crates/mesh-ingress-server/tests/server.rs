@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use mesh_ingress_server::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
@@ -251,6 +252,34 @@ async fn an_error_of_the_service_is_a_500() {
         Err::<Response<String>, _>(io::Error::other("broken"))
     });
     let addr = serve(service);
+    for version in BOTH {
+        let answers = ask(addr, version, 2).await;
+        let expected = (StatusCode::INTERNAL_SERVER_ERROR, String::new());
+        assert_eq!(answers, [expected.clone(), expected], "{version:?}");
+    }
+}
+
+/// It fails before it is called, and is not asked twice.
+#[tokio::test]
+async fn a_service_that_fails_to_get_ready_is_a_500() {
+    #[derive(Clone)]
+    struct Broken;
+
+    impl Service<Request<RequestBody>> for Broken {
+        type Response = Response<String>;
+        type Error = io::Error;
+        type Future = std::future::Ready<Result<Response<String>, io::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::Error::other("never ready")))
+        }
+
+        fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+            panic!("called without being ready");
+        }
+    }
+
+    let addr = serve(Broken);
     for version in BOTH {
         let answers = ask(addr, version, 2).await;
         let expected = (StatusCode::INTERNAL_SERVER_ERROR, String::new());

@@ -306,13 +306,19 @@ impl<S: HttpService> Connection<'_, S> {
                     this.exchange.upgrade = Some(sender);
                 }
                 *request.extensions_mut() = extensions;
-                if let Poll::Ready(Ok(())) = this.service.poll_ready(cx) {
-                    let response = this.service.call(request);
-                    this.state.set(State::AwaitResponse { response });
-                } else {
-                    // It is asked again, and says so again if it has failed.
-                    let request = Some(Box::new(request));
-                    this.state.set(State::AwaitService { request });
+                match this.service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => {
+                        let response = this.service.call(request);
+                        this.state.set(State::AwaitResponse { response });
+                    }
+                    Poll::Ready(Err(error)) => {
+                        let status = failed(error);
+                        self.answer(status, cx);
+                    }
+                    Poll::Pending => {
+                        let request = Some(Box::new(request));
+                        this.state.set(State::AwaitService { request });
+                    }
                 }
                 return Poll::Ready(None);
             }

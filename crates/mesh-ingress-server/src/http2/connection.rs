@@ -273,7 +273,8 @@ impl<S: HttpService> Connection<S> {
         any
     }
 
-    fn on_progress(&mut self, id: u32, progress: Progress) {
+    /// Goes on after a stream has been polled.
+    pub(super) fn on_progress(&mut self, id: u32, progress: Progress) {
         let Some(stream) = self.streams.find(id) else {
             return;
         };

@@ -115,9 +115,14 @@ impl<S: HttpService> Connection<S> {
             Poll::Ready(Ok(())) => State::AwaitResponse {
                 response: service.call(request),
             },
+            Poll::Ready(Err(error)) => {
+                let progress = stream.service_failed(error, &mut self.send);
+                self.on_progress(id, progress);
+                return Ok(());
+            }
             // The stream polls it again, with its own waker. The connection goes on with a clone, because
             // this one may hold a place in a queue.
-            _ => {
+            Poll::Pending => {
                 let fresh = service.clone();
                 State::AwaitService {
                     service: std::mem::replace(service, fresh),

@@ -190,7 +190,12 @@ impl<S: HttpService> Stream<S> {
         progress
     }
 
-    fn service_failed(&mut self, error: impl Into<BoxError>, send: &mut SendState) -> Progress {
+    /// Answers with 500 for a service that has failed.
+    pub(super) fn service_failed(
+        &mut self,
+        error: impl Into<BoxError>,
+        send: &mut SendState,
+    ) -> Progress {
         tracing::warn!("the service failed: {}", Report(&*error.into()));
         let (status, none) = (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new());
         let frames = send.buf.buffer();
