@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request};
 use mesh_ingress::{ClusterDns, Explanation, Health, MeshIngress};
 
 use crate::args::{Doctor, Explain, Gateway};
-use crate::{Failure, build};
+use crate::{Failure, assemble};
 
 /// Prints what would become of a request; fails if it would be refused.
 pub(crate) fn explain(args: &Explain) -> Result<(), Failure> {
@@ -53,9 +53,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn gateway(args: &Gateway) -> Result<(MeshIngress, ClusterDns), Failure> {
-    let routes = build::routes(args)?;
-    let dns = build::cluster_dns(args)?;
-    Ok((build::mesh(args, NonZeroUsize::MIN, &routes, &dns)?, dns))
+    let routes = assemble::routes(args)?;
+    let dns = assemble::cluster_dns(args)?;
+    Ok((assemble::mesh(args, NonZeroUsize::MIN, &routes, &dns)?, dns))
 }
 
 /// The request as a client would send it.

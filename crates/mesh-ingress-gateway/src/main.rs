@@ -1,7 +1,7 @@
 //! `mesh-ingress`: a gateway at the edge of a service mesh. See `mesh-ingress help`.
 
 mod args;
-mod build;
+mod assemble;
 mod check;
 mod duration;
 mod inspect;

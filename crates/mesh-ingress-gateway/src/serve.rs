@@ -8,11 +8,11 @@ use mesh_ingress_server::{Server, drain};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
-use crate::{Failure, build};
+use crate::{Failure, assemble};
 
 /// Serves until a signal says to stop.
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
-    let routes = build::routes(&args.gateway)?;
+    let routes = assemble::routes(&args.gateway)?;
     let workers = args.workers.unwrap_or_else(default_workers);
     // This thread watches names and signals, and serves requests if there is one worker: a process with
     // one thread has cheaper system calls.
@@ -35,8 +35,8 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         let addresses = server.local_addrs();
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
 
-        let dns = build::cluster_dns(&args.gateway)?;
-        let mesh = build::mesh(&args.gateway, workers, &routes, &dns)?;
+        let dns = assemble::cluster_dns(&args.gateway)?;
+        let mesh = assemble::mesh(&args.gateway, workers, &routes, &dns)?;
         let (trigger, watcher) = drain::channel();
         let serving = server.serve(mesh.clone()).with_graceful_shutdown(watcher);
         let serving = tokio::spawn(serving.into_future());

@@ -11,9 +11,9 @@
 //! once more, and parses the response strictly.
 
 mod error;
+mod keep_alive;
 mod request;
 mod response;
-mod reuse;
 
 use std::fmt;
 use std::task::{Context, Poll, ready};
