@@ -10,7 +10,7 @@ use crate::{Failure, duration};
 
 /// How services are connected to, and how long for.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "UpstreamArgs to services (times: 30, 1.5s, 500ms, 5m; 0 is off)")]
+#[command(next_help_heading = "Connections to services (times: 30, 1.5s, 500ms, 5m; 0 is off)")]
 pub(crate) struct UpstreamArgs {
     /// How long connecting may take, handshakes included.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
@@ -59,12 +59,12 @@ pub(crate) struct UpstreamArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_requests: u64,
 
-    /// UpstreamArgs to one service at most, WebSockets included; 0 is no limit. Further requests
+    /// Connections to one service at most, WebSockets included; 0 is no limit. Further requests
     /// wait.
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_connections: usize,
 
-    /// UpstreamArgs to all services together at most; 0 is no limit.
+    /// Connections to all services together at most; 0 is no limit.
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_connections_total: usize,
 
