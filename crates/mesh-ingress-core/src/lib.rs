@@ -49,3 +49,7 @@ pub use self::vhost::{Vhost, VhostPolicy};
 
 /// The error type of bodies and causes, as in tower and hyper.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -55,3 +55,7 @@ pub use self::write_buf::{Flushed, WriteBuf};
 /// The most that is read at once from a connection, and so the most that waits in memory of one body:
 /// 416 KiB, what one read of a large body on loopback brings.
 pub const MAX_READ: usize = 416 * 1024;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

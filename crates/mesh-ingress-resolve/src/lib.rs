@@ -80,3 +80,7 @@ pub use self::watch::{Revision, Watch};
 #[cfg(all(doctest, feature = "hickory"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "hickory"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -79,3 +79,7 @@ pub use mesh_ingress_io::Conn;
 
 /// Bound of the header section of a request.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
