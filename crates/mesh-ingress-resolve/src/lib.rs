@@ -80,7 +80,3 @@ pub use self::watch::{Revision, Watch};
 #[cfg(all(doctest, feature = "hickory"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, feature = "hickory"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
