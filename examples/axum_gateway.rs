@@ -10,14 +10,12 @@
 //! without cluster DNS the response is a 503 with the error in `Proxy-Status`.
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use axum::routing::get;
-use mesh_ingress::{Downstream, MeshIngress, Route};
+use mesh_ingress::server::{Server, drain};
+use mesh_ingress::{MeshIngress, Route};
 use tower_http::ServiceBuilderExt as _;
 use tower_http::request_id::MakeRequestUuid;
 use tower_http::trace::TraceLayer;
@@ -28,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_env_filter("info,tower_http=debug")
         .init();
     let listen = std::env::args().nth(1);
-    let listen: SocketAddr = listen.as_deref().unwrap_or("127.0.0.1:8080").parse()?;
+    let listen = listen.as_deref().unwrap_or("127.0.0.1:8080").parse()?;
 
     let mesh = MeshIngress::builder()
         .route(
@@ -50,29 +48,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .fallback_service(mesh)
-        .layer(from_fn(set_downstream))
         .layer(middleware);
 
-    let listener = tokio::net::TcpListener::bind(listen).await?;
-    println!("serving on {}", listener.local_addr()?);
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async {
-            // Without a signal handler, it serves until it is killed.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })
+    let server = Server::bind(listen)?;
+    println!("serving on {:?}", server.local_addrs());
+    // The server tells the mesh the client's address, for `X-Forwarded-For`.
+    server
+        .serve(app)
+        .with_graceful_shutdown(drain::when(
+            tokio::signal::ctrl_c(),
+            Duration::from_secs(30),
+        ))
         .await?;
     Ok(())
-}
-
-/// Tells the mesh the client's address. Without it, upstreams get no `X-Forwarded-For`.
-async fn set_downstream(
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(Downstream::new(peer));
-    next.run(request).await
 }

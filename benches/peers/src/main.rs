@@ -4,7 +4,7 @@
 //! many addresses in turn, instead of one).
 
 mod axum_reverse_proxy;
-mod embedded;
+mod embedded_hyper;
 mod floor_bytes;
 mod floor_hyper;
 mod floor_many;
@@ -63,7 +63,7 @@ fn main() -> Result<(), BoxError> {
         "floor-hyper" => on_each_worker(settings, floor_hyper::run),
         "legacy-client" => on_each_worker(settings, legacy_client::run),
         "axum-reverse-proxy" => on_each_worker(settings, axum_reverse_proxy::run),
-        "embedded" => embedded::run(settings),
+        "embedded-hyper" => embedded_hyper::run(settings),
         "pingora" => pingora::run(settings),
         _ => Err(format!("unknown kind {kind}").into()),
     }

@@ -26,8 +26,9 @@ options:
   --rounds N      how often each proxy gets its turn [default: 151; s3, s7: 61; s5a, s5b: 9; s6: 2]
   --turn MS       how long a turn is, in milliseconds [default: 50; s3, s7: 200; s5a, s5b: 1000,
                   and no less]
-  --only A,B      these proxies: ours, nginx, nginx-current, nginx-mainline, haproxy, haproxy-current,
-                  envoy, pingora, axum-reverse-proxy, legacy-client, floor-hyper, floor-bytes
+  --only A,B      these proxies: ours, embedded, embedded-hyper, nginx, nginx-current,
+                  nginx-mainline, haproxy, haproxy-current, envoy, pingora, axum-reverse-proxy,
+                  legacy-client, floor-hyper, floor-bytes
   --without A,B   all but these
   --profile DIR   keep what callgrind wrote there, for callgrind_annotate
   --ours FILE     this gateway, instead of building it

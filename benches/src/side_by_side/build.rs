@@ -41,6 +41,16 @@ pub(crate) fn gateway(build: bool) -> Result<PathBuf, BoxError> {
 
 /// The peers and floors from the registry, in one program.
 pub(crate) fn peers(args: &Args) -> Result<PathBuf, BoxError> {
+    of_peers("mesh-ingress-bench-peers", "peers", args)
+}
+
+/// The library in a program of its own.
+pub(crate) fn embedded(args: &Args) -> Result<PathBuf, BoxError> {
+    of_peers("embedded", "embedded", args)
+}
+
+/// A program of the package `benches/peers`.
+fn of_peers(program: &str, feature: &str, args: &Args) -> Result<PathBuf, BoxError> {
     let target = target().join("peers");
     if args.build {
         let manifest = root().join("benches/peers/Cargo.toml");
@@ -48,13 +58,18 @@ pub(crate) fn peers(args: &Args) -> Result<PathBuf, BoxError> {
             "build",
             "--release",
             "--locked",
+            "--no-default-features",
+            "--features",
+            feature,
+            "--bin",
+            program,
             "--manifest-path",
             &manifest.to_string_lossy(),
             "--target-dir",
             &target.to_string_lossy(),
         ])?;
     }
-    built(target.join("release/mesh-ingress-bench-peers"))
+    built(target.join("release").join(program))
 }
 
 /// Envoy, from where `.ci/install-real-parts` puts it.
@@ -94,6 +109,7 @@ fn current(name: &str, given: Option<&PathBuf>) -> Result<PathBuf, BoxError> {
 pub(crate) fn all(args: &Args) -> Result<(), BoxError> {
     for program in [
         ours(args)?,
+        embedded(args)?,
         peers(args)?,
         envoy(args)?,
         nginx_current(args)?,

@@ -26,14 +26,16 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
 }
 
 use Kind::{
-    AxumReverseProxy, Direct, Embedded, Envoy, FloorBytes, FloorHyper, Haproxy, HaproxyCurrent,
-    LegacyClient, Nginx, NginxCurrent, NginxMainline, Ours, Pingora,
+    AxumReverseProxy, Direct, Embedded, EmbeddedHyper, Envoy, FloorBytes, FloorHyper, Haproxy,
+    HaproxyCurrent, LegacyClient, Nginx, NginxCurrent, NginxMainline, Ours, Pingora,
 };
 
 use Routes::{ManyAllUsed, ManyOneUsed, ManyTogether};
 
 const ALL_PROXIES: &[Subject] = &all([
     Ours,
+    Embedded,
+    EmbeddedHyper,
     Nginx,
     NginxCurrent,
     NginxMainline,
@@ -79,6 +81,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         Load::H2,
         &all([
             Ours,
+            Embedded,
+            EmbeddedHyper,
             Nginx,
             NginxCurrent,
             NginxMainline,
@@ -175,6 +179,8 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
                 Subject::of(Ours).workers(2),
                 Subject::of(Embedded),
                 Subject::of(Embedded).workers(2),
+                Subject::of(EmbeddedHyper),
+                Subject::of(EmbeddedHyper).workers(2),
                 Subject::of(Nginx),
                 Subject::of(Nginx).workers(2),
                 Subject::of(NginxCurrent),

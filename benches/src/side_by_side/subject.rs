@@ -18,8 +18,10 @@ use super::versions::Versions;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Ours,
-    /// The library in a program of its own, on a runtime that all workers share.
+    /// The library in a program of its own, on the server of the binary.
     Embedded,
+    /// The same on hyper's server, and on a runtime that all workers share.
+    EmbeddedHyper,
     /// The one of Debian stable.
     Nginx,
     /// The newest one that Debian has, of nginx's stable branch.
@@ -41,9 +43,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Ours,
         Self::Embedded,
+        Self::EmbeddedHyper,
         Self::Nginx,
         Self::NginxCurrent,
         Self::NginxMainline,
@@ -62,6 +65,7 @@ impl Kind {
         match self {
             Self::Ours => "ours",
             Self::Embedded => "embedded",
+            Self::EmbeddedHyper => "embedded-hyper",
             Self::Nginx => "nginx",
             Self::NginxCurrent => "nginx-current",
             Self::NginxMainline => "nginx-mainline",
@@ -184,6 +188,7 @@ impl Setup<'_> {
 /// The programs, found once.
 pub(crate) struct Programs {
     ours: Option<PathBuf>,
+    embedded: Option<PathBuf>,
     peers: Option<PathBuf>,
     envoy: Option<PathBuf>,
     nginx_current: Option<PathBuf>,
@@ -197,7 +202,7 @@ impl Programs {
         use Kind as K;
         let has = |kind| kinds.contains(&kind);
         let from_peers = [
-            K::Embedded,
+            K::EmbeddedHyper,
             K::Pingora,
             K::AxumReverseProxy,
             K::LegacyClient,
@@ -206,6 +211,9 @@ impl Programs {
         ];
         let mut programs = Self {
             ours: has(K::Ours).then(|| build::ours(args)).transpose()?,
+            embedded: has(K::Embedded)
+                .then(|| build::embedded(args))
+                .transpose()?,
             peers: from_peers
                 .into_iter()
                 .any(has)
@@ -259,6 +267,18 @@ impl Programs {
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         Ok(match kind {
             Kind::Ours => (found(&self.ours)?, ours(setup)),
+            Kind::Embedded => {
+                if setup.services != Services::One || setup.h2_origin {
+                    return Err("is set up for one Service of HTTP/1".into());
+                }
+                let args = [
+                    setup.listen.to_string(),
+                    setup.lab.dns.to_string(),
+                    setup.origin().port().to_string(),
+                    setup.workers.to_string(),
+                ];
+                (found(&self.embedded)?, args.map(OsString::from).into())
+            }
             Kind::Nginx | Kind::NginxCurrent | Kind::NginxMainline => {
                 let conf = write("conf", super::configs::nginx(&name, kind, setup))?;
                 let mut args = words(&["-e", "stderr", "-p"]);

@@ -36,10 +36,10 @@ impl Scheme {
     }
 }
 
-/// What the server knows about a client's connection: a request extension.
+/// A client's connection, as the server knows it: a request extension.
 ///
-/// `mesh-ingress-server` inserts it into each request; with another server, whoever accepts connections
-/// does. The forwarded-headers stage and access rules read it. Without it, nothing about the client is
+/// `mesh-ingress-server` inserts it into each request; with another server, the code that accepts connections
+/// has to. The forwarded-headers stage and access rules read it. Without it, nothing about the client is
 /// claimed to the upstream.
 ///
 /// ```

@@ -128,7 +128,7 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "PROTOCOL", default_value = "http1")]
     pub(crate) upstream_protocol: UpstreamProtocol,
 
-    /// Data plane this gateway stands in: by what marks a response is one of the mesh, and whom
+    /// Data plane this gateway stands in: which marks tell that a response came through the mesh, and what
     /// 'doctor' asks.
     #[arg(long, value_name = "MESH", default_value = "none")]
     pub(crate) mesh: DataPlane,

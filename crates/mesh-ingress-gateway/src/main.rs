@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What went wrong, for the one line that is printed of it.
+/// An error, printed as one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {

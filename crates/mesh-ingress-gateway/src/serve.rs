@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        // Before the listener is there: whoever sees it may tell the gateway to stop.
+        // Before the listener is there: a supervisor that sees it may stop the gateway at once.
         let mut signals = Signals::new()?;
         let threads = Some(workers).filter(|workers| workers.get() > 1);
         let builder = Server::builder()
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         );
         until_stopped(&mut signals, &trigger, args.shutdown_timeout).await;
         let served = serving.await?;
-        // What the drain's time did not suffice for.
+        // Tunnels that outlast the drain's time.
         mesh.forwarder().close_tunnels();
         served?;
         tracing::info!("stopped");

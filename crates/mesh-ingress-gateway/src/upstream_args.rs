@@ -1,4 +1,4 @@
-//! What is set of the connections to services.
+//! Options of the connections to services.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

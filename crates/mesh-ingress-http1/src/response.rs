@@ -188,7 +188,7 @@ pub fn may_begin(bytes: &[u8]) -> bool {
     bytes[..length] == BEGIN[..length]
 }
 
-/// What the encoding of a response depends on, besides the response.
+/// Facts about the request that the encoding of its response depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestContext {
     /// The client's version: it is answered in the same.
@@ -291,6 +291,11 @@ fn write_status_line(
     version: Version,
     out: &mut Vec<u8>,
 ) {
+    // Nearly every response, in one copy.
+    if status == StatusCode::OK && version == Version::HTTP_11 && reason.is_none() {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
     out.extend_from_slice(match version {
         Version::HTTP_10 => b"HTTP/1.0 ",
         _ => b"HTTP/1.1 ",

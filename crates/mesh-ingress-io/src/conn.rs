@@ -12,8 +12,8 @@ use crate::TryWrite;
 
 /// A byte stream that carries HTTP: TCP, or any other stream.
 ///
-/// What is known of a TCP socket saves work: a read that would find nothing is not tried, small writes go
-/// out without asking the runtime, and bodies pass through the kernel. Other streams (TLS, a Unix socket,
+/// A TCP socket saves work: a read that would find nothing is not tried, small writes go out without asking
+/// the runtime, and bodies pass through the kernel. Other streams (TLS, a Unix socket,
 /// a pipe in a test) work the same without that.
 ///
 /// ```

@@ -1,5 +1,5 @@
-//! What the servers and clients of mesh-ingress do I/O with: buffers that idle connections do not hold,
-//! connections, a timer that is cheap to move, and bodies that pass through the kernel.
+//! I/O of the servers and clients of mesh-ingress: buffers that idle connections do not hold, connections, a
+//! timer that is cheap to move, and bodies that pass through the kernel.
 //!
 //! # Why
 //!

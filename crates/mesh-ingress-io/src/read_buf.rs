@@ -54,7 +54,7 @@ impl ReadBuf {
         }
     }
 
-    /// What has been read and not been taken.
+    /// Bytes that have been read and not been taken.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &BytesMut {
@@ -67,7 +67,7 @@ impl ReadBuf {
         &mut self.bytes
     }
 
-    /// What has been read and not been taken, at the end of its use.
+    /// The bytes that have been read and not been taken; the buffer is not needed any more.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes.freeze()

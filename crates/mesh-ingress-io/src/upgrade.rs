@@ -40,7 +40,7 @@ pub struct Upgraded {
     /// The connection, or the stream of an HTTP/2 connection. One that is dropped before it is shut down
     /// looks reset to the client if its [`Conn`] knows how.
     pub conn: Conn,
-    /// What has been read behind the request: the first bytes of the other protocol.
+    /// Bytes that were read behind the request: the first of the other protocol.
     pub early: Bytes,
     /// Whatever the server wants to be dropped with the connection.
     guard: Option<Box<dyn Any + Send>>,

@@ -29,7 +29,7 @@ const MAX_SLICES: usize = 32;
 /// An encoder writes to it as to a `Vec<u8>` ([`AsMut`]) and adds pieces by [`Extend`].
 #[derive(Debug, Default)]
 pub struct WriteBuf {
-    /// What is copied. Empty only if the whole queue is.
+    /// Copied bytes. Empty only if the whole queue is.
     copied: Vec<u8>,
     /// How much of it is written.
     consumed: usize,

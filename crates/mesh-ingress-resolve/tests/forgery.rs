@@ -13,13 +13,13 @@ use tokio::net::UdpSocket;
 /// The answer to a query: its own bytes with the header and one A record changed (RFC 1035 §4.1).
 fn answer(query: &[u8], address: Ipv4Addr) -> Vec<u8> {
     // Only the question is kept: 12 bytes of header, the name up to its end, type and class.
-    let name = query[12..].iter().position(|octet| *octet == 0).unwrap();
+    let name = query[12..].iter().position(|byte| *byte == 0).unwrap();
     let mut message = query[..12 + name + 1 + 4].to_vec();
     message[2] = 0x85; // a response, authoritative, recursion desired
     message[3] = 0x80; // recursion available, no error
     message[4..12].copy_from_slice(&[0, 1, 0, 1, 0, 0, 0, 0]);
     message.extend([0xc0, 12]); // the name of the question
-    message.extend([0, 1, 0, 1, 0, 0, 0, 30, 0, 4]); // A, IN, TTL 30, 4 octets
+    message.extend([0, 1, 0, 1, 0, 0, 0, 30, 0, 4]); // A, IN, TTL 30, 4 bytes
     message.extend(address.octets());
     message
 }

@@ -1,4 +1,4 @@
-//! What each request is told of its client.
+//! The extensions of the requests of one client.
 
 use http::Extensions;
 use mesh_ingress_core::Downstream;

@@ -103,7 +103,7 @@ impl ConnectionServer {
     /// with time, and for TCP with I/O.
     ///
     /// # Errors
-    /// What went wrong with the connection. The client has been told, if it still can be.
+    /// The error that ended the connection. The client has been told, if that was possible.
     pub async fn serve_connection<S: HttpService>(
         self,
         conn: impl Into<Conn>,
@@ -137,7 +137,7 @@ fn non_zero(timeout: impl Into<Option<Duration>>) -> Option<Duration> {
     timeout.into().filter(|timeout| !timeout.is_zero())
 }
 
-/// What the connections of one worker share.
+/// Settings and drain of the connections of one worker.
 #[derive(Debug)]
 pub(crate) struct ConnectionContext {
     pub(crate) timeouts: Timeouts,
@@ -146,7 +146,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) _open: Option<mpsc::Sender<Infallible>>,
 }
 
-/// What a connection keeps from its first byte to its last.
+/// State that a connection keeps from its first byte to its last.
 pub(crate) struct Session<S> {
     pub(crate) client: Client,
     pub(crate) service: S,

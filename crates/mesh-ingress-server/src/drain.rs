@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 /// How long requests may still arrive when a drain begins: those that were on their way are served.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// What everybody is to do.
+/// Stages of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DrainState {
     Serving,
@@ -46,8 +46,8 @@ pub struct DrainTrigger {
     begun: Arc<Begun>,
 }
 
-/// Waits for a drain. As long as there is a watcher, the drain has not ended: whoever has one drops it
-/// when its work is done.
+/// Waits for a drain. As long as there is a watcher, the drain has not ended: each owner drops its
+/// watcher when its work is done.
 #[derive(Clone, Debug)]
 pub struct DrainWatcher {
     state: watch::Receiver<DrainState>,

@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 pub struct BindError {
     /// The address.
     pub addr: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 

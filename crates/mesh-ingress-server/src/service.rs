@@ -1,4 +1,4 @@
-//! What a server serves.
+//! Services that a server can serve.
 
 use bytes::Buf;
 use http::{Request, Response};
@@ -27,9 +27,9 @@ pub trait HttpService:
     type ResponseBody: Body<Data = Self::Data, Error = Self::BodyError> + Send + 'static;
     /// The pieces of that body.
     type Data: Buf + Send;
-    /// What goes wrong with that body.
+    /// The error of that body.
     type BodyError: Into<BoxError>;
-    /// What goes wrong with a request.
+    /// The error of the service.
     type ServiceError: Into<BoxError>;
     /// Resolves to the response.
     type ResponseFuture: Future<Output = Result<Response<Self::ResponseBody>, Self::ServiceError>>

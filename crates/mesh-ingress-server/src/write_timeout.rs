@@ -29,7 +29,7 @@ struct Stalled {
     room: Room,
 }
 
-/// What is known of the socket's buffer.
+/// State of the socket's buffer, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     /// The runtime takes it to be full. Up to a third of it may be free.

@@ -1,4 +1,4 @@
-//! Whom to ask, and whom first.
+//! The name servers, and which of them to ask first.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -102,7 +102,7 @@ pin_project! {
     }
 }
 
-/// What the response has to know of the request under way.
+/// Facts about the request under way that its response depends on.
 #[derive(Debug)]
 struct Exchange {
     request: RequestContext,
@@ -295,9 +295,10 @@ impl<S: HttpService> Connection<'_, S> {
                 drop(transport);
                 this.header_timeout.reset();
                 *this.exchange = Exchange::of(&head);
-                let mut request = head
-                    .request
-                    .map(|()| RequestBody::from(Http1Body::new(this.transport, head.body)));
+                let mut request = head.request.map(|()| match has_body {
+                    true => Http1Body::new(this.transport, head.body).into(),
+                    false => RequestBody::empty(),
+                });
                 let mut extensions = this.client.extensions();
                 if head.wants_upgrade {
                     let (sender, on_upgrade) = upgrade::channel();

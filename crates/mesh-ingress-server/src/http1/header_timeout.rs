@@ -20,7 +20,7 @@ pub(super) struct HeaderReadTimeout {
     awaits_idle: bool,
 }
 
-/// What has lasted for so long.
+/// Which time has elapsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elapsed {
     /// No byte of a request has come for a moment: memory may be freed.

@@ -337,7 +337,7 @@ async fn a_body_is_read_by_another_task_than_the_driver() {
         }
         read
     });
-    // What the driver does during a response.
+    // The driver, as it is during a response.
     let driver = poll_fn(|cx| {
         let mut transport = transport.lock();
         transport.begin_poll(cx);

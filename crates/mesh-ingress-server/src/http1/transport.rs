@@ -73,7 +73,7 @@ pub(super) enum BodyState {
     Abandoned(Decoder),
 }
 
-/// What to say to a client that waits with the body of its request (RFC 9110 §10.1.1).
+/// State of a client that waits for `100 Continue` with the body of its request (RFC 9110 §10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expect100 {
     None,
@@ -192,7 +192,7 @@ impl Transport {
     ) -> Poll<Result<Head, NoHead>> {
         loop {
             if self.unguarded > 0 && self.unguarded == self.read_buf.bytes().len() {
-                // What the guard has not seen is no request.
+                // Bytes that the guard has not seen are no request.
                 return Poll::Ready(Err(NoHead::Refused));
             }
             if self.may_be_complete() {
@@ -246,7 +246,7 @@ impl Transport {
             // Not if the body has begun already (RFC 9110 §10.1.1).
             if self.read_buf.bytes().is_empty() {
                 self.write_buf.buffer().extend_from_slice(CONTINUE);
-                // What the socket does not take now goes out with the response.
+                // Bytes that the socket does not take now go out with the response.
                 let _ = self.poll_flush(cx);
             }
         }

@@ -62,7 +62,7 @@ enum Expect100 {
     Due,
 }
 
-/// What the connection has to send for a body.
+/// Frames that the connection has to send for a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
     /// By how many bytes the stream's window grows.
@@ -173,7 +173,7 @@ impl Inner {
         }
     }
 
-    /// What comes now goes behind what was gathered.
+    /// Closes the gathered piece: the next one goes behind it.
     fn close_gathered(&mut self) {
         if !self.gathered.is_empty() {
             let gathered = std::mem::take(&mut self.gathered);

@@ -46,7 +46,7 @@ const SHUTDOWN_PING: [u8; 8] = *b"shutdown";
 pub(super) struct Connection<S: HttpService> {
     pub(super) conn: Conn,
     pub(super) read_buf: ReadBuf,
-    /// What had been read when the connection began has been looked at.
+    /// The bytes that had been read when the connection began have been parsed.
     begun: bool,
     pub(super) send: SendState,
     pub(super) session: Box<Session<S>>,

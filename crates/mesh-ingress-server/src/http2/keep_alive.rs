@@ -29,7 +29,7 @@ pub(super) struct KeepAlive {
     written: [usize; 2],
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tick {
     /// To look after what may be stuck.

@@ -1,4 +1,4 @@
-//! What a connection looks after from time to time.
+//! Periodic checks of a connection.
 
 use std::time::Duration;
 

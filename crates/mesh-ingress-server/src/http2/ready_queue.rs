@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-/// What has happened since the driver last looked: streams that are ready, and released capacity.
+/// Streams that became ready since the driver last looked, and the capacity that was released.
 #[derive(Debug)]
 pub(super) struct ReadyQueue(Mutex<Inner>);
 

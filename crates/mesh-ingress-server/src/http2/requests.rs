@@ -96,7 +96,7 @@ impl<S: HttpService> Connection<S> {
             }
             stream.request_body = Some(body);
         }
-        // What a tunnel carries is no body.
+        // The bytes of a tunnel are no body.
         let body = match &stream.request_body {
             Some(body) if !connects => RequestBody::from(Http2Body::of(body)),
             _ => RequestBody::empty(),

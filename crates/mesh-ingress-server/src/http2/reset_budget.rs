@@ -14,7 +14,7 @@ const MAX_EMPTY: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct ResetBudget {
     used: u32,
-    /// What was used before has been forgiven.
+    /// Resets before this time have been forgiven.
     since: Instant,
     empty: u32,
 }

@@ -16,9 +16,9 @@ use super::stream::{Blocked, Progress, SendState};
 use super::tunnel::TunnelOutput;
 use crate::report::Report;
 
-/// What may wait to be written on a connection before its streams wait.
+/// How many bytes may wait to be written on a connection before its streams wait.
 pub(super) const MAX_BUFFERED: usize = 256 * 1024;
-/// What one stream may write before others have their turn.
+/// How many bytes one stream may write before others have their turn.
 const MAX_TURN: usize = 64 * 1024;
 
 pin_project! {
@@ -54,7 +54,7 @@ pin_project! {
     }
 }
 
-/// What a stream has of its own while it sends.
+/// A stream's own state while it sends.
 pub(super) struct SendProgress<'s> {
     pub(super) id: u32,
     pub(super) window: &'s mut i64,

@@ -25,7 +25,7 @@ use crate::connection::ConnectionContext;
 use crate::report::Report;
 use crate::service::{HttpService, call_late};
 
-/// What the streams of a connection share to send.
+/// The sending side of a connection, which its streams share.
 #[derive(Debug)]
 pub(super) struct SendState {
     pub(super) buf: WriteBuf,

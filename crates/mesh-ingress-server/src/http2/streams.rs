@@ -67,7 +67,7 @@ impl<S: HttpService> Streams<S> {
         &mut self.slots[slot]
     }
 
-    /// The stream has ended. `why` is for whoever still reads its request.
+    /// The stream has ended. `why` is the error for a service that still reads the request.
     pub(super) fn close(&mut self, id: u32, why: &'static str) {
         let Ok(at) = self.open.binary_search_by_key(&id, |open| open.0) else {
             return;

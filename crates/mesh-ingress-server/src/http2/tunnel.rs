@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::body::Http2Body;
 use super::ready_queue::StreamWaker;
 
-/// What may wait in a tunnel for the client.
+/// How many bytes may wait in a tunnel for the client.
 const MAX_BUFFERED: usize = 64 * 1024;
 
-/// What the service writes into a tunnel, until its stream takes it.
+/// Bytes that the service has written into a tunnel and the stream has not taken.
 #[derive(Debug)]
 pub(super) struct TunnelOutput {
     inner: Mutex<Inner>,

@@ -27,7 +27,7 @@ pin_project! {
         accepts_trailers: bool,
         // The head, and what came with it, has been written.
         head_written: bool,
-        // What waits must be written before anything is added.
+        // The buffer must be written before anything is added.
         blocked: bool,
         // Only the end of the connection tells that the body is complete.
         until_close: bool,
@@ -105,7 +105,7 @@ where
                 }
                 Poll::Ready(None) => self.as_mut().finish(&mut transport.write_buf),
                 Poll::Ready(Some(Err(error))) => {
-                    // What did come is written before the response breaks off.
+                    // The bytes that did come are written before the response breaks off.
                     let _ = transport.poll_flush(cx);
                     Err(error.into())
                 }

@@ -1,4 +1,4 @@
-//! What the task that serves a connection does with its transport besides reading requests.
+//! The side of a transport that the task of the connection uses, besides reading requests.
 
 use std::future::poll_fn;
 use std::io;
@@ -99,7 +99,7 @@ impl Transport {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         self.pause();
-        // What is read from now on is discarded and must not be taken for a part of a body.
+        // Bytes read from now on are discarded and must not be taken for a part of a body.
         self.closed = true;
         self.reader.wake();
         // A request that was refused, or has begun to come behind the last one, may still be coming.
@@ -123,7 +123,7 @@ impl Transport {
                 true => MAX_UNGUARDED,
                 false => 1,
             };
-            // What the client asks for next can wait. A client that has sent more than one request
+            // The next request can wait. A client that has sent more than one request
             // and then its end has not gone.
             if self.read_buf.bytes().len() >= max || self.refused.is_some() || self.eof {
                 return self.conn.poll_reset(cx).map(drop);

@@ -238,7 +238,6 @@ async fn a_client_that_waits_for_a_response_is_not_idle() {
     assert!(begin.elapsed() >= MAX - Duration::from_secs(20));
 }
 
-/// Who has been told, and answers other pings_from_server, has heard of it: it need not say so.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_answer_the_shutdown_ping_is_let_go() {
     let mut client =

@@ -1,5 +1,5 @@
-//! The library in a program of its own, as others embed it: hyper's server on Tokio's
-//! work-stealing runtime, where the binary has a runtime a worker. What that choice costs.
+//! The library on another server: hyper's, on Tokio's work-stealing runtime, where the binary has a
+//! runtime a worker. What that choice costs.
 
 use std::net::SocketAddr;
 
