@@ -119,3 +119,7 @@ pub use self::upgrade::is_extended_connect;
 
 #[doc(no_inline)]
 pub use mesh_ingress_core::{InvalidSetting, Protocol, Tls, Upstream};
+
+#[cfg(all(doctest, feature = "tls-ring"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

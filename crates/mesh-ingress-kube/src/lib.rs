@@ -20,3 +20,7 @@ pub use self::error::ImportError;
 pub use self::finding::{Finding, Severity};
 pub use self::import::{Imported, from_yaml};
 pub use self::ingress::Tls;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

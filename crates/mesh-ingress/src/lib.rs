@@ -89,6 +89,11 @@ pub use mesh_ingress_route::{Backend, Route};
 pub use mesh_ingress_server as server;
 pub use mesh_ingress_vhost::UpstreamVhostLayer;
 
-#[cfg(doctest)]
+/// Its programs use what these features bring.
+#[cfg(all(doctest, feature = "hickory", feature = "server"))]
 #[doc = include_str!("../../../README.md")]
+struct RepositoryReadme;
+
+#[cfg(all(doctest, feature = "hickory", feature = "server"))]
+#[doc = include_str!("../README.md")]
 struct Readme;
