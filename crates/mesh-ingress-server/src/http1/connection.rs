@@ -1,28 +1,29 @@
 //! One HTTP/1 connection in use, driven by one task: it reads the head of a request, calls the service,
 //! writes the response, and begins anew.
 
+mod exchange;
 mod write;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use mesh_ingress_core::BoxError;
-use mesh_ingress_http1::request::Head;
-use mesh_ingress_http1::response::{self, RequestContext};
-use mesh_ingress_http1::{Decoder, Framing};
+use mesh_ingress_http1::Framing;
+use mesh_ingress_http1::response;
 use mesh_ingress_io::splice::Splice;
 use mesh_ingress_io::upgrade::{self, UpgradeSender};
 use pin_project_lite::pin_project;
 use tokio::task::coop::has_budget_remaining;
 
+use self::exchange::Exchange;
 use self::write::{ResponseWriter, Wrote};
 use super::body::Http1Body;
 use super::header_timeout::{Elapsed, HeaderReadTimeout};
-use super::transport::{BodyState, Expect100, MAX_DISCARDED, NoHead, SharedTransport};
+use super::transport::{BodyState, Expect100, NoHead, SharedTransport};
 use crate::RequestBody;
 use crate::client::Client;
 use crate::drain::DrainWatcher;
@@ -100,18 +101,6 @@ pin_project! {
             linger: Linger,
         },
     }
-}
-
-/// Facts about the request under way that its response depends on.
-#[derive(Debug)]
-struct Exchange {
-    request: RequestContext,
-    accepts_trailers: bool,
-    wants_upgrade: bool,
-    /// The body of the request may be too long to be discarded.
-    is_long: bool,
-    /// Until the request is answered with anything but a switch.
-    upgrade: Option<UpgradeSender>,
 }
 
 impl<'c, S: HttpService> Connection<'c, S> {
@@ -282,7 +271,7 @@ impl<S: HttpService> Connection<'_, S> {
         let mut this = self.as_mut().project();
         let mut transport = this.transport.lock();
         let status = match transport.poll_head(this.headers, cx) {
-            Poll::Ready(Ok(head)) => {
+            Poll::Ready(Ok(mut head)) => {
                 let has_body = !head.body.is_complete();
                 transport.body = match has_body {
                     true => BodyState::Held,
@@ -295,17 +284,18 @@ impl<S: HttpService> Connection<'_, S> {
                 drop(transport);
                 this.header_timeout.reset();
                 *this.exchange = Exchange::of(&head);
-                let mut request = head.request.map(|()| match has_body {
+                let body = match has_body {
                     true => Http1Body::new(this.transport, head.body).into(),
                     false => RequestBody::empty(),
-                });
+                };
                 let mut extensions = this.client.extensions();
                 if head.wants_upgrade {
                     let (sender, on_upgrade) = upgrade::channel();
                     extensions.insert(on_upgrade);
                     this.exchange.upgrade = Some(sender);
                 }
-                *request.extensions_mut() = extensions;
+                *head.request.extensions_mut() = extensions;
+                let request = head.request.map(|()| body);
                 match this.service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {
                         let response = this.service.call(request);
@@ -425,43 +415,6 @@ impl<S: HttpService> Connection<'_, S> {
 fn failed(error: impl Into<BoxError>) -> StatusCode {
     tracing::warn!("the service failed: {}", Report(&*error.into()));
     StatusCode::INTERNAL_SERVER_ERROR
-}
-
-impl Exchange {
-    fn of(head: &Head) -> Self {
-        Self {
-            request: RequestContext {
-                version: head.request.version(),
-                head: head.request.method() == Method::HEAD,
-                keep_alive: head.keep_alive,
-            },
-            accepts_trailers: head.accepts_trailers,
-            wants_upgrade: head.wants_upgrade,
-            is_long: match head.body {
-                Decoder::Length(length) => length > MAX_DISCARDED as u64,
-                Decoder::Complete => false,
-                Decoder::Chunked { .. } | Decoder::UntilClose => true,
-            },
-            upgrade: None,
-        }
-    }
-}
-
-impl Default for Exchange {
-    /// Of what is no request, and the last of its connection.
-    fn default() -> Self {
-        Self {
-            request: RequestContext {
-                version: Version::HTTP_11,
-                head: false,
-                keep_alive: false,
-            },
-            accepts_trailers: false,
-            wants_upgrade: false,
-            is_long: false,
-            upgrade: None,
-        }
-    }
 }
 
 impl<S: HttpService> State<S> {
