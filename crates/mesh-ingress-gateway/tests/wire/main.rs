@@ -18,6 +18,7 @@ mod http2_bodies;
 mod http2_ends;
 mod http2_flow;
 mod http2_origins;
+mod http2_streams;
 mod identity;
 mod large;
 mod methods;
