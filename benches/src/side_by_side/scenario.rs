@@ -25,6 +25,19 @@ const fn all<const N: usize>(kinds: [Kind; N]) -> [Subject; N] {
     subjects
 }
 
+/// Each proxy with one worker, then with two. `M` is twice `N`.
+const fn one_and_two_workers<const N: usize, const M: usize>(kinds: [Kind; N]) -> [Subject; M] {
+    assert!(M == 2 * N);
+    let mut subjects = [Subject::of(Ours); M];
+    let mut next = 0;
+    while next < N {
+        subjects[2 * next] = Subject::of(kinds[next]);
+        subjects[2 * next + 1] = Subject::of(kinds[next]).workers(2);
+        next += 1;
+    }
+    subjects
+}
+
 use Kind::{
     AxumReverseProxy, Direct, Embedded, EmbeddedHyper, Envoy, FloorBytes, FloorHyper, Haproxy,
     HaproxyCurrent, LegacyClient, Nginx, NginxCurrent, NginxMainline, Ours, Pingora,
@@ -47,6 +60,21 @@ const ALL_PROXIES: &[Subject] = &all([
     LegacyClient,
     FloorHyper,
     FloorBytes,
+]);
+
+/// For scenarios that are about the binary's listener.
+const WITHOUT_EMBEDDED: &[Subject] = &all([
+    Ours,
+    Nginx,
+    NginxCurrent,
+    NginxMainline,
+    Haproxy,
+    HaproxyCurrent,
+    Envoy,
+    Pingora,
+    AxumReverseProxy,
+    LegacyClient,
+    FloorHyper,
 ]);
 
 const fn plain(
@@ -117,19 +145,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         "s6",
         "memory of 10 000 idle connections",
         Load::Idle(10_000),
-        &all([
-            Ours,
-            Nginx,
-            NginxCurrent,
-            NginxMainline,
-            Haproxy,
-            HaproxyCurrent,
-            Envoy,
-            Pingora,
-            AxumReverseProxy,
-            LegacyClient,
-            FloorHyper,
-        ]),
+        WITHOUT_EMBEDDED,
     ),
     plain(
         "s7",
@@ -154,19 +170,7 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
         "s8",
         "a new connection for each request",
         Load::Fresh,
-        &all([
-            Ours,
-            Nginx,
-            NginxCurrent,
-            NginxMainline,
-            Haproxy,
-            HaproxyCurrent,
-            Envoy,
-            Pingora,
-            AxumReverseProxy,
-            LegacyClient,
-            FloorHyper,
-        ]),
+        WITHOUT_EMBEDDED,
     ),
     Scenario {
         shared_cores: true,
@@ -174,30 +178,19 @@ pub(crate) static SCENARIOS: [Scenario; 12] = [
             "s9",
             "two workers on two cores, shared with load and origin",
             Load::Get("/1k"),
-            &[
-                Subject::of(Ours),
-                Subject::of(Ours).workers(2),
-                Subject::of(Embedded),
-                Subject::of(Embedded).workers(2),
-                Subject::of(EmbeddedHyper),
-                Subject::of(EmbeddedHyper).workers(2),
-                Subject::of(Nginx),
-                Subject::of(Nginx).workers(2),
-                Subject::of(NginxCurrent),
-                Subject::of(NginxCurrent).workers(2),
-                Subject::of(NginxMainline),
-                Subject::of(NginxMainline).workers(2),
-                Subject::of(Haproxy),
-                Subject::of(Haproxy).workers(2),
-                Subject::of(HaproxyCurrent),
-                Subject::of(HaproxyCurrent).workers(2),
-                Subject::of(Envoy),
-                Subject::of(Envoy).workers(2),
-                Subject::of(Pingora),
-                Subject::of(Pingora).workers(2),
-                Subject::of(FloorHyper),
-                Subject::of(FloorHyper).workers(2),
-            ],
+            &one_and_two_workers::<11, 22>([
+                Ours,
+                Embedded,
+                EmbeddedHyper,
+                Nginx,
+                NginxCurrent,
+                NginxMainline,
+                Haproxy,
+                HaproxyCurrent,
+                Envoy,
+                Pingora,
+                FloorHyper,
+            ]),
         )
     },
     plain(
