@@ -114,7 +114,7 @@ impl ServerBuilder {
 
     /// Serves on so many threads of the server's own, each with a runtime and sockets of its own
     /// (`SO_REUSEPORT`): connections never move between cores. `None`, the default, is the caller's
-    /// runtime: it serves as many connections at once as it has threads.
+    /// runtime: its threads share the connections, whose number is not limited by theirs.
     pub fn workers(mut self, workers: impl Into<Option<NonZeroUsize>>) -> Self {
         self.workers = workers.into();
         self
